@@ -1,0 +1,44 @@
+"""OAuth 2.0 for Tribe CRM in asyncio: a token that works, always, and no customer locked out."""
+
+from tribe_oauth._client import (
+    STAGING,
+    TRIBE,
+    AuthorizationRequest,
+    Client,
+    ClientCredentialsGrant,
+    Endpoints,
+    RefreshTokenGrant,
+)
+from tribe_oauth._manager import Status, TokenManager
+from tribe_oauth._token import Secret, Token
+from tribe_oauth.errors import (
+    CallbackError,
+    ReauthorizationRequired,
+    StoreError,
+    TokenEndpointError,
+    TribeOAuthError,
+    UnknownOrganizationError,
+)
+from tribe_oauth.stores import MemoryStore, TokenStore
+
+__all__ = [
+    "STAGING",
+    "TRIBE",
+    "AuthorizationRequest",
+    "CallbackError",
+    "Client",
+    "ClientCredentialsGrant",
+    "Endpoints",
+    "MemoryStore",
+    "ReauthorizationRequired",
+    "RefreshTokenGrant",
+    "Secret",
+    "Status",
+    "StoreError",
+    "Token",
+    "TokenEndpointError",
+    "TokenManager",
+    "TokenStore",
+    "TribeOAuthError",
+    "UnknownOrganizationError",
+]

@@ -1,0 +1,81 @@
+"""Make an answer durable. What the server gave for a spent refresh token, or for a code, exists once: here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from tribe_oauth._parts import Parts, logger
+from tribe_oauth.errors import StoreError
+from tribe_oauth.stores import Record
+
+PAUSES: Final = (0.05, 0.2, 0.5, 1.0)
+"""Seconds between attempts to save before callers are told."""
+LONGEST_PAUSE: Final = 30.0
+
+Change = Callable[[Record | None], Record]
+Fits = Callable[[Record | None], bool]
+
+
+async def write(parts: Parts, organization: str, record: Record | None, change: Change, fits: Fits) -> Record | None:
+    """Apply a change to whatever record still fits, by compare-and-swap. Returns what is stored.
+
+    None: the record does not fit any more. Raises StoreError where it is not known whether it was written; calling
+    again finds out, since a change that was written is recognized.
+    """
+    while True:
+        changed = change(record)
+        stored = await parts.store.swap(changed)
+        if stored is not None:
+            return stored
+        record = await parts.store.load(organization)
+        if record is not None and _same(record, changed):
+            return record
+        if not fits(record):
+            return None
+
+
+def _same(stored: Record, changed: Record) -> bool:
+    """Whether a write whose outcome was not known did happen."""
+    return (stored.chain, stored.generation, stored.payload) == (changed.chain, changed.generation, changed.payload)
+
+
+async def write_patiently(
+    parts: Parts, organization: str, record: Record | None, change: Change, fits: Fits
+) -> Record | None:
+    """The same with a few attempts. When the store still cannot write, saving goes on in the background.
+
+    That is a named window: spent, answered, and not stored. The alarm is raised, and StoreError.
+    """
+    for pause in PAUSES:
+        try:
+            return await write(parts, organization, record, change, fits)
+        except StoreError:
+            await parts.pause(pause)
+    try:
+        return await write(parts, organization, record, change, fits)
+    except StoreError as error:
+        logger.critical(
+            "a new refresh token of organization %r could not be saved (%s): it is kept in memory and saved as soon as"
+            " the store can write; if this process ends before, the organization has to be connected again",
+            organization,
+            error,
+        )
+        parts.spawn(_keep_writing(parts, organization, record, change, fits))
+        raise
+
+
+async def _keep_writing(parts: Parts, organization: str, record: Record | None, change: Change, fits: Fits) -> None:
+    pause = PAUSES[-1]
+    while True:
+        go_on = await parts.pause(pause * (1 + parts.clock.random()))
+        try:
+            await write(parts, organization, record, change, fits)
+        except StoreError:
+            logger.critical("still not saved: a new refresh token of organization %r", organization)
+            if not go_on:
+                return  # closing, and this was the last try: the alarm says what that means
+            pause = min(2 * pause, LONGEST_PAUSE)
+        else:
+            logger.warning("saved at last: a new refresh token of organization %r", organization)
+            return

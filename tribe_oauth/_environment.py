@@ -1,0 +1,103 @@
+"""Settings from the environment. May be imported by the manager and the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+
+from tribe_oauth._client import TRIBE, Client, ClientCredentialsGrant, Endpoints, Grant, RefreshTokenGrant
+from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.stores import MemoryStore, TokenStore
+
+_YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """One organization's settings. `pasted`: the grant is a refresh token from the environment."""
+
+    client: Client
+    organization: str
+    grant: Grant
+    pasted: bool
+    store: TokenStore
+
+
+def read(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read ``TRIBE_…``; each variable also as ``…_FILE``, a path. Raises ConfigurationError."""
+    env = os.environ if environ is None else environ
+    client = Client(
+        _needed(env, "TRIBE_CLIENT_ID"),
+        _needed(env, "TRIBE_CLIENT_SECRET"),
+        redirect_uri=_variable(env, "TRIBE_REDIRECT_URI"),
+        scope=_variable(env, "TRIBE_SCOPE") or "read write offline",
+        endpoints=endpoints(env),
+    )
+    refresh_token = _variable(env, "TRIBE_REFRESH_TOKEN")
+    grant = RefreshTokenGrant(client, refresh_token) if refresh_token else ClientCredentialsGrant(client)
+    return Settings(
+        client=client,
+        organization=_variable(env, "TRIBE_ORGANIZATION_ID") or "default",
+        grant=grant,
+        pasted=refresh_token is not None,
+        store=store(env, durable=refresh_token is not None),
+    )
+
+
+def endpoints(environ: Mapping[str, str] | None = None) -> Endpoints:
+    """Where Tribe is: ``TRIBE_AUTH_URL`` and ``TRIBE_API_URL``, with ``TRIBE_ALLOW_INSECURE_LOOPBACK``."""
+    env = os.environ if environ is None else environ
+    auth, api = _variable(env, "TRIBE_AUTH_URL"), _variable(env, "TRIBE_API_URL")
+    if auth is None and api is None:
+        return TRIBE
+    if auth is None or api is None:
+        raise ConfigurationError("TRIBE_AUTH_URL and TRIBE_API_URL belong together: set both or none")
+    allowed = (_variable(env, "TRIBE_ALLOW_INSECURE_LOOPBACK") or "").lower()
+    if allowed not in _YES | _NO:
+        raise ConfigurationError("TRIBE_ALLOW_INSECURE_LOOPBACK is 1 or 0")
+    return Endpoints.at(auth, api, allow_insecure_loopback=allowed in _YES)
+
+
+def store(environ: Mapping[str, str] | None = None, *, durable: bool) -> TokenStore:
+    """The store that ``TRIBE_STORE`` names: a path, ``sqlite:…`` or ``memory:``.
+
+    Without it, this process's memory; where `durable`, a file under the user's state directory.
+    """
+    env = os.environ if environ is None else environ
+    named = _variable(env, "TRIBE_STORE")
+    if named == "memory:" or (named is None and not durable):
+        return MemoryStore()
+    from tribe_oauth.stores.sqlite import SQLiteStore
+
+    if named is None:
+        state = env.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+        return SQLiteStore(Path(state) / "tribe-oauth" / "tokens.db")
+    scheme, colon, path = named.partition(":")
+    if colon and scheme == "sqlite":
+        return SQLiteStore(path.removeprefix("//"))
+    if "://" in named:
+        raise ConfigurationError(f"TRIBE_STORE: no store for {scheme}: give a path, or sqlite:PATH")
+    return SQLiteStore(named)
+
+
+def _needed(env: Mapping[str, str], name: str) -> str:
+    value = _variable(env, name)
+    if value is None:
+        raise ConfigurationError(f"{name} is not set: set it, or {name}_FILE to the path of a file that has it")
+    return value
+
+
+def _variable(env: Mapping[str, str], name: str) -> str | None:
+    """A variable or the content of its file, without white space around it; None where it is absent or empty."""
+    value, path = env.get(name), env.get(f"{name}_FILE")
+    if value and path:
+        raise ConfigurationError(f"{name} and {name}_FILE are both set: keep one")
+    if path:
+        try:
+            value = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError):
+            raise ConfigurationError(f"{name}_FILE: the file cannot be read") from None
+    return (value or "").strip() or None

@@ -1,0 +1,88 @@
+"""Token requests that no lease guards: those that are free to repeat, and the one that must never be.
+
+Client credentials may be asked for at any time (Tribe's page). A code is exchanged once. A revocation is a courtesy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tribe_oauth import _protocol
+from tribe_oauth._client import AuthorizationCodeGrant
+from tribe_oauth._endpoint import Answered, NotSent, Outcome
+from tribe_oauth._parts import Held, Parts, logger
+from tribe_oauth._protocol import Granted
+from tribe_oauth._record import Credential
+from tribe_oauth._token import Secret, Token
+from tribe_oauth._verdict import Verdict, back_off, complaint, judge, pause_before
+from tribe_oauth.errors import TokenEndpointError
+
+
+async def fetch_client_credentials(parts: Parts, credential: Credential, organization: str) -> Granted:
+    """One token for the application itself; a few attempts, since any of them is free."""
+    secret = parts.secret_of(credential, organization)
+    form = _protocol.client_credentials_request(credential.client_id, secret, scope=credential.scope)
+    tries: Counter[Verdict] = Counter()
+    while True:
+        outcome = await parts.endpoint.post(credential.token_endpoint, form)
+        verdict = judge(outcome)
+        if (granted := usable(outcome)) is not None:
+            return granted
+        retry_after = outcome.retry_after if isinstance(outcome, Answered) else None
+        pause = pause_before(verdict, tries[verdict], quiet=0.5, retry_after=retry_after)
+        tries[verdict] += 1
+        if pause is None or not await parts.pause(pause * (1 + parts.clock.random())):
+            wait = back_off(verdict, 0, quiet=0.0, retry_after=retry_after, chance=parts.clock.random())
+            raise complaint(organization, verdict, outcome, parts.clock.time() + wait)
+
+
+def usable(outcome: Outcome) -> Granted | None:
+    """An answer with an access token that can be used."""
+    match outcome:
+        case Answered(reading=Granted() as granted) if granted.access_token is not None:
+            return granted
+    return None
+
+
+def hold_in_memory(parts: Parts, chain: str, generation: int, credential: Credential, granted: Granted) -> Held:
+    """A client-credentials token, which is not stored."""
+    assert granted.access_token is not None  # usable() saw to it
+    token = Token(
+        access_token=granted.access_token,
+        expires_at=parts.clock.time() + granted.expires_in,
+        scope=granted.scope,
+    )
+    lifetime = float(granted.expires_in)
+    held = Held(chain=chain, generation=generation, credential=credential, token=token, lifetime=lifetime)
+    return parts.timed(held, lifetime)
+
+
+async def exchange_code(parts: Parts, grant: AuthorizationCodeGrant, organization: str) -> Granted:
+    """Exchange a code. Sent once: an answer that is lost or not definite means connecting again (RFC 6749 §4.1.2)."""
+    form = grant.body()
+    outcome = await parts.endpoint.post(grant.client.endpoints.token_endpoint, form)
+    if (granted := usable(outcome)) is not None:
+        return granted
+    if isinstance(outcome, NotSent):
+        grant.give_back()
+        raise complaint(organization, judge(outcome), outcome, None)
+    error = complaint(organization, judge(outcome), outcome, None)
+    raise TokenEndpointError(
+        f"the code for organization {organization!r} could not be exchanged, and a code works once:"
+        f" start the connection again ({error})",
+        organization=organization,
+        status=error.status,
+        error=error.error,
+        error_description=error.error_description,
+    )
+
+
+async def revoke(parts: Parts, credential: Credential, token: Secret, organization: str) -> None:
+    """Tell the server that a refresh token is no longer needed (RFC 7009). That this failed is logged, no more."""
+    url = parts.where().revocation_endpoint
+    if url is None:
+        return
+    form = _protocol.revocation_request(credential.client_id, parts.secret_of(credential, organization), token=token)
+    outcome = await parts.endpoint.post(url, form)
+    if not isinstance(outcome, Answered) or outcome.status != 200:
+        logger.warning("a refresh token of organization %r could not be revoked at the server", organization)

@@ -1,0 +1,234 @@
+"""One lease, one refresh token: begin is done, now POST, commit, or mark what was learned.
+
+A flight may be overtaken at any step, by a peer or by a new connection. Every write is a compare-and-swap, and one
+that loses ends the flight with *look again*, which is None. What it never does: send while an earlier request can
+still arrive, or throw away an answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import attrs
+
+from tribe_oauth import _commit, _exchange, _protocol, _record
+from tribe_oauth._endpoint import Answered, Outcome
+from tribe_oauth._parts import Held, Parts, logger
+from tribe_oauth._protocol import Granted
+from tribe_oauth._record import Spend
+from tribe_oauth._token import Secret, Token
+from tribe_oauth._verdict import Verdict, back_off, complaint, judge, pause_before
+from tribe_oauth.errors import ReauthorizationRequired, StoreError, TokenEndpointError
+from tribe_oauth.stores import Record
+
+
+class Flight:
+    """Holds the lease from its making until `run` returns."""
+
+    def __init__(
+        self, parts: Parts, record: Record, spend: Spend, *, nonce: str, ends: float, hold_off: bool, patient: bool
+    ) -> None:
+        self._parts = parts
+        self._record = record
+        self._spend = spend
+        self._nonce = nonce
+        self._ends = ends
+        self._hold_off = hold_off
+        self._patient = patient
+        self._began_in_doubt = _record.in_doubt(record, spend)
+        self._organization = record.organization
+
+    async def run(self) -> Held | None:
+        """Spend the refresh token. None: the record changed under it, look again."""
+        if self._hold_off and not await self._wait(self._parts.policy.quiet):
+            return None
+        tries: Counter[Verdict] = Counter()
+        while True:
+            asked_at, asked = self._parts.clock.time(), self._parts.clock.monotonic()
+            outcome = await self._post()
+            verdict = judge(outcome)
+            match verdict:
+                case Verdict.COMMIT:
+                    assert isinstance(outcome, Answered)
+                    assert isinstance(outcome.reading, Granted)
+                    return await self._keep(outcome.reading, asked_at, asked)
+                case Verdict.MAYBE_SPENT | Verdict.RESET:
+                    if not await self._write(lambda record: _record.doubted(record, self._spend), renew=True):
+                        return None
+                case Verdict.DEAD:
+                    await self._refused(outcome)
+                    return None
+            pause = self._pause_before(verdict, tries[verdict], outcome)
+            tries[verdict] += 1
+            if pause is None and verdict is Verdict.RACING:
+                await self._refused(outcome)
+                return None
+            if pause is None or not await self._parts.pause(pause):
+                await self._give_up(verdict, outcome)
+                return None
+            if not await self._write(lambda record: record, renew=True):  # read again, and renew the lease
+                return None
+
+    async def _post(self) -> Outcome:
+        credential = self._spend.credential
+        form = _protocol.refresh_request(
+            credential.client_id,
+            self._parts.secret_of(credential, self._organization),
+            refresh_token=self._spend.refresh_token,
+            redirect_uri=credential.redirect_uri,
+        )
+        return await self._parts.endpoint.post(credential.token_endpoint, form, may_leave=self._may_send)
+
+    def _may_send(self) -> bool:
+        """Asked right before the bytes leave: whether enough of the lease is left for all that can follow."""
+        return self._parts.clock.monotonic() + self._parts.policy.before_sending <= self._ends
+
+    def _pause_before(self, verdict: Verdict, attempt: int, outcome: Outcome) -> float | None:
+        if not self._patient and verdict is not Verdict.RACING:
+            return None
+        retry_after = outcome.retry_after if isinstance(outcome, Answered) else None
+        pause = pause_before(verdict, attempt, quiet=self._parts.policy.quiet, retry_after=retry_after)
+        return None if pause is None else pause * (1 + 0.2 * self._parts.clock.random())
+
+    async def _wait(self, seconds: float) -> bool:
+        """Wait, then read again and renew. False: look again."""
+        if not await self._parts.pause(seconds):
+            await self._write(_record.released, renew=False)
+            return False
+        return await self._write(lambda record: record, renew=True)
+
+    async def _write(self, change: Callable[[Record], Record], *, renew: bool) -> bool:
+        """Apply a change while the lease is ours and the refresh token the one to use. False: it is not."""
+        while True:
+            ends = self._parts.clock.monotonic() + self._parts.policy.lease
+            stored = await self._parts.store.swap(
+                change(self._record), lease_for=self._parts.policy.lease if renew else None
+            )
+            if stored is not None:
+                self._record = stored
+                self._ends = ends if renew else self._ends
+                return True
+            current = await self._parts.store.load(self._organization)
+            if current is None or current.lease != self._nonce or not _record.matches(current, self._spend):
+                return False
+            self._record = current
+
+    # The ends of a flight
+
+    async def _keep(self, granted: Granted, asked_at: float, asked: float) -> Held | None:
+        """Make the answer durable, then give it out; only then complain of what is wrong beside it."""
+        change = self._committed(granted, asked_at)
+        try:
+            stored = await _commit.write_patiently(self._parts, self._organization, self._record, change, self._fits)
+        except StoreError:
+            stored = change(self._record)  # served from memory, and saved as soon as the store can write
+        if stored is None:
+            await self._too_late(change(self._record))
+            return None
+        if granted.access_token is None:
+            answered = Answered(granted, 200, None)
+            raise complaint(self._organization, Verdict.COMMIT, answered, stored.not_before)
+        held = self._parts.held_from(stored, _record.decode(stored))
+        assert held is not None  # what was committed has a token
+        if held.generation != self._spend.generation + 1:
+            return held
+        # This process asked for it: monotonic time decides, whatever happened to the wall clock meanwhile.
+        ahead = held.token.expires_at - (stored.due_at or 0.0)
+        return self._parts.timed(held, held.lifetime - (self._parts.clock.monotonic() - asked), ahead=ahead)
+
+    def _fits(self, record: Record | None) -> bool:
+        """Chain and generation decide, whoever holds the lease and whatever the status says."""
+        return _record.matches(record, self._spend)
+
+    def _committed(self, granted: Granted, asked_at: float) -> _commit.Change:
+        """The change from whatever record still matches to the next generation."""
+        parts, spend = self._parts, self._spend
+        before = _record.decode(self._record).token
+        lifetime = float(granted.expires_in) if granted.access_token is not None else 0.0
+        scope = granted.scope
+        if scope is None and before is not None and not spend.is_candidate:
+            scope = before.scope
+        elif before is not None and before.scope not in {None, scope}:
+            logger.warning("the scope of organization %r changed in a refresh", self._organization)
+        token = Token(
+            access_token=granted.access_token or Secret(""),
+            refresh_token=granted.refresh_token or spend.refresh_token,  # RFC 6749 §6: none in the answer keeps the old
+            expires_at=asked_at + lifetime,
+            scope=scope,
+        )
+        due_at = token.expires_at - parts.ahead(lifetime)
+        not_before = 0.0
+        if granted.access_token is None:
+            wait = back_off(Verdict.COMMIT, self._record.failures, quiet=0.0, retry_after=None, chance=1.0)
+            not_before = parts.clock.time() + wait
+
+        def change(record: Record | None) -> Record:
+            assert record is not None  # one that fits
+            committed = _record.committed(
+                record,
+                spend,
+                token,
+                lifetime=lifetime,
+                due_at=due_at,
+                nonce=self._nonce,
+                began_in_doubt=self._began_in_doubt,
+            )
+            if granted.access_token is not None:
+                return committed
+            return attrs.evolve(committed, not_before=not_before, failures=record.failures + 1)
+
+        return change
+
+    async def _too_late(self, changed: Record) -> None:
+        """The record moved on without this answer. Of another chain now: revoke and drop what came.
+
+        Within a chain a peer has committed, and revoking would kill what it got.
+        """
+        current = await self._parts.store.load(self._organization)
+        if current is not None and current.chain == changed.chain:
+            return
+        token = _record.decode(changed).token
+        assert token is not None
+        assert token.refresh_token is not None
+        await _exchange.revoke(self._parts, self._spend.credential, token.refresh_token, self._organization)
+
+    async def _refused(self, outcome: Outcome) -> None:
+        """The server's own refusal: marked, once, and raised. Returns where a peer has written meanwhile."""
+        if not await self._write(lambda record: _record.refused(record, self._spend), renew=False):
+            return
+        if not self._spend.is_candidate:
+            cause = self._record.cause or ""
+            logger.warning("organization %r has to be connected again: %s", self._organization, cause)
+            raise ReauthorizationRequired(cause, organization=self._organization)
+        said = complaint(self._organization, Verdict.DEAD, outcome, None)
+        raise TokenEndpointError(
+            f"the refresh token for organization {self._organization!r} was refused ({said.error}): it was used,"
+            " revoked or has expired; copy a new one from Tribe and connect it",
+            organization=self._organization,
+            status=said.status,
+            error=said.error,
+            error_description=said.error_description,
+        )
+
+    async def _give_up(self, verdict: Verdict, outcome: Outcome) -> None:
+        """Give the lease back with the time before which nobody sends, and raise. Returns where the record moved on."""
+        parts = self._parts
+        in_doubt = _record.in_doubt(self._record, self._spend)
+        wait = back_off(
+            verdict,
+            self._record.failures,
+            quiet=parts.policy.quiet if in_doubt else 0.0,
+            retry_after=outcome.retry_after if isinstance(outcome, Answered) else None,
+            chance=parts.clock.random(),
+        )
+        not_before = parts.clock.time() + wait
+        if self._spend.is_candidate:
+            change = _record.released
+        else:
+
+            def change(record: Record) -> Record:
+                return _record.postponed(record, not_before=not_before)
+
+        if await self._write(change, renew=False):
+            raise complaint(self._organization, verdict, outcome, not_before)

@@ -1,0 +1,214 @@
+"""What memory holds of every organization, and single flight.
+
+A flight is a task that nobody but the manager owns, one for each organization at a time. Callers wait, each on a future
+of its own: a caller may be cancelled or time out, the flight goes on, and its result, good or bad, reaches everybody
+else. A flight exists only while somebody works. For the manager only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import attrs
+
+from tribe_oauth._parts import Held, Parts, logger
+from tribe_oauth._refresh import Wanted, refresh
+from tribe_oauth._tasks import Tasks
+from tribe_oauth._token import Token
+from tribe_oauth.errors import (
+    ManagerError,
+    ReauthorizationRequired,
+    StoreError,
+    TokenEndpointError,
+    TribeOAuthError,
+    UnknownOrganizationError,
+)
+
+LOOK_AGAIN: Final = 30.0
+"""Seconds between two looks at the store for an organization that has to be connected again."""
+LOOK_AGAIN_STORE: Final = 1.0
+"""Seconds for which a failure of the store is believed."""
+AHEAD_AGAIN: Final = 5.0
+"""Seconds until the next attempt ahead of time, where a peer is at it or one has failed."""
+FIRST_DISTRUST: Final = 60.0
+LONGEST_DISTRUST: Final = 2400.0
+"""Seconds between rotations for an API that refuses every token."""
+
+
+@attrs.define(eq=False)
+class _Flight:
+    """A flight under way and those who wait for it."""
+
+    wanted: Wanted
+    waiters: list[asyncio.Future[Held]] = attrs.Factory(list)
+
+
+@attrs.frozen
+class Trouble:
+    """What the last flight ended with, told to everybody until the next may start. `until` is monotonic."""
+
+    error: TribeOAuthError
+    until: float
+
+
+@attrs.define
+class _Rejections:
+    """How often the API refused a token since it last took one. `until` is monotonic."""
+
+    count: int = 0
+    until: float = 0.0
+
+    def believed(self, now: float) -> bool:
+        """Count one more, unless it comes too soon after the last rotation."""
+        if now < self.until:
+            return False
+        if self.count:
+            self.until = now + min(FIRST_DISTRUST * 2.0 ** (self.count - 1), LONGEST_DISTRUST)
+        self.count += 1
+        return True
+
+
+class Flights:
+    """Tokens in memory, and the flights that bring new ones."""
+
+    def __init__(self, parts: Parts, tasks: Tasks) -> None:
+        self.held: dict[str | None, Held] = {}
+        self._parts = parts
+        self._tasks = tasks
+        self._monotonic = parts.clock.monotonic
+        self._flights: dict[str, _Flight] = {}
+        self._trouble: dict[str, Trouble] = {}
+        self._rejections: dict[str, _Rejections] = {}
+
+    def reset(self) -> None:
+        """The loop that flights were on is gone."""
+        self._flights.clear()
+
+    async def due(self, organization: str) -> Token:
+        """A token that has not run out, where one is due: now from memory, or from a flight."""
+        while True:
+            held, now = self.held.get(organization), self._monotonic()
+            if held is not None and now < held.due:
+                return held.token
+            trouble = self.trouble(organization)
+            if held is not None and now < held.expires:
+                if trouble is None and organization not in self._flights:
+                    self._launch(Wanted(organization=organization, held=held, ahead=True))
+                return held.token
+            if trouble is not None:
+                raise trouble.error.again()
+            landed = await self.join(Wanted(organization=organization, held=held))
+            if self._monotonic() < landed.expires:
+                return landed.token
+
+    async def replace(self, organization: str, rejected: Token) -> Token:
+        """Another token than the one that the API refused; the same where it would be wrong to fetch one now."""
+        for _ in range(2):
+            token = await self._replace(organization, rejected)
+            if token.access_token != rejected.access_token:
+                break  # otherwise the flight it joined was there for another reason: one more
+        return token
+
+    async def _replace(self, organization: str, rejected: Token) -> Token:
+        held, now = self.held.get(organization), self._monotonic()
+        valid = held is not None and now < held.expires
+        if held is not None and valid and held.token.access_token != rejected.access_token:
+            return held.token
+        spend = True
+        if valid and organization not in self._flights:
+            # A first refusal is believed at once; an API that always says 401 must not burn the chain.
+            spend = self._rejections.setdefault(organization, _Rejections()).believed(now)
+        wanted = Wanted(organization=organization, held=held, rejected=rejected.access_token, spend=spend)
+        return (await self.join(wanted)).token
+
+    def accepted(self, organization: str | None) -> None:
+        """The API took a token."""
+        if self._rejections and organization is not None:
+            self._rejections.pop(organization, None)
+
+    async def settled(self, organization: str) -> None:
+        """Wait until no flight of this organization is under way; it is no matter how that one ends."""
+        if (flight := self._flights.get(organization)) is not None:
+            future = self._wait_for(flight)
+            await asyncio.wait([future])
+            future.exception()
+
+    async def join(self, wanted: Wanted) -> Held:
+        """Wait for the flight of this organization, starting it where there is none."""
+        return await self._wait_for(self._flights.get(wanted.organization) or self._launch(wanted))
+
+    def _wait_for(self, flight: _Flight) -> asyncio.Future[Held]:
+        future: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
+        flight.waiters.append(future)
+        return future
+
+    def _launch(self, wanted: Wanted) -> _Flight:
+        flight = self._flights[wanted.organization] = _Flight(wanted)
+        self._tasks.spawn(self._fly(flight))
+        return flight
+
+    async def _fly(self, flight: _Flight) -> None:
+        organization = flight.wanted.organization
+        try:
+            async with self._tasks.turn(organization):
+                held = await refresh(self._parts, attrs.evolve(flight.wanted, held=self.held.get(organization)))
+                self.publish(organization, held)
+        except TribeOAuthError as error:
+            self._failed(flight.wanted, error)
+            for waiter in self._landed(flight):
+                waiter.set_exception(error.again())
+        except BaseException as error:
+            for waiter in self._landed(flight):
+                waiter.set_exception(ManagerError(f"a refresh ended with {type(error).__name__}: please report it"))
+            raise
+        else:
+            for waiter in self._landed(flight):
+                waiter.set_result(held)
+
+    def _landed(self, flight: _Flight) -> list[asyncio.Future[Held]]:
+        """End a flight: from here on another may start. Gives those who still wait."""
+        del self._flights[flight.wanted.organization]
+        return [waiter for waiter in flight.waiters if not waiter.done()]
+
+    # What is known after a flight
+
+    def publish(self, organization: str, held: Held) -> None:
+        """Give out what is durable."""
+        now = self._monotonic()
+        if held.due <= now:  # due, and nothing newer to be had now: a peer is at work
+            held = attrs.evolve(held, due=min(now + AHEAD_AGAIN, held.expires))
+        self.held[organization] = held
+        self._trouble.pop(organization, None)
+
+    def _failed(self, wanted: Wanted, error: TribeOAuthError) -> None:
+        """Remember a failure for as long as asking again would be of no use."""
+        organization, wait = wanted.organization, 0.0
+        match error:
+            case UnknownOrganizationError():
+                self.forget(organization)
+            case ReauthorizationRequired():
+                wait = LOOK_AGAIN * (0.8 + 0.4 * self._parts.clock.random())
+            case TokenEndpointError(next_attempt_at=float(at)):
+                wait = at - self._parts.clock.time()
+            case StoreError():
+                wait = LOOK_AGAIN_STORE
+        now = self._monotonic()
+        if wait > 0:
+            self._trouble[organization] = Trouble(error, now + wait)
+        if (held := self.held.get(organization)) is not None:
+            due = min(max(now + max(wait, AHEAD_AGAIN), held.due), held.expires)
+            self.held[organization] = attrs.evolve(held, due=due)
+        if wanted.ahead:
+            logger.warning("organization %r was not refreshed ahead of time: %s", organization, error)
+
+    def trouble(self, organization: str) -> Trouble | None:
+        """What the last flight ended with, while that still holds."""
+        trouble = self._trouble.get(organization)
+        return trouble if trouble is not None and self._monotonic() < trouble.until else None
+
+    def forget(self, organization: str) -> None:
+        """The organization is not connected any more."""
+        self.held.pop(organization, None)
+        self._trouble.pop(organization, None)
+        self._rejections.pop(organization, None)

@@ -1,0 +1,378 @@
+"""The public face: organizations, their tokens, and sessions that carry them.
+
+The fast path is here: a token that is not due is returned without a lock, an await that suspends, or a store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from functools import lru_cache
+from types import TracebackType
+from typing import Final, Literal, Self, final
+from weakref import WeakSet
+
+import anyio
+import attrs
+from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
+from yarl import URL
+
+from tribe_oauth import _connect, _environment, _record
+from tribe_oauth._client import Client, Endpoints, Grant
+from tribe_oauth._clock import Clock, SystemClock
+from tribe_oauth._endpoint import TokenEndpoint
+from tribe_oauth._flights import Flights
+from tribe_oauth._middleware import BearerMiddleware
+from tribe_oauth._parts import Parts, Policy
+from tribe_oauth._refresh import Wanted
+from tribe_oauth._tasks import Tasks
+from tribe_oauth._token import Token
+from tribe_oauth.errors import ConfigurationError, ManagerError, TribeOAuthError, UnknownOrganizationError
+from tribe_oauth.stores import MemoryStore, Record, TokenStore
+
+MAX_ORGANIZATION_BYTES: Final = 512
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Status:
+    """How an organization stands. Times are Unix seconds.
+
+    fresh: a token is in hand. stale: the next call fetches one. backing_off: the last attempts failed.
+    reauthorization_required: somebody has to connect it again, because of `cause`.
+    """
+
+    organization: str
+    state: Literal["fresh", "stale", "backing_off", "reauthorization_required"]
+    cause: str | None = None
+    expires_at: float | None = None
+    next_attempt_at: float | None = None
+
+
+@final
+class TokenManager:
+    """Gives every organization's token to whoever awaits it, and keeps all of them connected.
+
+    `client`: for every grant made with it, and for what was stored with it; its secret is never stored. `store`: where
+    connections live (default: this process's memory). `connector`: yours, for Tribe's API and its token endpoint; it is
+    never closed. `leeway`: seconds before its end from which callers wait for the next token (a tenth of its life where
+    that is less). `quiet`: seconds after which a request that got no answer is taken not to arrive any more; the one
+    assumption about the network. `request_timeout`: seconds for one token request in all. `endpoints`: where Tribe is,
+    for a manager without a client.
+
+    The constructor does no I/O. Use it as an async context manager, or call `close`.
+    """
+
+    def __init__(
+        self,
+        client: Client | None = None,
+        *,
+        store: TokenStore | None = None,
+        connector: BaseConnector | None = None,
+        leeway: float = 60.0,
+        quiet: float = 10.0,
+        request_timeout: float = 30.0,
+        endpoints: Endpoints | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        if leeway < 0 or quiet < 0 or request_timeout <= 0:
+            raise ConfigurationError("leeway and quiet are seconds, not negative; request_timeout is more than 0")
+        if client is not None and endpoints not in {None, client.endpoints}:
+            raise ConfigurationError("the client's endpoints are the manager's: leave `endpoints` out")
+        clock = clock or SystemClock()
+        self._tasks = Tasks(clock)
+        self._parts = Parts(
+            store=store if store is not None else MemoryStore(),
+            endpoint=TokenEndpoint(connector=connector, request_timeout=request_timeout),
+            clock=clock,
+            policy=Policy(leeway=leeway, quiet=quiet, request_timeout=request_timeout),
+            client=client,
+            endpoints=client.endpoints if client is not None else endpoints,
+            pause=self._tasks.pause,
+            spawn=self._tasks.spawn,
+        )
+        self._flights = Flights(self._parts, self._tasks)
+        self._held = self._flights.held
+        self._monotonic = clock.monotonic
+        self._only: str | None = None
+        self._settings: _environment.Settings | None = None
+        self._given_connector = connector
+        self._connector = connector
+        self._sessions: WeakSet[ClientSession] = WeakSet()
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """One organization from ``TRIBE_…`` variables, connected on entering.
+
+        Its key is ``TRIBE_ORGANIZATION_ID``, or ``"default"``. ``TRIBE_CLIENT_ID`` and ``TRIBE_CLIENT_SECRET`` are
+        needed; with ``TRIBE_REFRESH_TOKEN`` it is Quick Setup, without it client credentials, unless the store has a
+        connection already. ``TRIBE_STORE`` is a path or URL; since a refresh token works once, Quick Setup without it
+        keeps its store under the user's state directory.
+        Each variable can be given as ``…_FILE``. Raises ConfigurationError.
+        """
+        settings = _environment.read()
+        manager = cls(settings.client, store=settings.store)
+        manager._settings = settings
+        manager._only = settings.organization
+        return manager
+
+    async def __aenter__(self) -> Self:
+        self._usable()
+        settings = self._settings
+        if settings is not None:
+            record = await self._parts.store.load(settings.organization)
+            if settings.pasted or record is None or record.status == "disconnected":
+                await self.connect(settings.organization, settings.grant)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # Tokens
+
+    async def token(self, organization: str | None = None) -> Token:
+        """A token that works: at once when nothing is due, else after a refresh that all callers share.
+
+        `organization` may be left out where there is only one. Raises UnknownOrganizationError,
+        ReauthorizationRequired, TokenEndpointError (TemporarilyUnavailable where waiting helps) or StoreError.
+        """
+        held = self._held.get(organization if organization is not None else self._only)
+        if held is not None and self._monotonic() < held.due:
+            return held.token
+        return await self._flights.due(await self._key(organization))
+
+    async def refresh(self, organization: str | None = None, *, rejected: Token | None = None) -> Token:
+        """A newer token than `rejected`, which the API refused; at once where that was replaced already.
+
+        Without `rejected`: a refresh in any case. Where tokens are rejected again and again, new ones are fetched ever
+        more rarely, and the rejected one is returned. Raises as `token` does.
+        """
+        organization = await self._key(organization)
+        if rejected is not None:
+            return await self._flights.replace(organization, rejected)
+        wanted = Wanted(organization=organization, held=self._held.get(organization), force=True)
+        return (await self._flights.join(wanted)).token
+
+    async def warm_up(self, *, concurrency: int = 100) -> Mapping[str, Token | TribeOAuthError]:
+        """Refresh every organization whose token is due, so many at a time; what came of each."""
+        self._usable()
+        if concurrency < 1:
+            raise ConfigurationError("concurrency is at least 1")
+        results: dict[str, Token | TribeOAuthError] = {}
+        free = anyio.Semaphore(concurrency)
+
+        async def warm(organization: str) -> None:
+            try:
+                held = self._held.get(organization)
+                wanted = Wanted(organization=organization, held=held, ahead=True)
+                results[organization] = (await self._flights.join(wanted)).token
+            except TribeOAuthError as error:
+                results[organization] = error
+            finally:
+                free.release()
+
+        async with anyio.create_task_group() as group:
+            async for organization in self._all_due():
+                await free.acquire()
+                group.start_soon(warm, organization)
+        return results
+
+    async def _all_due(self) -> AsyncIterator[str]:
+        """What the store says is due, then what only memory knows of: client credentials."""
+        now = self._monotonic()
+        told = set()
+        async for organization in self._parts.store.due(self._parts.clock.time()):
+            held = self._held.get(organization)
+            if held is None or held.due <= now:
+                told.add(organization)
+                yield organization
+        for known, held in list(self._held.items()):
+            if known is not None and known not in told and held.due <= now:
+                yield known
+
+    # Organizations
+
+    async def connect(self, organization: str, grant: Grant) -> Token:
+        """Connect an organization, or connect it again: durable when it returns.
+
+        What was connected before goes on working until the new connection has proved itself. A grant that was used for
+        this organization before changes nothing. Raises TokenEndpointError with the server's `error` where the grant is
+        refused, ScopeError, CallbackError for a code used twice, ConfigurationError or StoreError.
+        """
+        self._usable()
+        _check_key(organization)
+        return await self._tasks.owned(self._connect(organization, grant))
+
+    async def _connect(self, organization: str, grant: Grant) -> Token:
+        async with self._tasks.turn(organization):
+            held, unsaved = await _connect.connect(self._parts, organization, grant, self._held.get(organization))
+            self._flights.publish(organization, held)
+            self._flights.accepted(organization)
+            if self._settings is None:
+                self._only = None
+        if unsaved is not None:
+            raise unsaved
+        return held.token
+
+    async def disconnect(self, organization: str) -> None:
+        """Revoke the connection at the server and forget it. Unknown: nothing happens. Raises StoreError."""
+        self._usable()
+        _check_key(organization)
+        await self._tasks.owned(self._disconnect(organization))
+
+    async def _disconnect(self, organization: str) -> None:
+        async with self._tasks.turn(organization):
+            await _connect.disconnect(self._parts, organization)
+            self._flights.forget(organization)
+            if self._settings is None:
+                self._only = None
+
+    async def organizations(self) -> AsyncGenerator[str]:
+        """The keys of all connected organizations, from the store, in no particular order."""
+        self._usable()
+        async for organization in self._parts.store.organizations():
+            yield organization
+
+    async def status(self, organization: str | None = None) -> Status:
+        """How an organization stands, from the store and memory. No network but the store's."""
+        organization = await self._key(organization)
+        record = await self._parts.store.load(organization)
+        if record is None or record.status == "disconnected":
+            raise UnknownOrganizationError(f"organization {organization!r} is not connected", organization=organization)
+        return self._status(record)
+
+    def _status(self, record: Record) -> Status:
+        organization, now = record.organization, self._parts.clock.time()
+        token = _record.decode(record).token
+        held = self._held.get(organization)
+        if held is not None and held.generation >= record.generation:
+            token = held.token
+        expires_at = None if token is None else token.expires_at
+        state: Literal["fresh", "stale", "backing_off", "reauthorization_required"]
+        state = "fresh" if expires_at is not None and now < expires_at else "stale"
+        cause, next_attempt_at = None, record.due_at
+        trouble = self._flights.trouble(organization)
+        if record.status == "reauthorization_required":
+            state, cause, next_attempt_at = "reauthorization_required", record.cause, None
+        elif trouble is not None:
+            state, cause = "backing_off", str(trouble.error)
+            next_attempt_at = now + trouble.until - self._monotonic()
+        elif record.not_before > now:
+            state, cause, next_attempt_at = "backing_off", f"{record.failures} attempts failed", record.not_before
+        return Status(
+            organization=organization,
+            state=state,
+            cause=cause,
+            expires_at=expires_at,
+            next_attempt_at=next_attempt_at,
+        )
+
+    # Sessions
+
+    def session(self, organization: str | None = None) -> ClientSession:
+        """A session for Tribe's API, bound to one organization. All of them share one connector.
+
+        Use it as an async context manager; what is still open is closed with the manager. Relative URLs begin at the
+        API's origin, as in ``session.get("/v1/odata/Relation_Person")``.
+        """
+        self._usable()
+        if self._connector is None:
+            self._connector = TCPConnector()
+        session = ClientSession(
+            self._parts.where().api,
+            connector=self._connector,
+            connector_owner=False,
+            middlewares=(self.middleware(organization),),
+        )
+        self._sessions.add(session)
+        return session
+
+    def middleware(self, organization: str | None = None) -> ClientMiddlewareType:
+        """A middleware for a session of your own, bound to one organization."""
+        if organization is not None:
+            _check_key(organization)
+        return BearerMiddleware(_Source(self, organization))
+
+    # The manager itself
+
+    async def close(self) -> None:
+        """Let what is under way end, within bounds; then close sessions and store. Closing twice is harmless."""
+        self._enter()
+        await self._tasks.close(timeout=self._parts.policy.lease)
+        self._held.clear()
+        for session in list(self._sessions):
+            await session.close()
+        await self._parts.endpoint.close()
+        if self._connector is not None and self._connector is not self._given_connector:
+            await self._connector.close()
+            self._connector = None
+        await self._parts.store.close()
+
+    def _usable(self) -> None:
+        self._enter()
+        if self._tasks.closing:
+            raise ManagerError("this manager is closed: make a new one")
+
+    def _enter(self) -> None:
+        if self._tasks.enter():
+            self._flights.reset()
+            self._parts.endpoint.forget()
+            self._sessions = WeakSet()
+            self._connector = self._given_connector
+
+    async def _key(self, organization: str | None) -> str:
+        """The organization that is meant."""
+        self._usable()
+        if organization is not None:
+            _check_key(organization)
+            return organization
+        if self._only is None:
+            keys = []
+            async with aclosing(self.organizations()) as known:
+                async for key in known:
+                    keys.append(key)
+                    if len(keys) > 1:
+                        raise UnknownOrganizationError("there are several organizations: say which one is meant")
+            if not keys:
+                raise UnknownOrganizationError("no organization is connected: connect() one first")
+            self._only = keys[0]
+        return self._only
+
+
+def _check_key(organization: str) -> None:
+    try:
+        size = len(organization.encode())
+    except (AttributeError, UnicodeEncodeError):
+        raise ConfigurationError("an organization's key is text that can be written as UTF-8") from None
+    if not 0 < size <= MAX_ORGANIZATION_BYTES:
+        raise ConfigurationError(f"an organization's key has 1 to {MAX_ORGANIZATION_BYTES} bytes of UTF-8, not {size}")
+
+
+@lru_cache(maxsize=16)
+def _origin(api: str) -> URL:
+    return URL(api).origin()
+
+
+@attrs.frozen(eq=False)
+class _Source:
+    """One organization's tokens, for the middleware."""
+
+    manager: TokenManager
+    organization: str | None
+
+    def origin(self) -> URL:
+        return _origin(self.manager._parts.where().api)
+
+    async def token(self, *, settled: bool = False) -> Token:
+        manager = self.manager
+        if settled:
+            await manager._flights.settled(await manager._key(self.organization))
+        return await manager.token(self.organization)
+
+    async def refresh(self, *, rejected: Token) -> Token:
+        return await self.manager.refresh(self.organization, rejected=rejected)
+
+    def accepted(self) -> None:
+        self.manager._flights.accepted(self.organization or self.manager._only)

@@ -1,0 +1,139 @@
+"""What the refresh works with: the collaborators that a manager puts together, its policy, and what memory holds.
+
+Imported by everything from the flight to the manager; does nothing by itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import attrs
+
+from tribe_oauth import _record
+from tribe_oauth._client import TRIBE, Client, Endpoints
+from tribe_oauth._clock import Clock
+from tribe_oauth._endpoint import TokenEndpoint
+from tribe_oauth._record import Credential, Payload
+from tribe_oauth._token import Secret, Token
+from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.stores import Record, TokenStore
+
+logger = logging.getLogger("tribe_oauth")
+
+
+@attrs.frozen(kw_only=True)
+class Policy:
+    """How long things take, in seconds.
+
+    A lease covers connecting and the POST (`request_timeout`), the time in which a late request may still arrive
+    (`quiet`), the commit, and a margin.
+    """
+
+    leeway: float = 60.0
+    quiet: float = 10.0
+    request_timeout: float = 30.0
+
+    @property
+    def before_sending(self) -> float:
+        """What must be left of a lease when the bytes leave."""
+        return 1.5 * self.request_timeout + self.quiet
+
+    @property
+    def lease(self) -> float:
+        """How long a lease is taken for."""
+        return self.before_sending + self.request_timeout
+
+
+@attrs.frozen(kw_only=True)
+class Held:
+    """What this process has in hand for one organization.
+
+    `due` and `expires` are on the monotonic clock: from `due` on the token is refreshed ahead of time, from `expires`
+    on callers wait. `lifetime` is what the server gave, in seconds.
+    """
+
+    chain: str
+    generation: int
+    credential: Credential
+    token: Token
+    lifetime: float
+    due: float = 0.0
+    expires: float = 0.0
+
+
+@attrs.define(kw_only=True)
+class Parts:
+    """The collaborators. `pause` waits so many seconds, and says False when the manager is closing."""
+
+    store: TokenStore
+    endpoint: TokenEndpoint
+    clock: Clock
+    policy: Policy
+    client: Client | None
+    endpoints: Endpoints | None
+    pause: Callable[[float], Awaitable[bool]]
+    spawn: Callable[[Coroutine[Any, Any, None]], object]
+
+    def where(self) -> Endpoints:
+        """Where Tribe is."""
+        return self.endpoints or TRIBE
+
+    def secret_of(self, credential: Credential, organization: str) -> Secret:
+        """The client's secret: stored with the chain, or the manager's own."""
+        if credential.token_endpoint != self.where().token_endpoint:
+            raise ConfigurationError(
+                f"organization {organization!r} was connected at another token endpoint than this manager's:"
+                " give the manager the endpoints it was connected with",
+                organization=organization,
+            )
+        if credential.client_secret is not None:
+            return credential.client_secret
+        if self.client is None or self.client.client_id != credential.client_id:
+            raise ConfigurationError(
+                f"organization {organization!r} was connected with the client {credential.client_id!r}:"
+                " give that client to the manager",
+                organization=organization,
+            )
+        return self.client.client_secret
+
+    def ahead(self, lifetime: float) -> float:
+        """How long before its end a token is refreshed: in the last fifth of its life, spread by chance."""
+        return lifetime * (0.1 + 0.1 * self.clock.random())
+
+    def timed(self, held: Held, remaining: float, *, ahead: float | None = None) -> Held:
+        """The same with its deadlines set, for a token that lives so many seconds more."""
+        now = self.clock.monotonic()
+        if ahead is None:
+            ahead = self.ahead(held.lifetime)
+        expires = now + remaining - min(self.policy.leeway, held.lifetime / 10)
+        return attrs.evolve(held, due=min(now + remaining - ahead, expires), expires=expires)
+
+    def held_from(self, record: Record, payload: Payload) -> Held | None:
+        """What a record gives to hold in memory; None where it has no token."""
+        if payload.credential is None or payload.token is None:
+            return None
+        held = Held(
+            chain=record.chain,
+            generation=record.generation,
+            credential=payload.credential,
+            token=payload.token,
+            lifetime=payload.lifetime,
+        )
+        remaining = min(payload.token.expires_at - self.clock.time(), payload.lifetime)
+        return self.timed(held, remaining, ahead=payload.token.expires_at - (record.due_at or 0.0))
+
+    def as_record(self, organization: str, held: Held, lost: Record | None) -> Record:
+        """What memory holds, as a record in place of the one that the store has."""
+        due_at = self.clock.time() + held.due - self.clock.monotonic()
+        return Record(
+            organization=organization,
+            version=0 if lost is None else lost.version,
+            chain=held.chain,
+            generation=held.generation,
+            status="connected",
+            doubt=lost is not None and lost.doubt,
+            due_at=None if held.token.refresh_token is None else due_at,
+            payload=_record.encode(Payload(credential=held.credential, token=held.token, lifetime=held.lifetime)),
+        )

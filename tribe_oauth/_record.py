@@ -1,0 +1,301 @@
+"""What a write means: every change that a record can undergo, as a pure function from record to record.
+
+A record's `payload` holds the tokens of its chain and, while a pasted refresh token is being tried, a *candidate*
+beside them: it takes the chain's place only when the server has accepted it. A `Spend` names which of the two refresh
+tokens a flight uses, and for which generation; a change applies only while the record still matches it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Literal
+
+import attrs
+import cattrs
+
+from tribe_oauth._token import Secret, Token
+from tribe_oauth.errors import StoreError
+from tribe_oauth.stores._contract import Record
+
+MAX_SEEN = 64
+"""Hashes of pasted refresh tokens that are remembered for an organization."""
+
+
+@attrs.frozen(kw_only=True)
+class Credential:
+    """What a chain needs for its next token request, besides the clock.
+
+    `client_secret` is None where the client is the manager's own, which is never stored.
+    """
+
+    kind: Literal["refresh_token", "client_credentials"]
+    client_id: str
+    client_secret: Secret | None = None
+    token_endpoint: str
+    redirect_uri: str | None = None
+    scope: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class Candidate:
+    """A pasted refresh token that has not proved itself."""
+
+    chain: str
+    credential: Credential
+    refresh_token: Secret
+    fingerprint: str
+    doubt: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class Payload:
+    """What of a record is secret. `lifetime` is the access token's, in seconds, as the server gave it."""
+
+    credential: Credential | None = None
+    token: Token | None = None
+    lifetime: float = 0.0
+    candidate: Candidate | None = None
+    seen: tuple[str, ...] = ()
+
+
+@attrs.frozen
+class Spend:
+    """A refresh token about to be used: the chain's own, or the candidate's."""
+
+    chain: str
+    generation: int
+    credential: Credential
+    refresh_token: Secret
+    is_candidate: bool
+
+
+_converter = cattrs.Converter(detailed_validation=False, unstruct_collection_overrides={frozenset: sorted})
+_converter.register_unstructure_hook(Secret, Secret.reveal)
+_converter.register_structure_hook(Secret, lambda value, _: Secret(value))
+
+
+def encode(payload: Payload) -> bytes:
+    """The payload as it is stored: JSON."""
+    return json.dumps(_converter.unstructure(payload), separators=(",", ":")).encode()
+
+
+def decode(record: Record) -> Payload:
+    """The payload of a record. Raises StoreError where it cannot be read; nothing of it is shown."""
+    if not record.payload:
+        return Payload()
+    try:
+        return _converter.structure(json.loads(record.payload), Payload)
+    except Exception:  # whatever a damaged payload makes of cattrs and json
+        raise StoreError(
+            f"the stored record of organization {record.organization!r} cannot be read: restore it from a backup,"
+            " or disconnect the organization and connect it again",
+            organization=record.organization,
+        ) from None
+
+
+def fingerprint(refresh_token: Secret) -> str:
+    """What is remembered of a pasted refresh token."""
+    return hashlib.sha256(b"tribe_oauth refresh token\0" + refresh_token.reveal().encode()).hexdigest()
+
+
+# Reading
+
+
+def is_stored(record: Record | None) -> bool:
+    """Whether the organization is known: a disconnected one leaves a tombstone, which is not."""
+    return record is not None and record.status != "disconnected"
+
+
+def spend_of(record: Record, payload: Payload, *, candidate: bool) -> Spend | None:
+    """The refresh token that a flight would use, if there is one of this kind."""
+    if candidate:
+        tried = payload.candidate
+        return (
+            tried
+            if tried is None
+            else Spend(tried.chain, record.generation, tried.credential, tried.refresh_token, True)
+        )
+    credential, token = payload.credential, payload.token
+    if credential is None or token is None or token.refresh_token is None:
+        return None
+    return Spend(record.chain, record.generation, credential, token.refresh_token, False)
+
+
+def matches(record: Record | None, spend: Spend) -> bool:
+    """Whether this refresh token is still the one to use, so that its result belongs into the record."""
+    if record is None or record.generation != spend.generation:
+        return False
+    if spend.is_candidate:
+        candidate = decode(record).candidate
+        return candidate is not None and candidate.chain == spend.chain
+    return record.chain == spend.chain and record.status != "disconnected"
+
+
+def in_doubt(record: Record, spend: Spend) -> bool:
+    """Whether this refresh token may have been spent already."""
+    if spend.is_candidate:
+        candidate = decode(record).candidate
+        return candidate is not None and candidate.doubt
+    return record.doubt
+
+
+# The lease
+
+
+def leased(record: Record, nonce: str) -> Record:
+    """Take the lease. One that ran out leaves doubt behind: its holder may have sent and died.
+
+    The nonce begins with the chain it was taken for, so that the doubt falls on the right refresh token.
+    """
+    if record.lease is not None:
+        record = _doubted(record, record.lease.partition(":")[0])
+    return attrs.evolve(record, lease=nonce)
+
+
+def nonce_for(spend: Spend, random_part: str) -> str:
+    """A lease's nonce."""
+    return f"{spend.chain}:{random_part}"
+
+
+def doubted(record: Record, spend: Spend) -> Record:
+    """The request may have arrived and its answer was not read."""
+    return _doubted(record, spend.chain)
+
+
+def _doubted(record: Record, chain: str) -> Record:
+    payload = decode(record)
+    candidate = payload.candidate
+    if candidate is not None and candidate.chain == chain:
+        payload = attrs.evolve(payload, candidate=attrs.evolve(candidate, doubt=True))
+        return attrs.evolve(record, payload=encode(payload))
+    return attrs.evolve(record, doubt=True)
+
+
+def postponed(record: Record, *, not_before: float) -> Record:
+    """Give the lease back after a failure; nobody sends before `not_before`."""
+    return attrs.evolve(record, lease=None, not_before=not_before, failures=record.failures + 1)
+
+
+def released(record: Record) -> Record:
+    """Give the lease back, nothing having been sent."""
+    return attrs.evolve(record, lease=None)
+
+
+# What an answer changes
+
+
+def committed(
+    record: Record,
+    spend: Spend,
+    token: Token,
+    *,
+    lifetime: float,
+    due_at: float,
+    nonce: str,
+    began_in_doubt: bool,
+) -> Record:
+    """The next generation. The lease of a peer is left alone; doubt ends only where there was none at begin."""
+    payload = decode(record)
+    own_lease = record.lease == nonce
+    doubt = record.doubt if not spend.is_candidate else in_doubt(record, spend)
+    if own_lease and not began_in_doubt:
+        doubt = False
+    seen = payload.seen
+    if spend.is_candidate and payload.candidate is not None:
+        seen = (*seen, payload.candidate.fingerprint)[-MAX_SEEN:]
+        candidate = None
+    else:
+        candidate = payload.candidate
+    payload = Payload(credential=spend.credential, token=token, lifetime=lifetime, candidate=candidate, seen=seen)
+    return attrs.evolve(
+        _connected(record, spend.chain, payload, due_at),
+        doubt=doubt,
+        lease=None if own_lease else record.lease,
+    )
+
+
+def refused(record: Record, spend: Spend) -> Record:
+    """The server says that this refresh token is dead. The record is kept; a candidate is dropped."""
+    payload = decode(record)
+    if not spend.is_candidate:
+        cause = "lost rotation" if record.doubt else "revoked or expired"
+        return attrs.evolve(record, status="reauthorization_required", cause=cause, due_at=None, lease=None)
+    payload = attrs.evolve(payload, candidate=None)
+    status = "disconnected" if record.status == "connecting" else record.status
+    return attrs.evolve(record, status=status, payload=encode(payload), lease=None)
+
+
+# Connecting and disconnecting
+
+
+def with_candidate(record: Record | None, organization: str, candidate: Candidate) -> Record:
+    """Save a pasted refresh token before it is spent. A chain that works goes on working."""
+    if record is None or record.status == "disconnected":
+        payload = Payload(candidate=candidate)
+        base = record or Record(organization=organization, status="connecting")
+        return attrs.evolve(
+            base,
+            status="connecting",
+            cause=None,
+            due_at=None,
+            payload=encode(payload),
+            failures=0,
+            not_before=0.0,
+        )
+    payload = attrs.evolve(decode(record), candidate=candidate)
+    return attrs.evolve(record, payload=encode(payload))
+
+
+def replaced(
+    record: Record | None,
+    organization: str,
+    *,
+    chain: str,
+    credential: Credential,
+    token: Token | None,
+    lifetime: float,
+    due_at: float | None,
+) -> Record:
+    """A new chain that has already proved itself, in one write. What was there before is gone."""
+    base = record or Record(organization=organization, status="connected")
+    seen = () if record is None else decode(record).seen
+    payload = Payload(credential=credential, token=token, lifetime=lifetime, seen=seen)
+    return attrs.evolve(_connected(base, chain, payload, due_at), doubt=False, lease=None)
+
+
+def restored(record: Record | None, organization: str, held: Record) -> Record:
+    """Write back what memory has and the store has lost."""
+    return attrs.evolve(held, organization=organization, version=0 if record is None else record.version)
+
+
+def _connected(record: Record, chain: str, payload: Payload, due_at: float | None) -> Record:
+    return attrs.evolve(
+        record,
+        chain=chain,
+        generation=record.generation + 1,
+        status="connected",
+        cause=None,
+        failures=0,
+        not_before=0.0,
+        due_at=due_at,
+        payload=encode(payload),
+    )
+
+
+def tombstone(record: Record) -> Record:
+    """Nobody may use it any more; its secrets are still there, to be revoked."""
+    return attrs.evolve(
+        record,
+        status="disconnected",
+        cause=None,
+        chain="",
+        generation=record.generation + 1,
+        due_at=None,
+        lease=None,
+    )
+
+
+def erased(record: Record) -> Record:
+    """A tombstone without secrets. Only versions and generations remain, so that none is ever used again."""
+    return attrs.evolve(record, payload=b"")

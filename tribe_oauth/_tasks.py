@@ -1,0 +1,109 @@
+"""The tasks that a manager owns, the loop they run on, and how they end. For the manager and its flights only."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from tribe_oauth._clock import Clock
+from tribe_oauth._parts import logger
+from tribe_oauth.errors import ManagerError
+
+Result = TypeVar("Result")
+
+
+class Tasks:
+    """Belongs to one event loop at a time; to another only after the first is gone, or in a forked child."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pid = os.getpid()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._turns: dict[str, _Turn] = {}
+        self._closing = asyncio.Event()
+
+    def enter(self) -> bool:
+        """Make sure of the running loop. True: it is a new one, and whatever belonged to an earlier one is void."""
+        loop = asyncio.get_running_loop()
+        if self._loop is loop:
+            return False
+        if self._loop is not None and not self._loop.is_closed() and self._pid == os.getpid():
+            raise ManagerError(
+                "this manager belongs to another event loop, which is still open: make one manager for each loop,"
+                " on the same store"
+            )
+        self._loop, self._pid = loop, os.getpid()
+        self._tasks = set()
+        self._turns = {}
+        self._closing = asyncio.Event()
+        return True
+
+    @property
+    def closing(self) -> bool:
+        """Whether `close` was called."""
+        return self._closing.is_set()
+
+    def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
+        """A task that no caller can cancel."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def owned(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Wait for such a task. The caller may be cancelled; the task goes on."""
+        task = self.spawn(work)
+        task.add_done_callback(_retrieve)
+        return await asyncio.shield(task)
+
+    @asynccontextmanager
+    async def turn(self, organization: str) -> AsyncIterator[None]:
+        """One at a time for each organization. The lock is there only while somebody needs it."""
+        turn = self._turns.setdefault(organization, _Turn())
+        turn.users += 1
+        try:
+            async with turn.lock:
+                yield
+        finally:
+            turn.users -= 1
+            if not turn.users:
+                del self._turns[organization]
+
+    async def pause(self, seconds: float) -> bool:
+        """Wait; cut short, and False, when the manager closes."""
+        sleep = asyncio.ensure_future(self._clock.sleep(seconds))
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait({sleep, closing}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
+            closing.cancel()
+        return not self.closing
+
+    async def close(self, timeout: float) -> None:
+        """Cut pauses short, let tasks end, so many seconds at most. None is cancelled: half a rotation is lost."""
+        self._closing.set()
+        if self._tasks:
+            _done, late = await asyncio.wait(self._tasks, timeout=timeout)
+            if late:
+                logger.critical("closing with %d refreshes still under way", len(late))
+
+
+class _Turn:
+    """A lock, and how many hold it or wait for it."""
+
+    __slots__ = ("lock", "users")
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.users = 0
+
+
+def _retrieve(task: asyncio.Task[Any]) -> None:
+    """The error was for a caller who may have gone."""
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,126 @@
+"""What an outcome of a token request means, and when to ask again: two tables and three functions, all pure.
+
+The one fact that everything follows from: a refresh token works once, and using it twice can revoke all of its family.
+So nothing is sent again while the earlier request can still arrive, and only the server's own words end a connection.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Final
+
+from tribe_oauth._endpoint import Answered, Lost, NotSent, Outcome
+from tribe_oauth._protocol import Granted, Refused, Unreadable
+from tribe_oauth.errors import TemporarilyUnavailable, TokenEndpointError
+
+
+class Verdict(enum.Enum):
+    """What an outcome means for the refresh token that was sent."""
+
+    COMMIT = "the answer is good"
+    NOT_SENT = "the server never saw it"
+    RESET = "it may be spent, and nothing of the request can still arrive"
+    MAYBE_SPENT = "it may be spent, and the request may still arrive"
+    NOT_NOW = "the server, or something before it, is busy"
+    RACING = "a peer uses it at the same time, or it has expired"
+    DEAD = "the server will never take it again"
+    CLIENT = "the server does not know the client, or has a fault"
+    MISCONFIGURED = "the server understood and refuses: a setting is wrong"
+
+
+OAUTH_ERRORS: Final[Mapping[str, Verdict]] = {
+    "invalid_grant": Verdict.DEAD,  # RFC 6749 §5.2
+    "token_inactive": Verdict.DEAD,  # Ory Hydra 1.10
+    "invalid_request": Verdict.RACING,  # Ory Hydra 1.5: concurrent use, or an expired refresh token
+    "invalid_client": Verdict.CLIENT,
+    "temporarily_unavailable": Verdict.NOT_NOW,
+    "slow_down": Verdict.NOT_NOW,
+}
+
+REMEDIES: Final[Mapping[Verdict, str]] = {
+    Verdict.CLIENT: "check client_id and client_secret; nothing was deleted",
+    Verdict.MISCONFIGURED: "check the Application's settings in Tribe; nothing was deleted",
+    Verdict.DEAD: "connect it again",
+}
+
+QUIET: Final = -1.0
+"""Stands in the table for the manager's `quiet`."""
+
+PAUSES: Final[Mapping[Verdict, tuple[float, ...]]] = {
+    # Seconds before each further attempt of the same flight; after the last one, the flight ends.
+    Verdict.NOT_SENT: (0.1, 0.5),
+    Verdict.RESET: (0.1,),
+    Verdict.MAYBE_SPENT: (QUIET,),
+    Verdict.RACING: (2.0,),
+    Verdict.CLIENT: (1.0, 4.0),
+}
+
+FIRST_BACK_OFF: Final = 5.0
+LONGEST_BACK_OFF: Final = 2400.0
+"""Seconds. With the way there, fewer than 50 requests a day for an organization that always fails."""
+LONGEST_BACK_OFF_UNSENT: Final = 60.0
+"""Seconds. Where nothing is sent, trying again costs the server nothing."""
+
+
+def judge(outcome: Outcome) -> Verdict:
+    """The meaning of an outcome."""
+    match outcome:
+        case NotSent():
+            return Verdict.NOT_SENT
+        case Lost(settled=settled):
+            return Verdict.RESET if settled else Verdict.MAYBE_SPENT
+        case Answered(reading=Granted()):
+            return Verdict.COMMIT
+        case Answered(reading=Refused(error=error), status=status) if status < 500 and status != 429:
+            return OAUTH_ERRORS.get(error, Verdict.MISCONFIGURED)
+        case Answered(status=status):
+            # A 5xx may come from a gateway after the server did its work; so may a success that cannot be read.
+            return Verdict.MAYBE_SPENT if status >= 500 or 200 <= status < 300 else Verdict.NOT_NOW
+
+
+def pause_before(verdict: Verdict, attempt: int, *, quiet: float, retry_after: float | None) -> float | None:
+    """Seconds until the same flight may send again after its `attempt`-th such outcome (from 0); None: it ends."""
+    pauses = PAUSES.get(verdict, ())
+    if attempt >= len(pauses):
+        return None
+    pause = quiet if pauses[attempt] == QUIET else pauses[attempt]
+    if retry_after is not None and retry_after > pause:
+        return None  # the server wants more patience than a waiting caller has
+    return pause
+
+
+def back_off(verdict: Verdict, failures: int, *, quiet: float, retry_after: float | None, chance: float) -> float:
+    """Seconds until the next flight, after so many failures in a row before this one. `chance` is from 0 to 1."""
+    longest = LONGEST_BACK_OFF_UNSENT if verdict is Verdict.NOT_SENT else LONGEST_BACK_OFF
+    seconds = min(longest, FIRST_BACK_OFF * 2.0 ** min(failures, 20)) * (0.8 + 0.4 * chance)
+    return max(seconds, retry_after or 0.0, quiet)
+
+
+def complaint(
+    organization: str, verdict: Verdict, outcome: Outcome, next_attempt_at: float | None
+) -> TokenEndpointError:
+    """The error for a caller whose token could not be had: what happened, and what to do."""
+    status = outcome.status if isinstance(outcome, Answered) else None
+    error = description = None
+    match outcome:
+        case Answered(reading=Refused(error=error, description=description)):
+            reason = f"{error}: {description}" if description else error
+        case Answered(reading=Granted(complaints=complaints)):
+            reason = f"a token answer with {', '.join(complaints)}"
+        case Answered(reading=Unreadable(reason=reason)) | NotSent(reason=reason) | Lost(reason=reason):
+            pass
+    if verdict in REMEDIES:
+        kind, text = TokenEndpointError, f"the token endpoint refuses organization {organization!r} ({reason})"
+        remedy = REMEDIES[verdict]
+    else:
+        kind, text = TemporarilyUnavailable, f"no token for organization {organization!r} now ({reason})"
+        remedy = "the connection is kept; if this goes on, check the address of the token endpoint"
+    return kind(
+        f"{text}: {remedy}",
+        organization=organization,
+        status=status,
+        error=error,
+        error_description=description,
+        next_attempt_at=next_attempt_at,
+    )

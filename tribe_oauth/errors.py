@@ -1,0 +1,135 @@
+"""What can go wrong, by culprit.
+
+Everything this library raises on purpose descends from `TribeOAuthError` and from nothing of aiohttp's or the
+operating system's: aiohttp retries some of its own errors when they escape a middleware, and a token request
+that is sent twice can cost a customer the connection.
+
+No error carries a secret, in no field and in no chained cause.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Self, TypeVar
+
+
+class TribeOAuthError(Exception):
+    """The root of all.
+
+    `organization` is the caller's key, where one is concerned. `retryable` says whether the same call may succeed
+    later with nobody doing anything.
+    """
+
+    retryable = False
+
+    def __init__(self, message: str, *, organization: str | None = None) -> None:
+        super().__init__(message)
+        self.organization = organization
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions are rebuilt from their text alone otherwise, which the constructors below do not take.
+        return _rebuilt, (type(self), self.args, self.__dict__.copy())
+
+    def again(self) -> Self:
+        """The same error for another caller: one exception raised in many tasks would collect all their frames."""
+        return _rebuilt(type(self), self.args, self.__dict__)
+
+
+_Error = TypeVar("_Error", bound="TribeOAuthError")
+
+
+def _rebuilt(kind: type[_Error], args: tuple[Any, ...], fields: dict[str, Any]) -> _Error:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
+
+# The caller
+
+
+class ConfigurationError(TribeOAuthError):
+    """An argument, a setting or a combination of them cannot work; the text names the remedy."""
+
+
+class UnknownOrganizationError(TribeOAuthError):
+    """No connection is stored under this key, or no key was given where there are several."""
+
+
+class ManagerError(TribeOAuthError):
+    """The manager is closed, or is used from an event loop that is not its own."""
+
+
+# The browser
+
+
+class CallbackError(TribeOAuthError):
+    """The callback does not belong to the request, was altered, or says that consent was refused.
+
+    `error` is the server's code (RFC 6749 §4.1.2.1), where it sent one.
+    """
+
+    def __init__(self, message: str, *, error: str | None = None) -> None:
+        super().__init__(message)
+        self.error = error
+
+
+# The authorization server
+
+
+class TokenEndpointError(TribeOAuthError):
+    """The token endpoint answered, and the answer is no.
+
+    `status` is the HTTP status, `error` the code (RFC 6749 §5.2) and `error_description` the server's own words,
+    shortened and made printable: they come from outside. `next_attempt_at` is the Unix time, in seconds, before which
+    no further request is sent; None where that is up to the caller.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        organization: str | None = None,
+        status: int | None = None,
+        error: str | None = None,
+        error_description: str | None = None,
+        next_attempt_at: float | None = None,
+    ) -> None:
+        super().__init__(message, organization=organization)
+        self.status = status
+        self.error = error
+        self.error_description = error_description
+        self.next_attempt_at = next_attempt_at
+
+
+class TemporarilyUnavailable(TokenEndpointError):  # noqa: N818 (it is a condition, as in RFC 6749 §4.1.2.1)
+    """No usable answer now. The connection is kept, and the next call after `next_attempt_at` tries again."""
+
+    retryable = True
+
+
+class ScopeError(TokenEndpointError):
+    """The server granted more than was asked, or refused what the connection cannot live without."""
+
+
+class ReauthorizationRequired(TribeOAuthError):  # noqa: N818 (the name that users handle it by)
+    """The server no longer accepts this organization's refresh token: somebody has to connect it again.
+
+    `cause` is ``"revoked or expired"``, or ``"lost rotation"`` where an earlier answer was lost on its way.
+    """
+
+    def __init__(self, cause: str, *, organization: str | None = None) -> None:
+        super().__init__(
+            f"organization {organization!r} has to be connected again ({cause}): run the consent once more"
+            " or connect a new refresh token",
+            organization=organization,
+        )
+        self.cause = cause
+
+
+# The store
+
+
+class StoreError(TribeOAuthError):
+    """The store did not do what it was asked, or it is not known whether it did."""
+
+    retryable = True
