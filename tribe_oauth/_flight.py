@@ -19,7 +19,7 @@ from tribe_oauth._protocol import Granted
 from tribe_oauth._record import Spend
 from tribe_oauth._token import Secret, Token
 from tribe_oauth._verdict import Verdict, back_off, complaint, judge, pause_before
-from tribe_oauth.errors import ReauthorizationRequired, StoreError, TokenEndpointError
+from tribe_oauth.errors import ManagerError, ReauthorizationRequired, StoreError, TokenEndpointError
 from tribe_oauth.stores import Record
 
 
@@ -41,7 +41,7 @@ class Flight:
 
     async def run(self) -> Held | None:
         """Spend the refresh token. None: the record changed under it, look again."""
-        if self._hold_off and not await self._wait(self._parts.policy.quiet):
+        if self._hold_off and not await self._wait_for_quiet():
             return None
         tries: Counter[Verdict] = Counter()
         while True:
@@ -91,12 +91,15 @@ class Flight:
         pause = pause_before(verdict, attempt, quiet=self._parts.policy.quiet, retry_after=retry_after)
         return None if pause is None else pause * (1 + 0.2 * self._parts.clock.random())
 
-    async def _wait(self, seconds: float) -> bool:
-        """Wait, then read again and renew. False: look again."""
-        if not await self._parts.pause(seconds):
-            await self._write(_record.released, renew=False)
-            return False
-        return await self._write(lambda record: record, renew=True)
+    async def _wait_for_quiet(self) -> bool:
+        """Wait until the request of whoever held the lease before cannot arrive any more. False: look again."""
+        quiet = self._parts.policy.quiet
+        if await self._parts.pause(quiet):
+            return await self._write(lambda record: record, renew=True)
+        # Closing: whoever comes next has to wait as well. A candidate's doubt says so itself.
+        not_before = 0.0 if self._spend.is_candidate else self._parts.clock.time() + quiet
+        await self._write(lambda record: _record.released(record, not_before=not_before), renew=False)
+        raise ManagerError("the manager is closing", organization=self._organization)
 
     async def _write(self, change: Callable[[Record], Record], *, renew: bool) -> bool:
         """Apply a change while the lease is ours and the refresh token the one to use. False: it is not."""

@@ -182,14 +182,12 @@ class TokenManager:
     async def _all_due(self) -> AsyncIterator[str]:
         """What the store says is due, then what only memory knows of: client credentials."""
         now = self._monotonic()
-        told = set()
         async for organization in self._parts.store.due(self._parts.clock.time()):
             held = self._held.get(organization)
             if held is None or held.due <= now:
-                told.add(organization)
                 yield organization
         for known, held in list(self._held.items()):
-            if known is not None and known not in told and held.due <= now:
+            if known is not None and held.credential.kind == "client_credentials" and held.due <= now:
                 yield known
 
     # Organizations

@@ -6,18 +6,18 @@ goes to one origin and to no other, not even where a caller's header would have 
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
 
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 from aiohttp.multipart import MultipartWriter
-from aiohttp.payload import AsyncIterablePayload
+from aiohttp.payload import BytesPayload, IOBasePayload
 from yarl import URL
 
 from tribe_oauth._token import Token
 
 
 class TokenSource(Protocol):
-    """Gives tokens for one organization."""
+    """Gives tokens for one organization. A caller who goes away, by a time-out of its own, ends no refresh."""
 
     def origin(self) -> URL:
         """The one origin that may see them."""
@@ -51,38 +51,54 @@ class BearerMiddleware:
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """See aiohttp's `ClientMiddlewareType`."""
         source = self._source
-        if request.url.origin() != source.origin():
-            request.headers.pop(hdrs.AUTHORIZATION, None)
+        if _origin(request.url) != _origin(source.origin()):
+            request.headers.popall(hdrs.AUTHORIZATION, None)
             return await handler(request)
-        once = bool(request.body) and not _can_repeat(request.body)
-        token = await source.token(settled=once)
-        request.headers[hdrs.AUTHORIZATION] = f"Bearer {token.access_token.reveal()}"
-        response = await handler(request)
+        token = await source.token(settled=not _can_repeat(request.body))
+        response = await self._send(request, handler, token)
         if response.status != 401:
-            source.accepted()
             return response
-        return await self._rejected(request, handler, response, token)
-
-    async def _rejected(
-        self, request: ClientRequest, handler: ClientHandlerType, response: ClientResponse, token: Token
-    ) -> ClientResponse:
         try:
-            newer = await self._source.refresh(rejected=token)
+            newer = await source.refresh(rejected=token)
         except BaseException:
             response.release()
             raise
         if newer.access_token == token.access_token or not _can_repeat(request.body):
             return response
         response.release()  # or its connection is held, and a pool of one waits for itself
-        request.headers[hdrs.AUTHORIZATION] = f"Bearer {newer.access_token.reveal()}"
+        await request.close()  # a body still on its way lets go of its file before it is read again
+        request.update_expect_continue()  # else a body held back until "100 Continue" would never leave
+        return await self._send(request, handler, newer)
+
+    async def _send(self, request: ClientRequest, handler: ClientHandlerType, token: Token) -> ClientResponse:
+        request.headers[hdrs.AUTHORIZATION] = _Hidden(f"Bearer {token.access_token.reveal()}")
         response = await handler(request)
-        if response.status != 401:
+        if response.status < 300:
             self._source.accepted()
         return response
 
 
+class _Hidden(str):
+    """A header's value that the repr of a request's headers does not show: aiohttp's own errors carry one."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+_SCHEMES: Final = {"ws": "http", "wss": "https"}  # a WebSocket begins as a request to that origin (RFC 6455 §1.2)
+
+
+def _origin(url: URL) -> tuple[str, str | None, int | None]:
+    """Scheme, host and port (RFC 6454 §4); yarl's own `origin` tells ``https://host:443`` from ``https://host``."""
+    return _SCHEMES.get(url.scheme, url.scheme), url.raw_host, url.port
+
+
 def _can_repeat(body: object) -> bool:
-    """Whether aiohttp can write this body (again). A drained generator would go out as an empty body, with success."""
+    """Whether aiohttp can write this body again. A drained generator would go out as an empty body, with success."""
     if isinstance(body, MultipartWriter):
         return not body.consumed and all(_can_repeat(part) for part, _encoding, _transfer_encoding in body)
-    return not isinstance(body, AsyncIterablePayload) and not getattr(body, "consumed", False)
+    if isinstance(body, IOBasePayload):
+        return not body.consumed and body._value.seekable()
+    return isinstance(body, bytes | BytesPayload)  # no body is b""

@@ -177,9 +177,9 @@ def postponed(record: Record, *, not_before: float) -> Record:
     return attrs.evolve(record, lease=None, not_before=not_before, failures=record.failures + 1)
 
 
-def released(record: Record) -> Record:
-    """Give the lease back, nothing having been sent."""
-    return attrs.evolve(record, lease=None)
+def released(record: Record, *, not_before: float = 0.0) -> Record:
+    """Give the lease back without counting a failure."""
+    return attrs.evolve(record, lease=None, not_before=max(record.not_before, not_before))
 
 
 # What an answer changes

@@ -63,6 +63,8 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
         if wanted.candidate is None and record.status == "reauthorization_required":
             raise ReauthorizationRequired(record.cause or "revoked or expired", organization=record.organization)
         found = parts.held_from(record, payload)
+        if found is not None and wanted.held is not None and found.generation == wanted.held.generation:
+            found = wanted.held  # the same token, and monotonic time knows better when it ends
         newest = record.generation if newest is None else newest
         if found is not None and waited and found.generation > newest:
             # Committed while we waited: fresh by cause, whatever the wall clocks of two hosts say.
@@ -72,7 +74,7 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
         if wanted.candidate is None:
             _respect_back_off(parts, record, wanted)
         if record.lease is not None and record.lease_left > 0:
-            if wanted.ahead and found is not None:
+            if wanted.ahead and found is not None and parts.clock.monotonic() < found.expires:
                 return found
             await _wait_for_peer(parts, record)
         else:
@@ -90,6 +92,8 @@ async def _load(parts: Parts, wanted: Wanted) -> Record:
         logger.error("the store lost a commit of organization %r: written back from memory", wanted.organization)
         restored = parts.as_record(wanted.organization, held, record)
         record = await parts.store.swap(restored) or await parts.store.load(wanted.organization)
+    if wanted.candidate is not None and (record is None or record.status == "disconnected"):
+        raise _refused_elsewhere(wanted.organization)
     if record is None or record.status == "disconnected":
         raise UnknownOrganizationError(
             f"organization {wanted.organization!r} is not connected: connect() it first",
@@ -121,6 +125,15 @@ def _respect_back_off(parts: Parts, record: Record, wanted: Wanted) -> None:
         )
 
 
+def _refused_elsewhere(organization: str) -> TokenEndpointError:
+    return TokenEndpointError(
+        f"the refresh token for organization {organization!r} was refused (invalid_grant) when another process tried"
+        " it: copy a new one from Tribe and connect it",
+        organization=organization,
+        error="invalid_grant",
+    )
+
+
 async def _wait_for_peer(parts: Parts, record: Record) -> None:
     """Look until the peer has written something or its lease has ended."""
     poll, left = SHORTEST_POLL, record.lease_left
@@ -139,12 +152,7 @@ async def _begin(parts: Parts, record: Record, payload: Payload, wanted: Wanted)
     spend = _record.spend_of(record, payload, candidate=trial)
     other = payload.candidate is None or payload.candidate.fingerprint != wanted.candidate
     if spend is None or (wanted.candidate is not None and other):
-        raise TokenEndpointError(
-            f"the refresh token for organization {record.organization!r} was refused (invalid_grant) when another"
-            " process tried it: copy a new one from Tribe and connect it",
-            organization=record.organization,
-            error="invalid_grant",
-        )
+        raise _refused_elsewhere(record.organization)
     parts.secret_of(spend.credential, record.organization)  # fail before anything is written
     nonce = _record.nonce_for(spend, secrets.token_hex(16))
     ends = parts.clock.monotonic() + parts.policy.lease

@@ -115,7 +115,7 @@ def complaint(
         remedy = REMEDIES[verdict]
     else:
         kind, text = TemporarilyUnavailable, f"no token for organization {organization!r} now ({reason})"
-        remedy = "the connection is kept; if this goes on, check the address of the token endpoint"
+        remedy = "nothing was lost; if this goes on, check the address of the token endpoint"
     return kind(
         f"{text}: {remedy}",
         organization=organization,
