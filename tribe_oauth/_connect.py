@@ -94,12 +94,15 @@ async def _refresh_token(parts: Parts, organization: str, grant: RefreshTokenGra
     )
     while True:
         record = await parts.store.load(organization)
-        if record is not None and record.status != "disconnected":
-            payload = _record.decode(record)
-            if pasted in payload.seen:
+        known = record is not None and record.status != "disconnected"
+        payload = _record.decode(record) if record is not None and known else _record.Payload()
+        if record is not None and pasted in payload.seen:
+            changed = _record.with_secret_of(record, candidate.credential)
+            if changed is None or await parts.store.swap(changed) is not None:
                 return await refresh(parts, Wanted(organization=organization, held=held))
-            if payload.candidate is not None and payload.candidate.fingerprint == pasted:
-                break
+            continue
+        if payload.candidate is not None and payload.candidate.fingerprint == pasted:
+            break
         if await parts.store.swap(_record.with_candidate(record, organization, candidate)) is not None:
             break
     return await refresh(parts, Wanted(organization=organization, candidate=pasted))

@@ -226,12 +226,11 @@ class Flight:
             chance=parts.clock.random(),
         )
         not_before = parts.clock.time() + wait
-        if self._spend.is_candidate:
-            change = _record.released
-        else:
 
-            def change(record: Record) -> Record:
-                return _record.postponed(record, not_before=not_before)
+        def change(record: Record) -> Record:
+            if self._spend.is_candidate:  # its failures are not the chain's
+                return _record.released(record)
+            return _record.postponed(record, not_before=not_before)
 
         if await self._write(change, renew=False):
             raise complaint(self._organization, verdict, outcome, not_before)

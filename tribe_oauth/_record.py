@@ -247,6 +247,17 @@ def with_candidate(record: Record | None, organization: str, candidate: Candidat
     return attrs.evolve(record, payload=encode(payload))
 
 
+def with_secret_of(record: Record, credential: Credential) -> Record | None:
+    """The same chain with the client's new secret, where the client is the same and its secret another; else None."""
+    payload = decode(record)
+    held = payload.credential
+    if held is None or held == (changed := attrs.evolve(held, client_secret=credential.client_secret)):
+        return None
+    if held.client_id != credential.client_id:
+        return None
+    return attrs.evolve(record, payload=encode(attrs.evolve(payload, credential=changed)))
+
+
 def replaced(
     record: Record | None,
     organization: str,

@@ -48,7 +48,7 @@ class VirtualClock:
 
 @attrs.define
 class TokenServer:
-    """A token endpoint over a real socket. Answers as ordered, else as an authorization server that rotates strictly."""
+    """A token endpoint over a real socket. Answers as ordered, else as a server that rotates strictly."""
 
     orders: deque[Answer] = attrs.Factory(deque)
     forms: list[dict[str, str]] = attrs.Factory(list)

@@ -23,7 +23,17 @@ from tribe_oauth._client import AuthorizationCodeGrant
 from tribe_oauth.errors import ConfigurationError, ScopeError, TemporarilyUnavailable
 
 from .conftest import MakeManager
-from .helpers import TokenServer, VirtualClock, held_back, json_answer, oauth_error, page, reset, spent_then_reset
+from .helpers import (
+    TokenServer,
+    VirtualClock,
+    held_back,
+    json_answer,
+    oauth_error,
+    page,
+    reset,
+    spent_then_reset,
+    until,
+)
 
 DAY = 86_400
 
@@ -208,7 +218,7 @@ async def test_client_credentials_that_are_wrong(make_manager: MakeManager, serv
     """A wrong secret: the server's code, the remedy, and nothing stored."""
     manager = make_manager()
     server.order(*[oauth_error("invalid_client", 401)] * 3)
-    with pytest.raises(TokenEndpointError, match="invalid_client.*check client_id and client_secret"):
+    with pytest.raises(TokenEndpointError, match=r"invalid_client.*check client_id and client_secret"):
         await manager.connect("acme", ClientCredentialsGrant(server.client()))
     with pytest.raises(UnknownOrganizationError):
         await manager.token("acme")
@@ -412,7 +422,7 @@ async def test_disconnect(manager: TokenManager, server: TokenServer, store: Mem
 async def test_disconnect_forgets_even_if_the_revocation_fails(
     make_manager: MakeManager, server: TokenServer, store: MemoryStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another client's secret is not here: the revocation cannot be made, the organization is forgotten all the same."""
+    """Without its client's secret the revocation cannot be made; the organization is forgotten all the same."""
     await make_manager().connect("acme", RefreshTokenGrant(server.client(), server.paste()))
     stranger = make_manager(client=server.client("stranger"))
     await stranger.disconnect("acme")
@@ -524,8 +534,7 @@ async def test_a_peers_candidate_is_overwritten(
     connecting = asyncio.ensure_future(one.connect("acme", RefreshTokenGrant(server.client(), first)))
     await server.arrived.wait()
     other = asyncio.ensure_future(two.connect("acme", RefreshTokenGrant(server.client(), second)))
-    while len(clock.slept) < 3:
-        await asyncio.sleep(0)
+    await until(lambda: len(clock.slept) > 3)
     server.released.set()
     results = await asyncio.gather(connecting, other, return_exceptions=True)
     assert await make_manager().token("acme") in results
@@ -536,3 +545,17 @@ async def test_a_lost_candidate_answer_is_told(make_manager: MakeManager, server
     server.order(spent_then_reset(server))
     with pytest.raises(TokenEndpointError, match="copy a new one"):
         await make_manager().connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+
+
+async def test_a_client_whose_secret_was_renewed(
+    make_manager: MakeManager, server: TokenServer, store: MemoryStore
+) -> None:
+    """The same paste with the client's new secret spends nothing and keeps it; another client's is not taken."""
+    pasted = server.paste()
+    old, stranger = server.client("own"), server.client("stranger")
+    new = Client("own", "renewed", endpoints=server.endpoints, redirect_uri="https://app.example/callback")
+    await make_manager().connect("acme", RefreshTokenGrant(old, pasted))
+    for client in (stranger, new, new):
+        await make_manager().connect("acme", RefreshTokenGrant(client, pasted))
+    await make_manager().refresh("acme")
+    assert [form["client_secret"] for form in server.forms] == ["secret of own", "renewed"]

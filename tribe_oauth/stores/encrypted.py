@@ -1,0 +1,162 @@
+"""Any store, with everything secret sealed: AES-256-GCM, bound to the organization and its chain.
+
+What the refresh needs to find its way (chain, generation, lease, times) stays readable; tokens, client secrets and
+notes do not. A ciphertext that is moved to another organization or chain does not open.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import attrs
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tribe_oauth._token import Secret
+from tribe_oauth.errors import ConfigurationError, StoreError
+from tribe_oauth.stores._contract import Record, TokenStore
+
+_FORMAT: Final = b"\x01"
+_ID_BYTES, _NONCE_BYTES, _KEY_BYTES = 8, 12, 32
+
+
+def generate_key() -> Secret:
+    """A new key: 256 random bits, as base64 text."""
+    return Secret(base64.b64encode(os.urandom(_KEY_BYTES)).decode())
+
+
+def read_keys(text: str) -> list[Secret]:
+    """Keys from a variable or a file: base64, separated by white space or commas, the newest first."""
+    return [Secret(key) for key in text.replace(",", " ").split()]
+
+
+def keys_from_env(name: str = "TRIBE_STORE_KEYS") -> list[Secret]:
+    """Keys from the variable ``name``, or from the file that ``name_FILE`` names. Raises ConfigurationError."""
+    text, path = os.environ.get(name), os.environ.get(f"{name}_FILE")
+    if path:
+        try:
+            text = Path(path).read_text(encoding="ascii")
+        except (OSError, ValueError):
+            raise ConfigurationError(f"{name}_FILE: the file cannot be read") from None
+    keys = read_keys(text or "")
+    if not keys:
+        raise ConfigurationError(f"{name} is not set: set it, or {name}_FILE to the path of a file with the keys")
+    return keys
+
+
+class EncryptedStore:
+    """Seals what another store keeps.
+
+    `keys` are base64 of 32 bytes, as from `generate_key`: the first, the newest, encrypts; all decrypt. To change keys,
+    put the new one first everywhere, run `rekey`, then take the old one away. Without its key, a record is a StoreError
+    and is left as it is.
+    """
+
+    def __init__(self, store: TokenStore, keys: Sequence[str | Secret]) -> None:
+        if not keys:
+            raise ConfigurationError("EncryptedStore needs at least one key: generate_key() makes one")
+        self._store = store
+        self._ciphers = dict(map(_cipher, keys))
+        self._newest = next(iter(self._ciphers))
+
+    async def load(self, organization: str) -> Record | None:
+        """See `TokenStore.load`."""
+        record = await self._store.load(organization)
+        return None if record is None else self._opened(record)
+
+    async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
+        """See `TokenStore.swap`."""
+        stored = await self._store.swap(self._sealed(record), lease_for=lease_for)
+        return None if stored is None else attrs.evolve(stored, payload=record.payload)
+
+    def organizations(self) -> AsyncIterator[str]:
+        """See `TokenStore.organizations`."""
+        return self._store.organizations()
+
+    def due(self, before: float) -> AsyncIterator[str]:
+        """See `TokenStore.due`."""
+        return self._store.due(before)
+
+    async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
+        """See `TokenStore.put`."""
+        bound = _bound("note", key)
+        return self._open(await self._store.put(key, self._seal(value, bound), lives_for=lives_for), bound, "a note")
+
+    async def take(self, key: str) -> bytes | None:
+        """See `TokenStore.take`."""
+        value = await self._store.take(key)
+        return None if value is None else self._open(value, _bound("note", key), "a note")
+
+    async def close(self) -> None:
+        """See `TokenStore.close`."""
+        await self._store.close()
+
+    async def rekey(self) -> int:
+        """Seal every record that is not under the newest key anew; how many there were.
+
+        May run beside everything else, be stopped, and be run again: each record is one compare-and-swap.
+        """
+        changed = 0
+        async for organization in self._store.organizations():
+            while (record := await self._store.load(organization)) is not None and self._is_old(record):
+                if await self._store.swap(self._sealed(self._opened(record))) is not None:
+                    changed += 1
+        return changed
+
+    def _is_old(self, record: Record) -> bool:
+        return bool(record.payload) and record.payload[1 : 1 + _ID_BYTES] != self._newest
+
+    def _sealed(self, record: Record) -> Record:
+        if not record.payload:
+            return record
+        return attrs.evolve(
+            record, payload=self._seal(record.payload, _bound("record", record.organization, record.chain))
+        )
+
+    def _opened(self, record: Record) -> Record:
+        if not record.payload:
+            return record
+        bound = _bound("record", record.organization, record.chain)
+        what = f"the record of organization {record.organization!r}"
+        return attrs.evolve(record, payload=self._open(record.payload, bound, what))
+
+    def _seal(self, plain: bytes, bound: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        return _FORMAT + self._newest + nonce + self._ciphers[self._newest].encrypt(nonce, plain, bound)
+
+    def _open(self, sealed: bytes, bound: bytes, what: str) -> bytes:
+        if sealed[:1] != _FORMAT:
+            raise StoreError(f"{what} is not encrypted: use the store without EncryptedStore, or connect it anew")
+        key_id, rest = sealed[1 : 1 + _ID_BYTES], sealed[1 + _ID_BYTES :]
+        cipher = self._ciphers.get(key_id)
+        if cipher is None:
+            raise StoreError(
+                f"{what} is encrypted under a key that is not given: add it to the keys; nothing was changed"
+            )
+        try:
+            return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], bound)
+        except (InvalidTag, ValueError):
+            raise StoreError(f"{what} was altered or moved: restore it from a backup; nothing was changed") from None
+
+
+def _cipher(key: str | Secret) -> tuple[bytes, AESGCM]:
+    """A key's cipher, and the id by which it is found."""
+    try:
+        raw = base64.b64decode(key.reveal() if isinstance(key, Secret) else key, validate=True)
+    except (binascii.Error, ValueError):
+        raw = b""
+    if len(raw) != _KEY_BYTES:
+        raise ConfigurationError("a key of EncryptedStore is base64 of 32 bytes: generate_key() makes one")
+    return hashlib.sha256(b"tribe_oauth key id\0" + raw).digest()[:_ID_BYTES], AESGCM(raw)
+
+
+def _bound(*parts: str) -> bytes:
+    """What a ciphertext belongs to, unambiguously: each part with its length."""
+    encoded = [part.encode() for part in parts]
+    return b"".join(len(part).to_bytes(4, "big") + part for part in encoded)
