@@ -1,0 +1,110 @@
+"""Private files and folders, and locks that the kernel drops with their process. For stores on a local disk."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import uuid
+import weakref
+from pathlib import Path
+
+from tribe_oauth.errors import StoreError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+def private_folder(folder: Path) -> None:
+    """Create what is missing of a folder, for its owner alone. Raises StoreError."""
+    try:
+        for missing in reversed([folder, *folder.parents]):
+            with contextlib.suppress(FileExistsError):
+                missing.mkdir(mode=0o700)
+    except OSError as error:
+        raise StoreError(f"the folder {str(folder)!r} cannot be created ({error.strerror}): create it") from None
+
+
+def private_file(path: Path) -> bool:
+    """Create a file for its owner alone, or make sure that it is one. True: it is new. Raises StoreError."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        _check(path)
+        return False
+    except OSError as error:
+        raise StoreError(
+            f"the file {str(path)!r} cannot be created ({error.strerror}): make its folder writable for this user"
+        ) from None
+    return True
+
+
+def _check(path: Path) -> None:
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise StoreError(f"{str(path)!r} is a symbolic link: name the file itself")
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(f"{str(path)!r} is not a file: name a file")
+    if found.st_uid != os.geteuid():
+        raise StoreError(f"{str(path)!r} belongs to another user: run as that user, or name another file")
+    if found.st_mode & 0o077:
+        raise StoreError(f"{str(path)!r} can be read by other users: chmod 600 it")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise StoreError(f"{str(path)!r} cannot be written: chmod 600 it")
+
+
+class Holder:
+    """A locked file of this process: whoever can lock it knows that the process is gone.
+
+    Not a process id, which means nothing in another container and is used again.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if fcntl is None:
+            raise StoreError("SQLiteStore needs a POSIX system: use PostgreSQL or Redis here")
+        private_folder(folder)
+        self.id = uuid.uuid4().hex
+        self._folder = folder
+        private_file(folder / self.id)
+        self._file = os.open(folder / self.id, os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        _holders.add(self)
+
+    def is_gone(self, other: str) -> bool:
+        """Whether the process with this id has ended."""
+        try:
+            file = os.open(self._folder / other, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return True
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        else:
+            (self._folder / other).unlink(missing_ok=True)  # an id is never used again
+            return True
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        """Remove the file."""
+        (self._folder / self.id).unlink(missing_ok=True)
+        self.drop()
+
+    def drop(self) -> None:
+        """Let go of the file. In a forked child: the lock is its parent's, and must end with that."""
+        _holders.discard(self)
+        os.close(self._file)
+
+
+_holders: weakref.WeakSet[Holder] = weakref.WeakSet()
+
+
+def _drop_all() -> None:
+    for holder in list(_holders):
+        holder.drop()
+
+
+os.register_at_fork(after_in_child=_drop_all)
