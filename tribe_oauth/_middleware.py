@@ -66,7 +66,6 @@ class BearerMiddleware:
         if newer.access_token == token.access_token or not _can_repeat(request.body):
             return response
         response.release()  # or its connection is held, and a pool of one waits for itself
-        await request.close()  # a body still on its way lets go of its file before it is read again
         request.update_expect_continue()  # else a body held back until "100 Continue" would never leave
         return await self._send(request, handler, newer)
 

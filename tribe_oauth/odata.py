@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from contextlib import aclosing
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -106,7 +106,7 @@ def rows(
     filter: str | None = ...,
     expand: Iterable[str] = ...,
     orderby: Iterable[str] = ...,
-) -> AsyncIterator[dict[str, Any]]: ...
+) -> AsyncGenerator[dict[str, Any]]: ...
 
 
 @overload
@@ -119,7 +119,7 @@ def rows(
     expand: Iterable[str] = ...,
     orderby: Iterable[str] = ...,
     type: type[Row],
-) -> AsyncIterator[Row]: ...
+) -> AsyncGenerator[Row]: ...
 
 
 async def rows(
@@ -131,7 +131,7 @@ async def rows(
     expand: Iterable[str] = (),
     orderby: Iterable[str] = (),
     type: type[Any] = dict,  # noqa: A002 (what a row becomes)
-) -> AsyncIterator[Any]:
+) -> AsyncGenerator[Any]:
     """Read all rows of all pages, as dicts or as instances of an attrs class.
 
     A row that does not fit the class raises ODataError, which names the entity set, the row's key and the field, and
@@ -266,7 +266,7 @@ def _next(body: Mapping[str, Any], asked: URL) -> URL | None:
     try:
         base = asked.join(_root(context)) if isinstance(context, str) else asked
         url = base.join(_verbatim(link)).with_fragment(None)
-        if _origin(url) == _origin(asked) and url.user is None and _below_root(url.path):
+        if _origin(url) == _origin(asked) and "@" not in url.raw_authority and _below_root(url.path):
             return url
     except ValueError:
         pass
@@ -325,9 +325,9 @@ def _field(error: BaseException) -> str:
     names: list[str] = []
     while isinstance(error, cattrs.BaseValidationError):
         error = error.exceptions[0]
-        for note in getattr(error, "__notes__", ()):
-            if isinstance(note, AttributeValidationNote):
-                names.append(note.name)
-            elif isinstance(note, IterableValidationNote):
-                names.append(str(note.index))
+        names += [
+            str(note.name if isinstance(note, AttributeValidationNote) else note.index)
+            for note in getattr(error, "__notes__", ())
+            if isinstance(note, AttributeValidationNote | IterableValidationNote)
+        ]
     return f"field {'.'.join(names)}" if names else "the class's own check refused it"

@@ -151,6 +151,18 @@ async def test_a_file_that_tells_but_does_not_seek_is_not_sent_again(make: Facto
         await not_sent_again(here, OneWay(b"one way"), arrived=lambda body: body == b"one way")
 
 
+async def test_a_text_file_that_was_iterated_is_not_sent_again(make: Factory, path: Path) -> None:
+    """S22: it could be wound back, but does not say whereto."""
+    path.write_text("a line\nand the rest\n")  # noqa: ASYNC240 (a few bytes)
+    with path.open() as file:
+        next(file)
+        async with scene(make) as here:
+            here.world.expire()
+            async with here.session.post("/v1/rows", data=file) as response:
+                assert response.status == 401
+            assert [seen.body for seen in here.api.seen] == [b"and the rest\n"]
+
+
 @pytest.mark.parametrize("wrap", [lambda file: file, form], ids=["file", "form"])
 async def test_a_401_in_the_middle_of_an_upload(make: Factory, wrap: Callable[[BinaryIO], Any]) -> None:
     """S22: where the API refuses before it has read the body, the rest is not mixed into the second request."""

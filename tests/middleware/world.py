@@ -70,7 +70,9 @@ class Origin:
 
     async def expect(self, request: web.Request) -> web.StreamResponse | None:
         if self.impatient and request.headers["Authorization"] != f"Bearer {self.world.valid}":
-            return web.Response(status=401)
+            refusal = web.Response(status=401)
+            refusal.force_close()  # the body may still come, and is not the next request (RFC 9110 §10.1.1)
+            return refusal
         assert request.transport is not None
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return None

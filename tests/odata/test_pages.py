@@ -1,0 +1,241 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from tribe_oauth import odata
+from tribe_oauth.errors import ConfigurationError, TribeOAuthError
+
+from .conftest import Service
+
+
+async def collect(session: aiohttp.ClientSession, path: str = "People", **options: Any) -> list[odata.Page]:
+    return [page async for page in odata.pages(session, path, **options)]
+
+
+async def test_one_page(session: aiohttp.ClientSession, service: Service) -> None:
+    """Without a nextLink, one page is all; its rows are as the server sent them."""
+    service.says("People", {"value": [{"ID": "1", "Name": None}, {"ID": "2"}]})
+    assert await collect(session) == [odata.Page([{"ID": "1", "Name": None}, {"ID": "2"}], None)]
+
+
+async def test_every_option_is_encoded(session: aiohttp.ClientSession, service: Service) -> None:
+    """A space is ``%20`` and a plus ``%2B``; what would end an option early is encoded; names keep their ``$``."""
+    target = (
+        "People?$select=ID,Name&$filter=Name%20eq%20'a%2Bb%26c%23d%25%C3%AB'&$expand=Phone($select=Number%3B$top=1)"
+        "&$orderby=Name%20desc,ID&$count=true&$top=5"
+    )
+    service.says(target, {"@odata.count": 7, "value": []})
+    pages = await collect(
+        session,
+        select=["ID", "Name"],
+        filter="Name eq 'a+b&c#d%ë'",
+        expand=["Phone($select=Number;$top=1)"],
+        orderby=iter(["Name desc", "ID"]),
+        count=True,
+        top=5,
+    )
+    assert pages == [odata.Page([], 7)]
+    assert service.targets == [f"/v1/odata/{target}"]
+
+
+async def test_one_name_may_be_plain_text(session: aiohttp.ClientSession, service: Service) -> None:
+    """A text for a list of names is taken as it is, not letter by letter."""
+    service.says("People?$select=ID", {"value": []})
+    assert await collect(session, select="ID") == [odata.Page([])]
+
+
+@pytest.mark.parametrize("path", ["/v1/odata/Relation Person('a')/Phone", "Relation Person('a')/Phone"])
+async def test_the_path_is_under_the_service_root(session: aiohttp.ClientSession, service: Service, path: str) -> None:
+    """With ``/v1/odata/`` or without; it is encoded like the options."""
+    service.says("Relation%20Person('a')/Phone", {"value": []})
+    assert await collect(session, path) == [odata.Page([])]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/v1/odata/", "/People", "//other/People", "../x", "People?$top=1", "a#b", "a\\b"]
+)
+async def test_a_path_that_is_none(session: aiohttp.ClientSession, service: Service, path: str) -> None:
+    """What is not a path under the service root is refused before anything is sent; the error says what goes where."""
+    with pytest.raises(ConfigurationError, match="options go into their own arguments"):
+        await collect(session, path)
+    assert service.targets == []
+
+
+async def test_a_session_without_a_base_url(service: Service) -> None:
+    """The error names the remedy."""
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(odata.ODataError, match="give it the API's origin"):
+            await collect(session)
+
+
+@pytest.mark.parametrize("count", [True, "7", None, 7.5])
+async def test_a_count_that_is_none(session: aiohttp.ClientSession, service: Service, count: object) -> None:
+    """A count is an integer or not known."""
+    service.says("People?$count=true", {"@odata.count": count, "value": []})
+    assert (await collect(session, count=True))[0].count is None
+
+
+async def test_a_page_is_fetched_when_it_is_asked_for(session: aiohttp.ClientSession, service: Service) -> None:
+    """Whoever stops after a page has caused no request for the next."""
+    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?$skiptoken=2"})
+    pages = odata.pages(session, "People")
+    await anext(pages)
+    await pages.aclose()
+    assert service.targets == ["/v1/odata/People"]
+
+
+# Refusals
+
+ERROR = {"error": {"code": "005", "message": "no such\nproperty", "target": "Nmae", "details": []}}
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503])
+async def test_a_refusal_says_what_the_server_said(
+    session: aiohttp.ClientSession, service: Service, status: int
+) -> None:
+    """Status, code, message and target come through, printable, from the root of the library's errors."""
+    service.says("People", ERROR, status=status)
+    with pytest.raises(
+        odata.ODataError, match=f"the API answered {status}: 005: no such\N{REPLACEMENT CHARACTER}"
+    ) as it:
+        await collect(session)
+    error = it.value
+    assert (error.status, error.code, error.target) == (status, "005", "Nmae")
+    assert error.message == "no such\N{REPLACEMENT CHARACTER}property"
+    assert isinstance(error, TribeOAuthError)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"error": {"code": None, "message": None}},
+        {"error": {}},
+        {"error": "text"},
+        {"error": None},
+        {"timestamp": 1, "status": 500},
+        ["error"],
+        None,
+        b"<html><h1>Bad gateway</h1>",
+        b"\xff\xfe\xfd",
+        b"",
+        b"[" * 100_000,
+    ],
+)
+async def test_a_refusal_without_words(session: aiohttp.ClientSession, service: Service, body: object) -> None:
+    """Nulls, another shape, HTML, nothing at all: the status alone, and never another exception."""
+    service.says("People", body, status=502)
+    with pytest.raises(odata.ODataError, match=r"^the API answered 502$") as it:
+        await collect(session)
+    assert (it.value.status, it.value.code, it.value.message, it.value.target) == (502, None, None, None)
+
+
+async def test_long_words_are_cut(session: aiohttp.ClientSession, service: Service) -> None:
+    """A server's stack trace does not fill the log."""
+    service.says("People", {"error": {"message": "x" * 100_000}}, status=500)
+    with pytest.raises(odata.ODataError) as it:
+        await collect(session)
+    assert len(str(it.value)) < 1000
+
+
+async def test_a_redirect_is_not_followed(session: aiohttp.ClientSession, service: Service, elsewhere: Service) -> None:
+    """Rows come from the API: another address's answer is none, and is not asked for (S21)."""
+    service.says("People", b"", status=307, Location=f"{elsewhere.base}/v1/odata/People")
+    elsewhere.says("People", {"value": [{"ID": "forged"}]})
+    with pytest.raises(odata.ODataError, match="the API answered 307"):
+        await collect(session)
+    assert elsewhere.targets == []
+
+
+# Answers that are not whole
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"value": [{"ID": "1"}',
+        b"<html>",
+        b"",
+        {"ID": "1"},
+        {"value": None},
+        {"value": {}},
+        {"value": [1]},
+        [{"ID": "1"}],
+        {"value": [{"ID": "1"}], "error": {"code": "500", "message": "in the middle"}},
+    ],
+)
+async def test_a_200_that_is_not_a_collection(session: aiohttp.ClientSession, service: Service, body: object) -> None:
+    """It is an error and never the end, nor an empty page."""
+    service.says("People", body)
+    with pytest.raises(odata.ODataError, match="not a whole OData collection") as it:
+        await collect(session)
+    assert it.value.status == 200
+
+
+async def broken_off(request: web.Request) -> web.StreamResponse:
+    """A valid page, whose end, blank as it is, does not come."""
+    response = web.StreamResponse(headers={"Content-Length": "100"})
+    await response.prepare(request)
+    await response.write(b'{"value": []}')
+    assert request.transport is not None
+    request.transport.close()
+    return response
+
+
+async def test_a_200_that_breaks_off(session: aiohttp.ClientSession, service: Service) -> None:
+    """The same, where the connection ends before the answer does; no header of the request is in the error (S25)."""
+    service.answers["/v1/odata/People"] = broken_off
+    with pytest.raises(odata.ODataError, match=r"no whole answer .* \(ClientPayloadError\)") as it:
+        await collect(session)
+    assert it.value.__context__ is None
+    assert it.value.status is None
+
+
+async def test_the_second_page_breaks_off(session: aiohttp.ClientSession, service: Service) -> None:
+    """What was read stands; what follows is an error, not the end."""
+    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?$skip=1"})
+    service.answers["/v1/odata/People?$skip=1"] = broken_off
+    rows = odata.rows(session, "People")
+    assert await anext(rows) == {"ID": "1"}
+    with pytest.raises(odata.ODataError):
+        await anext(rows)
+
+
+async def test_nobody_is_there() -> None:
+    """No connection is the same error, not aiohttp's."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
+        with pytest.raises(odata.ODataError, match="ClientConnectorError"):
+            await collect(session)
+
+
+async def test_a_time_out(session: aiohttp.ClientSession, service: Service) -> None:
+    """Nor is the session's own time-out another error."""
+    over = asyncio.Event()
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        await over.wait()
+        return web.Response()
+
+    service.answers["/v1/odata/People"] = never
+    async with aiohttp.ClientSession(service.base, timeout=aiohttp.ClientTimeout(total=0.1)) as hasty:
+        with pytest.raises(odata.ODataError, match="TimeoutError"):
+            await collect(hasty)
+    over.set()
+
+
+async def test_an_error_of_a_middleware_comes_as_it_is(service: Service) -> None:
+    """What the session has to say about tokens is not this module's to translate."""
+
+    async def refuse(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        raise TribeOAuthError("connect again")
+
+    async with aiohttp.ClientSession(service.base, middlewares=[refuse]) as session:
+        with pytest.raises(TribeOAuthError, match="connect again"):
+            await collect(session)

@@ -1,0 +1,154 @@
+"""Faults by order: the next answers of an endpoint go wrong, in a named way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final, Literal, get_args
+
+from aiohttp import web
+from attrs import Factory, define, field
+
+Kind = Literal["delay", "cut", "status", "hang", "lost_answer", "lost_request", "invalid_client", "body", "drip"]
+Endpoint = Literal["token", "api", "revoke", "authorize"]
+Serve = Callable[[], Awaitable[web.Response]]
+
+INVALID_CLIENT: Final = b'{"error":"invalid_client","error_description":"Client authentication failed"}'
+
+
+@define(eq=False)
+class Fault:
+    """One order. `times`: how many answers go wrong; None: all until `cancel`."""
+
+    kind: Kind
+    endpoint: Endpoint = "token"
+    times: int | None = 1
+    seconds: float = 0.0
+    after_bytes: int = 0
+    status: int = 503
+    retry_after: str | int | None = None
+    body: str | None = None
+    content_type: str = "text/html"
+    hang: bool = False
+    hits: int = field(default=0, init=False)
+    _reached: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _released: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _cancelled: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"no fault {self.kind!r}: choose one of {', '.join(get_args(Kind))}")
+        if self.endpoint not in get_args(Endpoint):
+            raise ValueError(f"no endpoint {self.endpoint!r}: choose one of {', '.join(get_args(Endpoint))}")
+
+    @property
+    def pending(self) -> bool:
+        """Whether the next answer will be hit."""
+        return not self._cancelled and (self.times is None or self.hits < self.times)
+
+    async def reached(self) -> None:
+        """Wait until an answer was hit."""
+        await self._reached.wait()
+
+    def release(self) -> None:
+        """Let answers that hang go on."""
+        self._released.set()
+
+    def cancel(self) -> None:
+        """No further answer is hit; what hangs goes on."""
+        self._cancelled = True
+        self.release()
+
+    def hit(self) -> None:
+        """Count."""
+        self.hits += 1
+        self._reached.set()
+
+    async def wait(self) -> None:
+        """Hang until released."""
+        await self._released.wait()
+
+
+@define
+class Faults:
+    """The orders that stand, oldest first."""
+
+    orders: list[Fault] = Factory(list)
+
+    def order(self, fault: Fault) -> Fault:
+        """Add one."""
+        self.orders.append(fault)
+        return fault
+
+    def take(self, endpoint: Endpoint) -> Fault | None:
+        """The order for this answer, if one stands."""
+        for fault in self.orders:
+            if fault.endpoint == endpoint and fault.pending:
+                fault.hit()
+                return fault
+        return None
+
+    def release(self) -> None:
+        """Let everything go."""
+        for fault in self.orders:
+            fault.cancel()
+
+
+async def serve(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
+    """Answer badly. The second part says whether the client could read the answer to its end."""
+    match fault.kind:
+        case "delay":
+            await asyncio.sleep(fault.seconds)
+            return await answer(), True
+        case "hang":
+            await fault.wait()
+            return await answer(), True
+        case "lost_request":
+            return _abort(request), False
+        case "lost_answer":
+            await answer()
+            if fault.hang:
+                await fault.wait()
+            return _abort(request), False
+        case "cut":
+            return await _cut(request, await answer(), fault.after_bytes), False
+        case "drip":
+            return await _drip(request, await answer(), fault.seconds), True
+        case "invalid_client":
+            return web.Response(status=401, body=INVALID_CLIENT, content_type="application/json"), True
+        case "status" | "body":
+            headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+            text = fault.body if fault.body is not None else f"<html><h1>{fault.status}</h1></html>"
+            status = fault.status if fault.kind == "status" or fault.status != 503 else 200
+            return web.Response(status=status, text=text, content_type=fault.content_type, headers=headers), True
+
+
+def _abort(request: web.Request) -> web.Response:
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response()
+
+
+async def _cut(request: web.Request, response: web.Response, after_bytes: int) -> web.StreamResponse:
+    """The headers as they would be, then so many bytes of the body, then nothing."""
+    body = response.body
+    assert isinstance(body, bytes)
+    partial = web.StreamResponse(status=response.status, headers=response.headers)
+    partial.content_length = len(body)
+    await partial.prepare(request)
+    await partial.write(body[:after_bytes])
+    _abort(request)
+    return partial
+
+
+async def _drip(request: web.Request, response: web.Response, seconds: float) -> web.StreamResponse:
+    """One byte at a time."""
+    body = response.body
+    assert isinstance(body, bytes)
+    slow = web.StreamResponse(status=response.status, headers=response.headers)
+    slow.content_length = len(body)
+    await slow.prepare(request)
+    for at in range(len(body)):
+        await slow.write(body[at : at + 1])
+        await asyncio.sleep(seconds)
+    return slow
