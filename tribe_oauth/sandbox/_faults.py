@@ -103,10 +103,9 @@ async def serve(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.
         case "hang":
             await fault.wait()
             return await answer(), True
-        case "lost_request":
-            return _abort(request), False
-        case "lost_answer":
-            await answer()
+        case "lost_request" | "lost_answer":
+            if fault.kind == "lost_answer":
+                await answer()
             if fault.hang:
                 await fault.wait()
             return _abort(request), False
