@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
 import stat
 import uuid
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from tribe_oauth.errors import StoreError
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None  # Windows has none
 
 
 def private_folder(folder: Path) -> None:
@@ -85,6 +85,16 @@ class Holder:
         else:
             (self._folder / other).unlink(missing_ok=True)  # an id is never used again
             return True
+        finally:
+            os.close(file)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keep the processes that use this folder from doing the same at once."""
+        file = os.open(self._folder / "opening", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
         finally:
             os.close(file)
 

@@ -69,9 +69,9 @@ MAX_BATCH: Final = 1000
 
 
 class _Job(NamedTuple):
-    """A call for the thread, and who waits for it."""
+    """A call for the thread, and who waits for it. `run` None: the thread shall stop."""
 
-    run: Callable[[_Database], Any]
+    run: Callable[[_Database], Any] | None
     writes: bool
     loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
@@ -95,7 +95,7 @@ class SQLiteStore:
         self._busy_timeout = busy_timeout
         self._clock = clock
         self._start = threading.Lock()
-        self._jobs: queue.SimpleQueue[_Job | None] | None = None
+        self._jobs: queue.SimpleQueue[_Job] | None = None
         self._pid = 0
 
     async def load(self, organization: str) -> Record | None:
@@ -111,8 +111,9 @@ class SQLiteStore:
         sql = "SELECT id, organization FROM organizations WHERE id > ? AND status != 'disconnected' ORDER BY id LIMIT ?"
         after = 0
         while rows := await self._rows(sql, (after, PAGE)):
-            for after, key in rows:
+            for _, key in rows:
                 yield key.decode()
+            after = rows[-1][0]
 
     async def due(self, before: float) -> AsyncIterator[str]:
         """See `TokenStore.due`."""
@@ -122,8 +123,9 @@ class SQLiteStore:
         )
         due_at, after = float("-inf"), 0
         while rows := await self._rows(sql, (before, due_at, after, PAGE)):
-            for due_at, after, key in rows:
+            for _, _, key in rows:
                 yield key.decode()
+            due_at, after, _ = rows[-1]
 
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
         return await self._call(lambda database: database.connection.execute(sql, values).fetchall())
@@ -141,11 +143,10 @@ class SQLiteStore:
         with self._start:
             jobs, self._jobs = self._jobs, None
         if jobs is not None and self._pid == os.getpid():
-            closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            jobs.put(_Job(lambda database: None, False, asyncio.get_running_loop(), closed))
-            jobs.put(None)
-            await asyncio.wait([closed])
-            closed.exception()  # a database that could not be opened needs no closing
+            loop = asyncio.get_running_loop()
+            closed: asyncio.Future[None] = loop.create_future()
+            jobs.put(_Job(None, False, loop, closed))
+            await closed
 
     async def _call(self, run: Callable[[_Database], Result], *, writes: bool = False) -> Result:
         loop = asyncio.get_running_loop()
@@ -153,7 +154,7 @@ class SQLiteStore:
         self._queue().put(_Job(run, writes, loop, future))
         return await future
 
-    def _queue(self) -> queue.SimpleQueue[_Job | None]:
+    def _queue(self) -> queue.SimpleQueue[_Job]:
         """The thread's queue. A forked child has no thread, and makes its own."""
         with self._start:
             if self._jobs is None or self._pid != os.getpid():
@@ -164,33 +165,31 @@ class SQLiteStore:
 
     # The thread
 
-    def _work(self, jobs: queue.SimpleQueue[_Job | None]) -> None:
+    def _work(self, jobs: queue.SimpleQueue[_Job]) -> None:
         database: _Database | None = None
-        running = True
-        while running:
-            batch = []
-            for job in _waiting(jobs):
-                if job is None:
-                    running = False
-                else:
-                    batch.append(job)
+        stop: _Job | None = None
+        while stop is None:
+            batch = _waiting(jobs)
+            if batch[-1].run is None:
+                stop = batch.pop()
             if database is None and batch:
                 try:
                     database = _Database(self._path, self._busy_timeout, self._clock)
                 except StoreError as error:
-                    _resolve([(job, error) for job in batch])
+                    _resolve([(job, error.again()) for job in batch])
                     continue
             if database is not None:
                 _resolve(database.run(batch))
         if database is not None:
             database.close()
+        _resolve([(stop, None)])
 
 
-def _waiting(jobs: queue.SimpleQueue[_Job | None]) -> list[_Job | None]:
-    """All that waits; at least one."""
+def _waiting(jobs: queue.SimpleQueue[_Job]) -> list[_Job]:
+    """All that waits; at least one, and nothing after the order to stop."""
     batch = [jobs.get()]
     with contextlib.suppress(queue.Empty):
-        while len(batch) < MAX_BATCH and batch[-1] is not None:
+        while len(batch) < MAX_BATCH and batch[-1].run is not None:
             batch.append(jobs.get_nowait())
     return batch
 
@@ -228,7 +227,8 @@ class _Database:
             # The thread may end in a forked child's memory; nobody else uses the connection.
             self.connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)
             try:
-                self._prepare()
+                with self._holder.alone():  # SQLite does not wait for others when the journal's mode changes
+                    self._prepare()
             except BaseException:
                 self.connection.close()
                 raise
@@ -257,9 +257,8 @@ class _Database:
 
     def _create(self) -> None:
         self.connection.execute("BEGIN IMMEDIATE")
-        if not self.connection.execute("SELECT 1 FROM sqlite_master").fetchone():  # else another process was first
-            for statement in _SCHEMA.split(";\n"):
-                self.connection.execute(statement)
+        for statement in _SCHEMA.split(";\n"):
+            self.connection.execute(statement)
         self.connection.execute("COMMIT")
 
     def close(self) -> None:
@@ -285,12 +284,15 @@ class _Database:
 
     def _attempt(self, job: _Job) -> Any:
         """The job's result, or its error, which is nobody else's unless it ended the transaction."""
+        assert job.run is not None  # the order to stop is no job
         try:
             return job.run(self)
         except sqlite3.Error as error:
             if job.writes and not self.connection.in_transaction:
                 raise
             return self._error(error)
+        except Exception as error:
+            return StoreError(f"{str(self._path)!r}: a call failed with {type(error).__name__}")
 
     def _error(self, error: sqlite3.Error) -> StoreError:
         """What went wrong, with a remedy and without any value."""

@@ -1,0 +1,140 @@
+"""Sealing: what can be read without the keys, and what cannot; changing keys (S27)."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import attrs
+import pytest
+
+from tribe_oauth import MemoryStore, RefreshTokenGrant, Secret, StoreError, TokenManager
+from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.stores.contract import put, record
+from tribe_oauth.stores.encrypted import EncryptedStore, generate_key, keys_from_env
+from tribe_oauth.stores.sqlite import SQLiteStore
+
+
+async def test_no_secret_is_in_the_file(tmp_path: Path) -> None:
+    """S24: neither tokens nor client secrets are in the database file; what the refresh steers by is."""
+    path = tmp_path / "tribe.db"
+    async with Sandbox() as sandbox:
+        client, pasted = sandbox.client(), sandbox.paste_token("Acme")
+        async with TokenManager(store=EncryptedStore(SQLiteStore(path), [generate_key()])) as manager:
+            token = await manager.connect("acme", RefreshTokenGrant(client, pasted))
+            files = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.is_file())
+    assert token.refresh_token is not None
+    for secret in (pasted, token.access_token.reveal(), token.refresh_token.reveal(), client.client_secret.reveal()):
+        assert secret.encode() not in files
+    assert b"acme" in files
+
+
+async def test_a_ciphertext_is_bound_to_its_place() -> None:
+    """S27: moved to another organization or another chain, it does not open; nor does an altered one."""
+    inner = MemoryStore()
+    store = EncryptedStore(inner, [generate_key()])
+    await put(store, record("acme", chain="one", payload=b"secret"))
+    sealed = await inner.load("acme")
+    assert sealed is not None
+    altered = sealed.payload[:-1] + bytes([sealed.payload[-1] ^ 1])
+    for moved in (
+        attrs.evolve(sealed, organization="beta", version=0),
+        attrs.evolve(sealed, organization="gamma", version=0, chain="two"),
+        attrs.evolve(sealed, organization="delta", version=0, payload=altered),
+        attrs.evolve(sealed, organization="epsilon", version=0, payload=sealed.payload[:12]),
+    ):
+        await put(inner, moved)
+        with pytest.raises(StoreError, match="was altered or moved: restore it from a backup; nothing was changed"):
+            await store.load(moved.organization)
+
+
+async def test_a_record_that_is_not_encrypted() -> None:
+    """A store that was used without encryption is not taken for garbage."""
+    inner = MemoryStore()
+    await put(inner, record(payload=b'{"token"'))
+    with pytest.raises(StoreError, match="is not encrypted"):
+        await EncryptedStore(inner, [generate_key()]).load("acme")
+
+
+async def test_notes_are_sealed() -> None:
+    """A pending authorization has a verifier in it."""
+    inner = MemoryStore()
+    store = EncryptedStore(inner, [generate_key()])
+    await store.put("key", b"verifier", lives_for=100)
+    sealed = await inner.take("key")
+    assert sealed is not None
+    assert b"verifier" not in sealed
+    assert await store.take("key") is None
+    await inner.put("other", sealed, lives_for=100)
+    with pytest.raises(StoreError, match="a note was altered or moved"):
+        await store.take("other")
+
+
+async def test_changing_keys() -> None:
+    """S27: the newest encrypts, all decrypt; after `rekey` the old one can go; run again, there is nothing to do."""
+    inner, old, new = MemoryStore(), generate_key(), generate_key()
+    for number in range(5):
+        await put(EncryptedStore(inner, [old]), record(f"org {number}", payload=b"secret"))
+    await put(EncryptedStore(inner, [old]), record("empty"))
+    both = EncryptedStore(inner, [new, old])
+    await put(both, record("new", payload=b"secret"))
+    with pytest.raises(StoreError, match="under a key that is not given: add it to the keys; nothing was changed"):
+        await EncryptedStore(inner, [new]).load("org 1")
+    assert await both.rekey() == 5
+    assert await both.rekey() == 0
+    for number in range(5):
+        loaded = await EncryptedStore(inner, [new]).load(f"org {number}")
+        assert loaded is not None
+        assert loaded.payload == b"secret"
+    with pytest.raises(StoreError, match="a key that is not given"):
+        await EncryptedStore(inner, [old]).load("org 1")
+
+
+async def test_rekey_beside_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """S27: `rekey` compares versions like every write: what was written meanwhile is not undone."""
+    inner, old, new = MemoryStore(), generate_key(), generate_key()
+    writer, both = EncryptedStore(inner, [old]), EncryptedStore(inner, [new, old])
+    first = await put(writer, record(payload=b"first"))
+    swap = inner.swap
+
+    async def interrupted(*args: object, **kwargs: object) -> object:
+        monkeypatch.setattr(inner, "swap", swap)
+        await put(writer, attrs.evolve(first, payload=b"second"))
+        return await swap(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inner, "swap", interrupted)
+    assert await both.rekey() == 1
+    loaded = await both.load("acme")
+    assert loaded is not None
+    assert loaded.payload == b"second"
+
+
+@pytest.mark.parametrize("key", ["", "short", "ä", "QUJD", Secret("QUJD")])
+def test_keys_that_are_none(key: str | Secret) -> None:
+    """A key is 32 bytes in base64, and the error doesn't show what was given."""
+    with pytest.raises(ConfigurationError, match="base64 of 32 bytes: generate_key") as error:
+        EncryptedStore(MemoryStore(), [key])
+    assert "QUJD" not in str(error.value)
+    with pytest.raises(ConfigurationError, match="at least one key"):
+        EncryptedStore(MemoryStore(), [])
+
+
+def test_keys_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """From a variable or a file, the newest first."""
+    keys = [generate_key(), generate_key()]
+    text = ",\n".join(key.reveal() for key in keys)
+    monkeypatch.delenv("TRIBE_STORE_KEYS_FILE", raising=False)
+    monkeypatch.setenv("TRIBE_STORE_KEYS", text)
+    assert keys_from_env() == keys
+    file = tmp_path / "keys"
+    file.write_text(text)
+    monkeypatch.delenv("TRIBE_STORE_KEYS")
+    monkeypatch.setenv("TRIBE_STORE_KEYS_FILE", str(file))
+    assert keys_from_env() == keys
+    os.unlink(file)
+    with pytest.raises(ConfigurationError, match="TRIBE_STORE_KEYS_FILE: the file cannot be read"):
+        keys_from_env()
+    monkeypatch.delenv("TRIBE_STORE_KEYS_FILE")
+    with pytest.raises(ConfigurationError, match="TRIBE_STORE_KEYS is not set"):
+        keys_from_env()
