@@ -1,0 +1,222 @@
+"""The commands: settings from the environment, one clear line for what goes wrong, no secret on the screen."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Coroutine
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from tribe_oauth import ClientCredentialsGrant, RefreshTokenGrant, Status, TokenManager, TribeOAuthError, odata
+from tribe_oauth import _environment as environment
+from tribe_oauth._token import format_scope
+from tribe_oauth.sandbox import PROFILES, Sandbox
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="OAuth 2.0 for Tribe CRM. Settings come from TRIBE_CLIENT_ID, TRIBE_CLIENT_SECRET and their friends.",
+)
+
+Organization = Annotated[str | None, typer.Argument(help="Which organization; by default the one of the environment.")]
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        asyncio.run(work)
+    except TribeOAuthError as error:
+        Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def _stored() -> TokenManager:
+    """A manager on the store, for an organization that is named or for all of them."""
+    return TokenManager(environment.read().client, store=environment.store(durable=True))
+
+
+def _manager(organization: str | None) -> TokenManager:
+    return TokenManager.from_env() if organization is None else _stored()
+
+
+@app.command()
+def demo(
+    quiet: Annotated[float, typer.Option(help="Seconds after which a lost request cannot arrive any more.")] = 1.0,
+    callers: Annotated[int, typer.Option(help="Coroutines that ask at once.")] = 10_000,
+    persons: Annotated[int, typer.Option(help="Persons in each organization.")] = 2_000,
+) -> None:
+    """The whole story in a minute, against an emulated Tribe: no account needed."""
+    from tribe_oauth.cli._demo import run
+
+    _run(run(Console(), quiet=quiet, callers=callers, persons=persons))
+
+
+@app.command()
+def sandbox(
+    port: Annotated[int, typer.Option(help="0: a free one.")] = 0,
+    profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "strict",
+    seed: Annotated[int, typer.Option(help="Of the generated data.")] = 0,
+    organizations: Annotated[int, typer.Option(min=1)] = 3,
+    persons: Annotated[int, typer.Option(help="In each organization.", min=0)] = 250,
+) -> None:
+    """Serve an emulated Tribe on this machine, and say how to use it."""
+    if profile not in PROFILES:
+        raise typer.BadParameter(f"choose one of {', '.join(PROFILES)}", param_hint="--profile")
+    _run(_serve(Sandbox(port=port, profile=profile, seed=seed, organizations=organizations, persons=persons)))
+
+
+async def _serve(sandbox: Sandbox) -> None:
+    console = Console()
+    async with sandbox:
+        client = sandbox.client()
+        console.print(f"An emulated Tribe is at [bold]{sandbox.base}[/]. It has: {', '.join(sandbox.organizations)}.")
+        console.print("In another terminal:\n")
+        for name, value in (
+            ("TRIBE_AUTH_URL", sandbox.base),
+            ("TRIBE_API_URL", sandbox.base),
+            ("TRIBE_ALLOW_INSECURE_LOOPBACK", "1"),
+            ("TRIBE_CLIENT_ID", client.client_id),
+            ("TRIBE_CLIENT_SECRET", client.client_secret.reveal()),  # the sandbox's, good for nothing else
+        ):
+            console.print(f"  export {name}={value}", highlight=False, soft_wrap=True)
+        console.print("  tribe-oauth get Relation_Person --top 5\n")
+        console.print("Ctrl-C ends it.")
+        await asyncio.Event().wait()
+
+
+@app.command()
+def connect(
+    organization: Organization = None,
+    paste: Annotated[bool, typer.Option("--paste", help="Ask for a refresh token (Quick Setup).")] = False,
+) -> None:
+    """Connect an organization: by client credentials, or by a refresh token that is asked for."""
+    token = typer.prompt("Refresh token", hide_input=True) if paste else None
+    _run(_connect(organization, token))
+
+
+async def _connect(organization: str | None, refresh_token: str | None) -> None:
+    settings = environment.read()
+    grant = ClientCredentialsGrant(settings.client)
+    async with _stored() as manager:
+        key = organization or settings.organization
+        await manager.connect(
+            key, grant if refresh_token is None else RefreshTokenGrant(settings.client, refresh_token)
+        )
+        Console().print(f"connected: {escape(key)}")
+
+
+@app.command()
+def disconnect(organization: Annotated[str, typer.Argument(help="Which organization.")]) -> None:
+    """Revoke a connection and forget it."""
+    _run(_disconnect(organization))
+
+
+async def _disconnect(organization: str) -> None:
+    async with _stored() as manager:
+        await manager.disconnect(organization)
+        Console().print(f"disconnected: {escape(organization)}")
+
+
+@app.command()
+def status(organization: Organization = None) -> None:
+    """How the stored organizations stand, without asking Tribe."""
+    _run(_status(organization))
+
+
+async def _status(organization: str | None) -> None:
+    table = Table("organization", "state", "token", "next attempt", "cause")
+    async with _stored() as manager:
+        keys = [organization] if organization else [key async for key in manager.organizations()]
+        for key in sorted(keys):
+            found = await manager.status(key)
+            table.add_row(escape(key), _state(found), _in(found.expires_at), _in(found.next_attempt_at), found.cause)
+    Console().print(table if keys else "no organization is connected")
+
+
+def _state(status: Status) -> str:
+    color = {"fresh": "green", "stale": "yellow", "backing_off": "yellow"}.get(status.state, "bold red")
+    return f"[{color}]{status.state}[/]"
+
+
+def _in(at: float | None) -> str:
+    """A time as people say it."""
+    if at is None:
+        return ""
+    seconds = at - time.time()
+    size, unit = next(
+        (size, unit) for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (0, "s")) if abs(seconds) >= size
+    )
+    text = f"{abs(seconds) / (size or 1):.0f} {unit}"
+    return f"in {text}" if seconds >= 0 else f"{text} ago"
+
+
+@app.command()
+def token(
+    organization: Organization = None,
+    reveal: Annotated[bool, typer.Option("--reveal", help="Print the access token itself, and nothing else.")] = False,
+) -> None:
+    """Get an access token; say how long it lives, or print it."""
+    _run(_token(organization, reveal=reveal, refresh=False))
+
+
+@app.command()
+def refresh(organization: Organization = None) -> None:
+    """Refresh an access token although none is due."""
+    _run(_token(organization, reveal=False, refresh=True))
+
+
+async def _token(organization: str | None, *, reveal: bool, refresh: bool) -> None:
+    async with _manager(organization) as manager:
+        token = await (manager.refresh(organization) if refresh else manager.token(organization))
+    if reveal:
+        sys.stdout.write(token.access_token.reveal() + "\n")
+        return
+    scope = "not known" if token.scope is None else format_scope(token.scope)
+    Console().print(f"an access token that ends {_in(token.expires_at)}; scope: {escape(scope)}")
+
+
+@app.command()
+def get(
+    path: Annotated[str, typer.Argument(help="Below /v1/odata, as in Relation_Person.")],
+    organization: Annotated[str | None, typer.Option(help="Which organization.")] = None,
+    top: Annotated[int, typer.Option(help="How many rows at most.", min=1)] = 20,
+    select: Annotated[str, typer.Option(help="Properties, with commas between.")] = "",
+    filter_: Annotated[str | None, typer.Option("--filter", help="An OData filter.")] = None,
+    orderby: Annotated[str, typer.Option(help="Properties to order by, with commas between.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="JSON, a line for each row.")] = False,
+) -> None:
+    """Read rows from Tribe's API."""
+    options = {"select": _list(select), "filter": filter_, "orderby": _list(orderby), "top": top}
+    _run(_get(organization, path, options, as_json=as_json))
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+async def _get(organization: str | None, path: str, options: dict[str, Any], *, as_json: bool) -> None:
+    rows: list[dict[str, Any]] = []
+    async with _manager(organization) as manager, manager.session(organization) as session:
+        async for page in odata.pages(session, path, **options):
+            rows += page.rows
+            if len(rows) >= options["top"]:
+                break
+    rows = rows[: options["top"]]
+    if as_json:
+        for row in rows:
+            sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+        return
+    names = list(dict.fromkeys(name for row in rows for name in row if not name.startswith("@")))
+    table = Table(*map(escape, names))
+    for row in rows:
+        table.add_row(*(escape("" if row.get(name) is None else str(row[name])) for name in names))
+    Console().print(table if rows else "no rows")
