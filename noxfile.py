@@ -1,0 +1,55 @@
+"""A session for each check: `nox -l` lists them. Interpreters that are not there are skipped."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import nox
+
+PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYTHONS = [
+    classifier.rpartition(" :: ")[2]
+    for classifier in PROJECT["classifiers"]
+    if classifier.startswith("Programming Language :: Python :: 3.")
+]
+
+nox.needs_version = ">=2024.10"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["tests", "lint", "types", "docs"]
+
+# Tests see the installed wheel: without this, Python would find the source tree first.
+INSTALLED_ONLY = {"PYTHONSAFEPATH": "1"}
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests against the built wheel, over every branch."""
+    session.install(".[test]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=INSTALLED_ONLY)
+    if not session.posargs:
+        session.run("coverage", "combine", "--quiet")
+        session.run("coverage", "report")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format and lint."""
+    session.install("ruff==0.17.6")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types, of the public face too."""
+    session.install(".[test]", "mypy==2.4.1", "nox")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Run the examples of the README and of the docs, and follow their links."""
+    session.install(".[test]")
+    session.run("pytest", "tests/docs", *session.posargs, env=INSTALLED_ONLY)
