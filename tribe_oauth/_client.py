@@ -181,7 +181,7 @@ class AuthorizationRequest:
         )
 
     def keep(self) -> str:
-        """This request as text, for a store, with its secrets but without the client's: see `Client.resume`."""
+        """The request as text, for a store, with its secrets but without the client's: see `Client.resume`."""
         return json.dumps(
             {
                 "client_id": self.client.client_id,

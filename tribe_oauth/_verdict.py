@@ -102,7 +102,8 @@ def complaint(
 ) -> TokenEndpointError:
     """The error for a caller whose token could not be had: what happened, and what to do."""
     status = outcome.status if isinstance(outcome, Answered) else None
-    error = description = None
+    error: str | None = None
+    description: str | None = None
     match outcome:
         case Answered(reading=Refused(error=error, description=description)):
             reason = f"{error}: {description}" if description else error

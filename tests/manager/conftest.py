@@ -48,7 +48,8 @@ async def make_manager(server: TokenServer, clock: VirtualClock, store: MemorySt
 
     def make(**options: Any) -> TokenManager:
         client = options.pop("client", server.client())
-        manager = TokenManager(client, **{"store": store, "clock": clock, "request_timeout": 5.0} | options)
+        defaults: dict[str, Any] = {"store": store, "clock": clock, "request_timeout": 5.0}
+        manager = TokenManager(client, **defaults | options)
         made.append(manager)
         return manager
 

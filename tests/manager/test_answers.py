@@ -301,7 +301,7 @@ async def test_a_changed_scope_is_recorded_and_told(
         assert (await manager.token("acme")).scope == frozenset(scope.split())
     assert caplog.text.count("scope of organization 'acme' changed") == 1
     await expired(manager, clock)
-    assert (await manager.token("acme")).scope == {"read"}
+    assert (await manager.token("acme")).scope == frozenset({"read"})
 
 
 async def test_one_that_always_fails(manager: TokenManager, server: TokenServer, clock: VirtualClock) -> None:

@@ -285,9 +285,9 @@ async def test_a_code(make_manager: MakeManager, server: TokenServer, clock: Vir
     """S5: the identical redirect_uri at the exchange and at every refresh; the callback's scope is the granted one."""
     manager = make_manager()
     token = await manager.connect("acme", consent(server.client(), "read%20offline"))
-    assert token.scope == {"read", "offline"}
+    assert token.scope == frozenset({"read", "offline"})
     clock.advance(DAY)
-    assert (await manager.token("acme")).scope == {"read", "offline"}
+    assert (await manager.token("acme")).scope == frozenset({"read", "offline"})
     exchange, refresh = server.forms
     assert exchange["code"] == "c0de"
     assert "code_verifier" in exchange

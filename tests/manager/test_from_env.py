@@ -7,9 +7,9 @@ from pathlib import Path
 
 import attrs
 import pytest
-from tribe_oauth.stores.sqlite import SQLiteStore
 
 from tribe_oauth import MemoryStore, RefreshTokenGrant, TokenManager
+from tribe_oauth.stores.sqlite import SQLiteStore
 
 from .helpers import TokenServer
 

@@ -242,6 +242,7 @@ async def test_status(manager: TokenManager, server: TokenServer, clock: Virtual
     assert (fresh.state, fresh.cause) == ("fresh", None)
     assert fresh.expires_at == pytest.approx(clock.time() + DAY)
     assert fresh.next_attempt_at is not None
+    assert fresh.expires_at is not None
     assert fresh.next_attempt_at < fresh.expires_at
     clock.advance(DAY)
     assert (await manager.status()).state == "stale"

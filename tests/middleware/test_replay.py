@@ -153,7 +153,7 @@ async def test_a_file_that_tells_but_does_not_seek_is_not_sent_again(make: Facto
 
 async def test_a_text_file_that_was_iterated_is_not_sent_again(make: Factory, path: Path) -> None:
     """S22: it could be wound back, but does not say whereto."""
-    path.write_text("a line\nand the rest\n")  # noqa: ASYNC240 (a few bytes)
+    path.write_text("a line\nand the rest\n")
     with path.open() as file:
         next(file)
         async with scene(make) as here:

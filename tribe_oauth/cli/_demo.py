@@ -162,8 +162,8 @@ async def killed_and_recovered(story: Story) -> str:
     assert await story.tribe.is_live(token.refresh_token.reveal())
     assert not (await story.tribe.ledger())["spent_twice"]
     story.say(
-        f"This process found the dead one's lease in the store, waited {story.quiet:g} s until its request could not arrive"
-        f" any more, and sent the same refresh token: [green]{PASTED} is connected[/], after {took:.1f} s."
+        f"This process found the dead one's lease in the store, waited {story.quiet:g} s until its request could not"
+        f" arrive any more, and sent the same refresh token: [green]{PASTED} is connected[/], after {took:.1f} s."
     )
     return "recovered from the store"
 
@@ -176,8 +176,8 @@ async def killed_and_lost(story: Story) -> str:
     except ReauthorizationRequired as error:
         cause = error.cause
     story.say(
-        f"Tribe had spent the refresh token, and nobody read the answer: [yellow]{cause}[/]. That is said once, and Tribe is"
-        " not asked again. One line connects the organization:"
+        f"Tribe had spent the refresh token, and nobody read the answer: [yellow]{cause}[/]. That is said once, and Tribe"
+        " is not asked again. One line connects the organization:"
     )
     grant = RefreshTokenGrant(story.client, await story.tribe.paste_token(TRIBE_NAMES[PASTED]))
     await story.manager.connect(PASTED, grant)

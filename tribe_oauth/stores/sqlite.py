@@ -20,8 +20,8 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 
 from tribe_oauth._clock import boottime
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores import _files
 from tribe_oauth.stores._contract import Record, RecordStatus
+from tribe_oauth.stores._files import Holder, private_file, private_folder
 
 Result = TypeVar("Result")
 
@@ -220,9 +220,9 @@ class _Database:
     def __init__(self, path: Path, busy_timeout: float, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
-        _files.private_folder(path.parent)
-        _files.private_file(path)
-        self._holder = _files.Holder(path.with_name(f"{path.name}-holders"))
+        private_folder(path.parent)
+        private_file(path)
+        self._holder = Holder(path.with_name(f"{path.name}-holders"))
         try:
             # The thread may end in a forked child's memory; nobody else uses the connection.
             self.connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None)

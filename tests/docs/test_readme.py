@@ -1,0 +1,131 @@
+"""The README's examples, run as they stand, and its links."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import textwrap
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import tribe_oauth
+from tribe_oauth import Client, TokenManager, odata
+from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.stores.sqlite import SQLiteStore
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def example(*words: str) -> str:
+    """The one example that has all these words."""
+    found = [text for text in EXAMPLES if all(word in text for word in words)]
+    assert len(found) == 1
+    return found[0]
+
+
+async def run(source: str, **names: Any) -> dict[str, Any]:
+    """Run an example inside a function, with these names beside the public ones; what it leaves behind."""
+    public = {name: getattr(tribe_oauth, name) for name in tribe_oauth.__all__}
+    scope = {**public, "odata": odata, "aiohttp": aiohttp, "SQLiteStore": SQLiteStore, "Sandbox": Sandbox, **names}
+    code = f"async def example():\n{textwrap.indent(source, '    ')}\n    return locals()\n"
+    exec(compile(code, "README.md", "exec"), scope)  # noqa: S102 (the README is ours)
+    function: Callable[[], Awaitable[dict[str, Any]]] = scope["example"]
+    return await function()
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sandbox], Client]:
+    """Sets what a user would export, for a sandbox."""
+
+    def export(sandbox: Sandbox) -> Client:
+        for name in [name for name in os.environ if name.startswith("TRIBE_")]:
+            monkeypatch.delenv(name)
+        client = sandbox.client()
+        monkeypatch.setenv("TRIBE_CLIENT_ID", client.client_id)
+        monkeypatch.setenv("TRIBE_CLIENT_SECRET", client.client_secret.reveal())
+        monkeypatch.setenv("TRIBE_AUTH_URL", sandbox.base)
+        monkeypatch.setenv("TRIBE_API_URL", sandbox.base)
+        monkeypatch.setenv("TRIBE_ALLOW_INSECURE_LOOPBACK", "1")
+        return client
+
+    return export
+
+
+@pytest.mark.parametrize("quick_setup", [False, True])
+async def test_three_lines(
+    environment: Callable[[Sandbox], Client], quick_setup: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One organization, three lines from credentials to rows."""
+    source = example("TokenManager.from_env()", '"$top": "10"')
+    assert len(source.splitlines()) == 3
+    async with Sandbox() as sandbox:
+        environment(sandbox)
+        if quick_setup:
+            monkeypatch.setenv("TRIBE_REFRESH_TOKEN", sandbox.paste_token("Acme"))
+            monkeypatch.setenv("TRIBE_STORE", str(tmp_path / "tribe.db"))
+        left = await run(source)
+    assert len(left["people"]) == 10
+
+
+async def test_many_organizations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three organizations, three ways in, one store."""
+    monkeypatch.chdir(tmp_path)
+    async with Sandbox() as sandbox:
+        left = await run(
+            example("acme_client", "browser(request.url)"),
+            client=sandbox.client(),
+            acme_client=sandbox.client(organization="Acme"),
+            pasted_token=sandbox.paste_token("Bakkerij Bos"),
+            uuid=sandbox.organizations["Cobra Logistiek"],
+            browser=sandbox.approve,
+        )
+        assert sandbox.ledger.is_live(left["token"].access_token.reveal())
+        assert sandbox.ledger.families("Cobra Logistiek")
+    assert (tmp_path / "tribe.db").exists()
+
+
+async def test_an_own_session_and_rows(environment: Callable[[Sandbox], Client], capsys: Any) -> None:
+    """The middleware in a session of one's own, and rows over several pages."""
+    async with Sandbox() as sandbox:
+        client = environment(sandbox)
+        async with TokenManager(client) as manager:
+            await manager.connect("acme", tribe_oauth.ClientCredentialsGrant(client))
+            source = example("aiohttp.ClientSession").replace("https://api.tribecrm.nl", sandbox.base)
+            left = await run(source, manager=manager)
+            async with left["session"] as session:
+                await run(example("odata.rows"), session=session)
+    assert len(capsys.readouterr().out.splitlines()) > 200
+
+
+async def test_the_sandbox() -> None:
+    """The example of a test."""
+    await run(example("sandbox.fault"))
+
+
+def test_links() -> None:
+    """What the documents refer to is there."""
+    documents = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    assert len(documents) > 2
+    for document in documents:
+        for target in re.findall(r"\]\(([^)#]+)\)", document.read_text(encoding="utf-8")):
+            assert target.startswith("https://") or (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_the_two_commands() -> None:
+    """One line runs the main job, one passes the tests."""
+    commands = re.findall(r"```sh\n(.*?)\n```", README, re.DOTALL)
+    assert [command.rpartition("/")[2] for command in commands[:2]] == ["tribe-oauth demo", "nox -s tests"]
+    assert all("\n" not in command for command in commands)
+
+
+def test_the_loop_is_not_needed_before() -> None:
+    """Constructors do no I/O: a manager can be made at import time."""
+    manager = TokenManager(Client("id", "secret"), store=SQLiteStore("nowhere/tribe.db"))
+    asyncio.run(manager.close())

@@ -1,0 +1,105 @@
+"""The house keeps its order: who imports whom, what is public, what the core needs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+
+import tribe_oauth
+
+PACKAGE = Path(tribe_oauth.__file__).parent
+
+# Each room may import from those above it in this list, and from nothing else of the library.
+FLOORS = [
+    ["errors"],
+    ["_token", "_clock"],
+    ["_protocol", "stores._contract"],
+    ["_client", "stores.memory", "stores._files", "stores.contract", "stores.encrypted"],
+    ["stores", "stores.sqlite"],
+    ["_endpoint", "_record"],
+    ["_verdict", "_parts"],
+    ["_exchange", "_commit", "_tasks"],
+    ["_flight"],
+    ["_refresh"],
+    ["_connect", "_flights", "_middleware", "_environment"],
+    ["_manager"],
+    ["__init__"],
+]
+ROOMS = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+
+
+def imports_of(path: Path) -> set[str]:
+    """The modules of the library that a file imports, wherever in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "tribe_oauth":
+            module = node.module.removeprefix("tribe_oauth").lstrip(".")
+            found |= {module} if module else {_room(alias.name) for alias in node.names}
+    return found
+
+
+def _room(name: str) -> str:
+    return name if (PACKAGE / f"{name}.py").exists() or (PACKAGE / name).is_dir() else "__init__"
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_imports_go_one_way(room: str) -> None:
+    """No room imports from its own floor or from one above."""
+    path = PACKAGE / f"{room.replace('.', '/')}.py"
+    if not path.exists():
+        path = PACKAGE / room.replace(".", "/") / "__init__.py"
+    for imported in imports_of(path):
+        allowed = ROOMS[imported] < ROOMS[room] or (room == "stores" and imported.startswith("stores."))
+        assert allowed, f"{room} imports {imported}"
+
+
+def test_every_room_has_its_place() -> None:
+    """A new module of the core is put into the list above."""
+    core = {module_name(path) for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("stores/*.py")]}
+    assert core - {"odata"} == set(ROOMS)
+
+
+def test_the_sandbox_is_an_independent_witness() -> None:
+    """It shares two value types with the library, and no protocol code."""
+    for path in PACKAGE.glob("sandbox/*.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("tribe_oauth"):
+                own = node.module.startswith("tribe_oauth.sandbox")
+                values = node.module == "tribe_oauth._client" and {a.name for a in node.names} <= {
+                    "Client",
+                    "Endpoints",
+                }
+                assert own or values, f"{path.name} imports {node.module}"
+
+
+def test_odata_knows_no_authentication() -> None:
+    """Pages and rows know sessions, not tokens."""
+    assert imports_of(PACKAGE / "odata.py") <= {"errors"}
+
+
+def test_the_public_face_is_small() -> None:
+    """Twenty names or fewer, all there, and nothing else in the front door."""
+    assert len(tribe_oauth.__all__) <= 20
+    assert all(hasattr(tribe_oauth, name) for name in tribe_oauth.__all__)
+    front = ast.parse((PACKAGE / "__init__.py").read_text(encoding="utf-8"))
+    assert {type(node) for node in front.body} == {ast.Expr, ast.ImportFrom, ast.Assign}
+
+
+def test_the_core_needs_four_packages() -> None:
+    """Everything else is an extra."""
+    needed = [requirement for requirement in requires("tribe-oauth") or [] if "extra ==" not in requirement]
+    assert sorted(re.split(r"[^\w-]", requirement)[0] for requirement in needed) == [
+        "aiohttp",
+        "anyio",
+        "attrs",
+        "cattrs",
+    ]

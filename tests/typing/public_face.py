@@ -1,0 +1,55 @@
+"""The public face as a type checker sees it. Checked, not run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import assert_type
+
+from aiohttp import ClientMiddlewareType, ClientSession
+
+from tribe_oauth import (
+    AuthorizationRequest,
+    Client,
+    ClientCredentialsGrant,
+    MemoryStore,
+    RefreshTokenGrant,
+    Secret,
+    Status,
+    Token,
+    TokenManager,
+    TokenStore,
+    TribeOAuthError,
+)
+from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.stores.encrypted import EncryptedStore
+from tribe_oauth.stores.sqlite import SQLiteStore
+
+
+async def everything() -> None:
+    client = Client("id", "secret", redirect_uri="https://app.example/callback")
+    assert_type(client.client_secret, Secret)
+    request = client.authorization_request(organization_id=None, scope="read", pkce=False)
+    assert_type(request, AuthorizationRequest)
+    store: TokenStore = MemoryStore()
+    store = SQLiteStore("path")
+    store = EncryptedStore(store, ["key", Secret("key")])
+    async with TokenManager(client, store=store, leeway=1.0, quiet=1.0) as manager:
+        assert_type(manager, TokenManager)
+        assert_type(await manager.connect("a", request.grant("url")), Token)
+        await manager.connect("a", ClientCredentialsGrant(client, scope="read"))
+        await manager.connect("a", RefreshTokenGrant(client, "token"))
+        token = await manager.token()
+        assert_type(token.access_token.reveal(), str)
+        assert_type(token.refresh_token, Secret | None)
+        assert_type(token.scope, frozenset[str] | None)
+        assert_type(await manager.refresh("a", rejected=token), Token)
+        assert_type(await manager.status(), Status)
+        organizations: AsyncIterator[str] = manager.organizations()
+        assert_type([organization async for organization in organizations], list[str])
+        assert_type(await manager.warm_up(concurrency=1), Mapping[str, Token | TribeOAuthError])
+        assert_type(manager.session("a"), ClientSession)
+        assert_type(manager.middleware(), ClientMiddlewareType)
+    async with TokenManager.from_env() as manager, Sandbox() as sandbox:
+        assert_type(sandbox.client(), Client)
+        assert_type(sandbox.paste_token("Acme"), str)
+        assert_type(await sandbox.approve("url"), str)
