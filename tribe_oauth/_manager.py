@@ -118,12 +118,18 @@ class TokenManager:
 
     async def __aenter__(self) -> Self:
         self._usable()
-        settings = self._settings
-        if settings is not None:
-            record = await self._parts.store.load(settings.organization)
-            if settings.pasted or record is None or record.status == "disconnected":
-                await self.connect(settings.organization, settings.grant)
+        if self._settings is not None:
+            try:
+                await self._connect_from_env(self._settings)
+            except BaseException:
+                await self.close()
+                raise
         return self
+
+    async def _connect_from_env(self, settings: _environment.Settings) -> None:
+        record = await self._parts.store.load(settings.organization)
+        if settings.pasted or record is None or record.status == "disconnected":
+            await self.connect(settings.organization, settings.grant)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -176,7 +176,7 @@ async def killed_and_lost(story: Story) -> str:
     except ReauthorizationRequired as error:
         cause = error.cause
     story.say(
-        f"Tribe had spent the refresh token, and nobody read the answer: [yellow]{cause}[/]. That is said once, and Tribe"
+        f"Tribe had spent the refresh token, and nobody read the answer: [yellow]{cause}[/]. It is said once, and Tribe"
         " is not asked again. One line connects the organization:"
     )
     grant = RefreshTokenGrant(story.client, await story.tribe.paste_token(TRIBE_NAMES[PASTED]))
@@ -189,9 +189,16 @@ async def _kill_in_the_middle(story: Story, organization: str, *, spent: bool) -
     """SIGKILL for a real process whose token request has just reached the server."""
     fault = await story.tribe.fault("lost_answer" if spent else "lost_request", hang=True)
     victim = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tribe_oauth.cli._victim"),
-        *(str(story.path), story.base, story.client.client_id, organization),
-        env={**os.environ, "TRIBE_CLIENT_SECRET": story.client.client_secret.reveal()},
+        *(sys.executable, "-m", "tribe_oauth.cli", "refresh", organization),
+        env={
+            **{name: value for name, value in os.environ.items() if not name.startswith("TRIBE_")},
+            "TRIBE_CLIENT_ID": story.client.client_id,
+            "TRIBE_CLIENT_SECRET": story.client.client_secret.reveal(),
+            "TRIBE_AUTH_URL": story.base,
+            "TRIBE_API_URL": story.base,
+            "TRIBE_ALLOW_INSECURE_LOOPBACK": "1",
+            "TRIBE_STORE": str(story.path),
+        },
     )
     try:
         await fault.reached()
@@ -202,7 +209,7 @@ async def _kill_in_the_middle(story: Story, organization: str, *, spent: bool) -
     moment = (
         "after Tribe had done its work, before the answer was read" if spent else "when its request was on the wire"
     )
-    story.say(f"Process {victim.pid} was killed (SIGKILL) {moment}.")
+    story.say(f"Process {victim.pid} ([dim]tribe-oauth refresh {organization}[/]) was killed (SIGKILL) {moment}.")
 
 
 async def read_everything(story: Story) -> str:

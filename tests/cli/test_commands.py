@@ -1,0 +1,231 @@
+"""The commands as a person types them, against a sandbox."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from asyncio import Event, new_event_loop
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tribe_oauth import cli
+from tribe_oauth.cli._app import _in, app
+from tribe_oauth.sandbox import Sandbox
+
+DONE = 0
+REFUSED = 1
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox on a loop of its own, since commands bring theirs."""
+    loop, ended = new_event_loop(), Event()
+    sandbox = Sandbox(organizations=["Acme", "[bold]Beta"], persons=30)
+
+    async def serve() -> None:
+        async with sandbox:
+            ready.set()
+            await ended.wait()
+
+    ready = threading.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert ready.wait(10)
+    yield sandbox
+    loop.call_soon_threadsafe(ended.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(autouse=True)
+def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("TRIBE_")]:
+        monkeypatch.delenv(name)
+    client = sandbox.client()
+    monkeypatch.setenv("TRIBE_CLIENT_ID", client.client_id)
+    monkeypatch.setenv("TRIBE_CLIENT_SECRET", client.client_secret.reveal())
+    monkeypatch.setenv("TRIBE_AUTH_URL", sandbox.base)
+    monkeypatch.setenv("TRIBE_API_URL", sandbox.base)
+    monkeypatch.setenv("TRIBE_ALLOW_INSECURE_LOOPBACK", "1")
+    monkeypatch.setenv("TRIBE_STORE", str(tmp_path / "tribe.db"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+def tribe_oauth(*arguments: str, code: int = DONE, typed: str | None = None) -> str:
+    """Run a command; what it said on both channels."""
+    result = CliRunner().invoke(app, arguments, input=typed)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_no_command() -> None:
+    """Alone, it says what there is."""
+    said = tribe_oauth(code=2)
+    for command in ("demo", "sandbox", "connect", "status", "token", "refresh", "get", "disconnect"):
+        assert command in said
+
+
+def test_get_a_table() -> None:
+    """The main job in one line: rows, as a table."""
+    said = tribe_oauth("get", "Relation_Person", "--top", "5", "--select", "FirstName, LastName,BirthDate")
+    assert "FirstName" in said
+    assert len(re.findall(r"│ \w", said)) >= 5
+
+
+def test_get_json() -> None:
+    """Rows for programs: a line each, with the server's own order and filter."""
+    said = tribe_oauth(
+        "get", "Relation_Person", "--json", "--top", "3", "--orderby", "Name desc", "--filter", "Active eq true"
+    )
+    rows = [json.loads(line) for line in said.splitlines()]
+    assert len(rows) == 3
+    assert rows == sorted(rows, key=lambda row: row["Name"], reverse=True)
+
+
+def test_get_nothing() -> None:
+    """No rows is an answer."""
+    assert "no rows" in tribe_oauth("get", "Relation_Person", "--filter", "Name eq 'nobody'")
+
+
+def test_get_more_than_a_page(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many rows as asked for, over as many pages as it takes."""
+    monkeypatch.setattr(sandbox._odata, "page_size", 4)
+    assert len(tribe_oauth("get", "Relation_Person", "--json", "--top", "10").splitlines()) == 10
+    assert len(tribe_oauth("get", "Relation_Person", "--json", "--top", "100").splitlines()) == 30
+
+
+def test_get_what_is_not_there() -> None:
+    """The API's own words, on one line."""
+    assert "ODataError" in tribe_oauth("get", "Nothing", code=REFUSED)
+
+
+def test_connect_status_refresh_disconnect(sandbox: Sandbox) -> None:
+    """The life of a connection: pasted, looked at, refreshed, used, disconnected."""
+    assert "no organization is connected" in tribe_oauth("status")
+    pasted = sandbox.paste_token("[bold]Beta")
+    said = tribe_oauth("connect", "[bold]beta", "--paste", typed=f"{pasted}\n")
+    assert "connected: [bold]beta" in said
+    assert pasted not in said
+    said = tribe_oauth("status")
+    assert "[bold]beta" in said
+    assert "fresh" in said
+    assert "in 24 h" in said or "in 1 d" in said
+    assert "ends in" in tribe_oauth("refresh", "[bold]beta")
+    assert "ends in" in tribe_oauth("token", "[bold]beta")
+    assert "│" in tribe_oauth("get", "Relation_Person", "--organization", "[bold]beta", "--top", "1")
+    assert "disconnected" in tribe_oauth("disconnect", "[bold]beta")
+    assert "UnknownOrganizationError" in tribe_oauth("status", "[bold]beta", code=REFUSED)
+    assert sandbox.ledger.spent_twice() == ()
+
+
+def test_connect_client_credentials() -> None:
+    """Without --paste, the environment's own grant; the key is the environment's."""
+    assert "connected: default" in tribe_oauth("connect")
+    assert "stale" in tribe_oauth("status", "default")
+
+
+def test_token_is_shown_only_when_asked_for(sandbox: Sandbox) -> None:
+    """S24: the access token itself comes alone, for a pipe, and on request."""
+    revealed = tribe_oauth("token", "--reveal").strip()
+    assert sandbox.ledger.is_live(revealed)
+    assert "scope: not known" in tribe_oauth("token")
+
+
+def test_a_scope_that_is_known(sandbox: Sandbox, tmp_path: Path) -> None:
+    """What was granted is said."""
+    from asyncio import run
+
+    from tribe_oauth import TokenManager
+    from tribe_oauth.stores.sqlite import SQLiteStore
+
+    async def consent() -> None:
+        client = sandbox.client()
+        async with TokenManager(client, store=SQLiteStore(tmp_path / "tribe.db")) as manager:
+            request = client.authorization_request()
+            await manager.connect("acme", request.grant(await sandbox.approve(request.url)))
+
+    run(consent())
+    assert "scope: offline read write" in tribe_oauth("token", "acme")
+
+
+def test_a_setting_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One clear line names the remedy, without a traceback."""
+    monkeypatch.delenv("TRIBE_CLIENT_SECRET")
+    (said,) = tribe_oauth("token", code=REFUSED).splitlines()
+    assert said.startswith("ConfigurationError: TRIBE_CLIENT_SECRET is not set: set it, or TRIBE_CLIENT_SECRET_FILE")
+
+
+def test_a_wrong_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server's refusal, and no secret in it."""
+    monkeypatch.setenv("TRIBE_CLIENT_SECRET", "wrong-secret")
+    monkeypatch.setenv("TRIBE_STORE", "memory:")
+    said = tribe_oauth("token", code=REFUSED)
+    assert "invalid_client" in said
+    assert "wrong-secret" not in said
+
+
+def test_times_as_people_say_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Days, hours, minutes, seconds; before and after."""
+    monkeypatch.setattr("time.time", lambda: 1_000_000.0)
+    assert [_in(1_000_000.0 + seconds) for seconds in (3 * 86_400, 7_200, 120, 5, 0, -60)] == [
+        "in 3 d",
+        "in 2 h",
+        "in 2 min",
+        "in 5 s",
+        "in 0 s",
+        "1 min ago",
+    ]
+    assert _in(None) == ""
+
+
+def test_serving_a_sandbox() -> None:
+    """It says how to use it, works as it says, and ends on Ctrl-C."""
+    command = [sys.executable, "-m", "tribe_oauth.cli", "sandbox", "--persons", "5", "--organizations", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        said = ""
+        while "Ctrl-C" not in said:
+            said += process.stdout.readline()
+        exported = dict(re.findall(r"export (\w+)=(\S+)", said))
+        got = subprocess.run(
+            [sys.executable, "-m", "tribe_oauth.cli", "get", "Relation_Person", "--top", "2", "--json"],
+            env={**os.environ, **exported, "TRIBE_STORE": "memory:"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert len(got.stdout.splitlines()) == 2
+
+
+def test_a_profile_that_is_not_there() -> None:
+    """The choices are named."""
+    assert "choose one of" in tribe_oauth("sandbox", "--profile", "hydra-9", code=2)
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One line says how to get it."""
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "the command line needs an extra: pip install 'tribe-oauth[cli]'\n"
+
+
+def test_the_entry_point() -> None:
+    """`tribe-oauth` is installed with the package."""
+    done = subprocess.run(
+        [Path(sys.executable).with_name("tribe-oauth"), "--help"], capture_output=True, text=True, check=True
+    )
+    assert "Quick Setup" not in done.stderr
+    assert "demo" in done.stdout
