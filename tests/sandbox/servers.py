@@ -1,4 +1,4 @@
-"""The servers that the contract is tested on: each profile of the sandbox, and a real one where its address is given."""
+"""The servers that the contract runs on: each profile, and a real one where its address is given."""
 
 from __future__ import annotations
 

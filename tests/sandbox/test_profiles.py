@@ -192,7 +192,7 @@ async def test_expiring_access_tokens() -> None:
 
 def test_a_profile_that_is_not_there() -> None:
     """The choices are named."""
-    with pytest.raises(ValueError, match="choose one of hydra-1.5, hydra-1.10"):
+    with pytest.raises(ValueError, match=r"choose one of hydra-1\.5, hydra-1\.10"):
         Sandbox(profile="hydra-9")
 
 

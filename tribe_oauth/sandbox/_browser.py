@@ -14,12 +14,12 @@ async def approve(url: str, *, organization: str | None, scopes: Sequence[str] |
     """Open the page, decide, and return where the browser is sent. Raises RuntimeError where there is no such page."""
     async with ClientSession() as session:
         async with session.get(URL(url, encoded=True), allow_redirects=False) as response:
-            if response.status == 303:
-                return response.headers["Location"]
             text = await response.text()
-            if response.status != 200:
-                title = re.search("<title>(.*?)</title>", text)
-                raise RuntimeError(f"the consent page says: {unescape(title[1]) if title else response.status}")
+        if response.status == 303:
+            return response.headers["Location"]
+        if response.status != 200:
+            title = re.search("<title>(.*?)</title>", text)
+            raise RuntimeError(f"the consent page says: {unescape(title[1]) if title else response.status}")
         form = _filled(text, organization, scopes, deny)
         async with session.post(URL(url, encoded=True), data=form, allow_redirects=False) as response:
             return response.headers["Location"]

@@ -115,7 +115,7 @@ async def serve(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.
             return await _drip(request, await answer(), fault.seconds), True
         case "invalid_client":
             return web.Response(status=401, body=INVALID_CLIENT, content_type="application/json"), True
-        case "status" | "body":
+        case _:  # status, body
             headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
             text = fault.body if fault.body is not None else f"<html><h1>{fault.status}</h1></html>"
             status = fault.status if fault.kind == "status" or fault.status != 503 else 200

@@ -113,7 +113,7 @@ class _Parser:
             self._take(")")
             return lambda row: function(text(row) or "", part(row) or "")
         left = self._operand()
-        if not self.rest:
+        if not self.rest or self._next_is("and", "or", ")"):
             return left
         name = self._take()[1]
         if name not in _COMPARE:

@@ -1,0 +1,145 @@
+"""Faults by order: each seen by a client over a real socket, and by the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientError, ClientPayloadError, ServerDisconnectedError
+
+from tribe_oauth.sandbox import Sandbox
+
+from .servers import Server, serve
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Server]:
+    async with serve("strict") as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox(server: Server) -> Sandbox:
+    assert server.sandbox is not None
+    return server.sandbox
+
+
+async def test_status(server: Server, sandbox: Sandbox) -> None:
+    """A gateway's answer, with Retry-After; the refresh token is not touched. Then all is well."""
+    fault = sandbox.fault("status", status=503, retry_after=7)
+    form = {"grant_type": "refresh_token", "refresh_token": server.refresh_token}
+    async with server.session.post(f"{server.auth}/oauth2/token", data=form) as response:
+        assert response.status == 503
+        assert response.headers["Retry-After"] == "7"
+        assert response.content_type == "text/html"
+    assert fault.hits == 1
+    assert (await server.refresh())[0] == 200
+    assert fault.hits == 1
+
+
+async def test_body(server: Server, sandbox: Sandbox) -> None:
+    """A literal body, by default with status 200."""
+    sandbox.fault("body", body='{"access_token": 7}', content_type="application/json")
+    sandbox.fault("body", body="{}", content_type="application/json", status=418)
+    assert await server.token(grant_type="refresh_token") == (200, {"access_token": 7})
+    assert (await server.token())[0] == 418
+
+
+async def test_invalid_client_for_a_while(server: Server, sandbox: Sandbox) -> None:
+    """All answers until the order is taken back."""
+    fault = sandbox.fault("invalid_client", times=None)
+    for _ in range(3):
+        status, answer = await server.refresh()
+        assert (status, answer["error"]) == (401, "invalid_client")
+    fault.cancel()
+    assert (await server.refresh())[0] == 200
+    assert fault.hits == 3
+
+
+async def test_a_lost_answer(server: Server, sandbox: Sandbox) -> None:
+    """The refresh token is spent, and nobody hears of it."""
+    sandbox.fault("lost_answer")
+    with pytest.raises(ServerDisconnectedError):
+        await server.refresh()
+    assert not sandbox.ledger.is_live(server.refresh_token)
+    assert sandbox.ledger.undelivered() == (1,)
+    (family,) = sandbox.ledger.families("Acme")
+    assert family.rotations == 1
+
+
+async def test_a_lost_request(server: Server, sandbox: Sandbox) -> None:
+    """It never arrived, so that the refresh token is as good as before."""
+    fault = sandbox.fault("lost_request", hang=True)
+    sending = asyncio.ensure_future(server.refresh())
+    await fault.reached()
+    fault.release()
+    with pytest.raises(ServerDisconnectedError):
+        await sending
+    assert sandbox.ledger.is_live(server.refresh_token)
+    assert sandbox.ledger.token_requests == 0
+
+
+async def test_hang(server: Server, sandbox: Sandbox) -> None:
+    """It waits until it is let go, and is then processed, also where nobody waits any more."""
+    fault = sandbox.fault("hang", times=2)
+    first = asyncio.ensure_future(server.refresh())
+    await fault.reached()
+    fault.release()
+    assert (await first)[0] == 200
+
+
+async def test_a_client_that_went_away(server: Server, sandbox: Sandbox) -> None:
+    """An answer for somebody who has gone is not delivered."""
+    fault = sandbox.fault("lost_answer", hang=True)
+    sending = asyncio.ensure_future(server.refresh())
+    await fault.reached()
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert (await server.token(grant_type="x"))[0] == 400  # by now the server knows
+    fault.release()
+    assert (await server.token(grant_type="x"))[0] == 400
+    assert sandbox.ledger.undelivered() == (1,)
+
+
+@pytest.mark.parametrize("after_bytes", [0, 1, 20])
+async def test_cut(server: Server, sandbox: Sandbox, after_bytes: int) -> None:
+    """The headers promise more than comes."""
+    sandbox.fault("cut", after_bytes=after_bytes)
+    with pytest.raises(ClientPayloadError):
+        await server.refresh()
+    assert not sandbox.ledger.is_live(server.refresh_token)
+
+
+async def test_slowly(server: Server, sandbox: Sandbox) -> None:
+    """Later, and a byte at a time; complete in the end."""
+    sandbox.fault("delay", seconds=0.001)
+    sandbox.fault("drip", seconds=0.0)
+    _, answer = await server.refresh()
+    assert (await server.refresh(answer["refresh_token"]))[0] == 200
+
+
+async def test_other_endpoints(server: Server, sandbox: Sandbox) -> None:
+    """The API, the revocation and the consent page can fail as well."""
+    _, answer = await server.refresh()
+    sandbox.fault("status", endpoint="api", status=429)
+    assert (await server.get("/v1/odata/", answer["access_token"]))[0] == 429
+    assert (await server.get("/v1/odata/", answer["access_token"]))[0] == 200
+    sandbox.fault("lost_request", endpoint="revoke")
+    with pytest.raises(ClientError):
+        await server.session.post(f"{server.auth}/oauth2/revoke", data={})
+    sandbox.fault("status", endpoint="authorize", status=500)
+    with pytest.raises(RuntimeError, match="the consent page says: 500"):
+        await sandbox.approve(sandbox.client().authorization_request().url)
+
+
+def test_orders_that_make_no_sense() -> None:
+    """The choices are named."""
+    sandbox = Sandbox()
+    with pytest.raises(ValueError, match="no fault 'typo': choose one of delay, cut"):
+        sandbox.fault("typo")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="no endpoint 'typo': choose one of token, api"):
+        sandbox.fault("hang", endpoint="typo")  # type: ignore[arg-type]
+    with pytest.raises(TypeError):
+        sandbox.fault("hang", nonsense=1)
