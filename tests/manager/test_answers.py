@@ -50,7 +50,7 @@ async def test_could_not_connect(
     assert not after.doubt
     assert after.lease is None
     assert error.value.next_attempt_at == after.not_before
-    assert 0 < after.not_before - clock.time() <= 72
+    assert 0 < after.not_before - clock.time() <= 75
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,96 @@
+"""Settings from the environment: what is missing or cannot be is named, with the variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tribe_oauth import TRIBE, ClientCredentialsGrant, MemoryStore, RefreshTokenGrant, Secret
+from tribe_oauth import _environment as environment
+from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.stores.sqlite import SQLiteStore
+
+NEEDED = {"TRIBE_CLIENT_ID": "id", "TRIBE_CLIENT_SECRET": " secret\n"}
+
+
+def test_the_least() -> None:
+    """Two variables; white space around a value is no part of it."""
+    settings = environment.read(NEEDED)
+    assert settings.client.client_secret == Secret("secret")
+    assert settings.client.endpoints == TRIBE
+    assert settings.client.scope == "read write offline"
+    assert settings.organization == "default"
+    assert isinstance(settings.grant, ClientCredentialsGrant)
+    assert isinstance(settings.store, MemoryStore)
+    assert not settings.pasted
+
+
+def test_everything(tmp_path: Path) -> None:
+    """All variables, some of them in files."""
+    file = tmp_path / "token"
+    file.write_text("pasted\n")
+    settings = environment.read(
+        NEEDED
+        | {
+            "TRIBE_REFRESH_TOKEN_FILE": str(file),
+            "TRIBE_REDIRECT_URI": "https://app.example/cb",
+            "TRIBE_SCOPE": "read",
+            "TRIBE_ORGANIZATION_ID": "acme",
+            "TRIBE_STORE": f"sqlite:{tmp_path}/tribe.db",
+            "TRIBE_AUTH_URL": "http://127.0.0.1:1",
+            "TRIBE_API_URL": "http://127.0.0.1:2",
+            "TRIBE_ALLOW_INSECURE_LOOPBACK": "yes",
+        }
+    )
+    assert settings.grant == RefreshTokenGrant(settings.client, "pasted")
+    assert settings.client.endpoints.api == "http://127.0.0.1:2"
+    assert settings.client.redirect_uri == "https://app.example/cb"
+    assert (settings.client.scope, settings.organization, settings.pasted) == ("read", "acme", True)
+    assert isinstance(settings.store, SQLiteStore)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"TRIBE_CLIENT_ID": ""}, "TRIBE_CLIENT_ID is not set: set it, or TRIBE_CLIENT_ID_FILE"),
+        ({"TRIBE_CLIENT_SECRET": " "}, "TRIBE_CLIENT_SECRET is not set"),
+        ({"TRIBE_CLIENT_ID_FILE": "x"}, "TRIBE_CLIENT_ID and TRIBE_CLIENT_ID_FILE are both set"),
+        ({"TRIBE_SCOPE_FILE": "/no/such/file"}, "TRIBE_SCOPE_FILE: the file cannot be read"),
+        ({"TRIBE_AUTH_URL": "https://auth.example"}, "belong together"),
+        ({"TRIBE_API_URL": "https://api.example"}, "belong together"),
+        ({"TRIBE_STORE": "mongodb://x"}, "no store for mongodb"),
+        (
+            {"TRIBE_AUTH_URL": "https://a.example", "TRIBE_API_URL": "https://b.example"}
+            | {"TRIBE_ALLOW_INSECURE_LOOPBACK": "maybe"},
+            "TRIBE_ALLOW_INSECURE_LOOPBACK is 1 or 0",
+        ),
+    ],
+)
+def test_what_cannot_be(changes: dict[str, str], said: str) -> None:
+    """Each names the variable and the remedy, and shows no value."""
+    with pytest.raises(ConfigurationError, match=said):
+        environment.read(NEEDED | changes)
+
+
+@pytest.mark.parametrize(
+    ("named", "kind"),
+    [
+        ("memory:", MemoryStore),
+        ("tribe.db", SQLiteStore),
+        ("sqlite:tribe.db", SQLiteStore),
+        ("sqlite:///x/y.db", SQLiteStore),
+    ],
+)
+def test_stores(named: str, kind: type) -> None:
+    """By path or by name."""
+    assert isinstance(environment.store({"TRIBE_STORE": named}, durable=False), kind)
+
+
+def test_a_store_where_none_is_named(tmp_path: Path) -> None:
+    """What must not be lost goes under the state directory."""
+    assert isinstance(environment.store({}, durable=False), MemoryStore)
+    for env in ({"XDG_STATE_HOME": str(tmp_path)}, {}):
+        store = environment.store(env, durable=True)
+        assert isinstance(store, SQLiteStore)
+        assert store._path.parts[-2:] == ("tribe-oauth", "tokens.db")

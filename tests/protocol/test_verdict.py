@@ -1,0 +1,112 @@
+"""What an outcome means, as a table."""
+
+from __future__ import annotations
+
+import pytest
+
+from tribe_oauth import TokenEndpointError
+from tribe_oauth._endpoint import Answered, Lost, NotSent, Outcome
+from tribe_oauth._protocol import Granted, Refused, Unreadable
+from tribe_oauth._token import Secret
+from tribe_oauth._verdict import Verdict, back_off, complaint, judge, pause_before
+from tribe_oauth.errors import TemporarilyUnavailable
+
+GRANTED = Granted(access_token=Secret("a"), refresh_token=None, expires_in=1, scope=None)
+
+
+def refused(error: str, status: int) -> Answered:
+    return Answered(Refused(status=status, error=error, description="why"), status, None)
+
+
+def page(status: int) -> Answered:
+    return Answered(Unreadable(status=status, reason=f"HTTP {status}"), status, None)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict"),
+    [
+        (NotSent("x"), Verdict.NOT_SENT),
+        (Lost("x", settled=True), Verdict.RESET),
+        (Lost("x", settled=False), Verdict.MAYBE_SPENT),
+        (Answered(GRANTED, 200, None), Verdict.COMMIT),
+        (refused("invalid_grant", 400), Verdict.DEAD),
+        (refused("token_inactive", 401), Verdict.DEAD),
+        (refused("invalid_request", 400), Verdict.RACING),
+        (refused("invalid_client", 401), Verdict.CLIENT),
+        (refused("invalid_scope", 400), Verdict.MISCONFIGURED),
+        (refused("unauthorized_client", 400), Verdict.MISCONFIGURED),
+        (refused("scope_not_granted", 403), Verdict.MISCONFIGURED),
+        (refused("temporarily_unavailable", 400), Verdict.NOT_NOW),
+        (refused("invalid_grant", 429), Verdict.NOT_NOW),
+        (refused("invalid_grant", 500), Verdict.MAYBE_SPENT),
+        (refused("temporarily_unavailable", 503), Verdict.MAYBE_SPENT),
+        (page(200), Verdict.MAYBE_SPENT),
+        (page(204), Verdict.MAYBE_SPENT),
+        *((page(status), Verdict.MAYBE_SPENT) for status in (500, 502, 503, 504, 599)),
+        *((page(status), Verdict.NOT_NOW) for status in (301, 302, 307, 400, 401, 403, 404, 407, 429, 451)),
+    ],
+)
+def test_meanings(outcome: Outcome, verdict: Verdict) -> None:
+    """Row by row: only the server's own words end a connection, and only what may be spent is in doubt."""
+    assert judge(outcome) is verdict
+
+
+def test_nothing_is_sent_while_it_can_arrive() -> None:
+    """At once after a reset or where nothing was sent; else after `quiet`; for others never in the same flight."""
+    pauses = {verdict: pause_before(verdict, 0, quiet=10.0, retry_after=None) for verdict in Verdict}
+    assert pauses[Verdict.MAYBE_SPENT] == 10.0
+    assert pauses[Verdict.RESET] == pauses[Verdict.NOT_SENT] == 0.1
+    assert pauses[Verdict.NOT_NOW] is pauses[Verdict.DEAD] is pauses[Verdict.MISCONFIGURED] is None
+    assert pause_before(Verdict.MAYBE_SPENT, 1, quiet=10.0, retry_after=None) is None
+    assert pause_before(Verdict.MAYBE_SPENT, 0, quiet=10.0, retry_after=5) == 10.0
+    assert pause_before(Verdict.MAYBE_SPENT, 0, quiet=10.0, retry_after=11) is None
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_fifty_requests_a_day(chance: float) -> None:
+    """F12: one that always fails, three requests in its first flight included."""
+    at, requests, failures = 0.0, 2, 0
+    while at < 86_400:
+        requests += 1
+        at += back_off(Verdict.MAYBE_SPENT, failures, quiet=10.0, retry_after=None, chance=chance)
+        failures += 1
+    assert requests <= 50
+
+
+def test_back_off() -> None:
+    """At least what the server asks and what the network needs; short where nothing is sent; never overflowing."""
+    assert back_off(Verdict.NOT_NOW, 0, quiet=0.0, retry_after=120, chance=0.5) == 120
+    assert back_off(Verdict.NOT_NOW, 0, quiet=30.0, retry_after=None, chance=0.5) == 30
+    assert back_off(Verdict.NOT_SENT, 10**6, quiet=0.0, retry_after=None, chance=1.0) == 75
+
+
+@pytest.mark.parametrize(
+    ("outcome", "kind", "said"),
+    [
+        (
+            refused("invalid_client", 401),
+            TokenEndpointError,
+            r"refuses .*'acme' \(invalid_client: why\): check client_id",
+        ),
+        (refused("invalid_scope", 400), TokenEndpointError, "check the Application"),
+        (refused("server_error", 500), TemporarilyUnavailable, r"\(server_error: why\)"),
+        (page(403), TemporarilyUnavailable, r"\(HTTP 403\).*nothing was lost"),
+        (NotSent("the connection failed"), TemporarilyUnavailable, "the connection failed"),
+        (Lost("no answer", settled=False), TemporarilyUnavailable, "no answer"),
+        (Answered(GRANTED, 200, None), TemporarilyUnavailable, "a token answer with"),
+    ],
+)
+def test_what_callers_are_told(outcome: Outcome, kind: type[TokenEndpointError], said: str) -> None:
+    """Who, why, what to do, and when again."""
+    with pytest.raises(kind, match=said) as error:
+        raise complaint("acme", judge(outcome), outcome, 7.0)
+    assert type(error.value) is kind
+    assert error.value.organization == "acme"
+    assert error.value.next_attempt_at == 7.0
+    assert error.value.retryable is (kind is TemporarilyUnavailable)
+
+
+def test_an_error_without_a_description() -> None:
+    """The code alone, then."""
+    outcome = Answered(Refused(status=400, error="invalid_client", description=""), 400, None)
+    assert "(invalid_client)" in str(complaint("acme", judge(outcome), outcome, None))
