@@ -59,8 +59,12 @@ def hold_in_memory(parts: Parts, chain: str, generation: int, credential: Creden
 
 async def exchange_code(parts: Parts, grant: AuthorizationCodeGrant, organization: str) -> Granted:
     """Exchange a code. Sent once: an answer that is lost or not definite means connecting again (RFC 6749 §4.1.2)."""
-    form = grant.body()
-    outcome = await parts.endpoint.post(grant.client.endpoints.token_endpoint, form)
+    form, outcome = grant.body(), None
+    for pause in (0.1, 0.5, 0.0):
+        outcome = await parts.endpoint.post(grant.client.endpoints.token_endpoint, form)
+        if not isinstance(outcome, NotSent) or not await parts.pause(pause):
+            break
+    assert outcome is not None  # there was an attempt
     if (granted := usable(outcome)) is not None:
         return granted
     if isinstance(outcome, NotSent):

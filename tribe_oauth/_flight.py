@@ -134,8 +134,6 @@ class Flight:
             raise complaint(self._organization, Verdict.COMMIT, answered, stored.not_before)
         held = self._parts.held_from(stored, _record.decode(stored))
         assert held is not None  # what was committed has a token
-        if held.generation != self._spend.generation + 1:
-            return held
         # This process asked for it: monotonic time decides, whatever happened to the wall clock meanwhile.
         ahead = held.token.expires_at - (stored.due_at or 0.0)
         return self._parts.timed(held, held.lifetime - (self._parts.clock.monotonic() - asked), ahead=ahead)

@@ -214,8 +214,7 @@ class TokenManager:
             held, unsaved = await _connect.connect(self._parts, organization, grant, self._held.get(organization))
             self._flights.publish(organization, held)
             self._flights.accepted(organization)
-            if self._settings is None:
-                self._only = None
+        self._look_again_who_is_the_only_one()
         if unsaved is not None:
             raise unsaved
         return held.token
@@ -230,8 +229,11 @@ class TokenManager:
         async with self._tasks.turn(organization):
             await _connect.disconnect(self._parts, organization)
             self._flights.forget(organization)
-            if self._settings is None:
-                self._only = None
+        self._look_again_who_is_the_only_one()
+
+    def _look_again_who_is_the_only_one(self) -> None:
+        if self._settings is None:
+            self._only = None
 
     async def organizations(self) -> AsyncGenerator[str]:
         """The keys of all connected organizations, from the store, in no particular order."""

@@ -102,23 +102,17 @@ def fingerprint(refresh_token: Secret) -> str:
 # Reading
 
 
-def is_stored(record: Record | None) -> bool:
-    """Whether the organization is known: a disconnected one leaves a tombstone, which is not."""
-    return record is not None and record.status != "disconnected"
-
-
 def spend_of(record: Record, payload: Payload, *, candidate: bool) -> Spend | None:
-    """The refresh token that a flight would use, if there is one of this kind."""
+    """The refresh token that a flight would use; None where there is no candidate any more."""
     if candidate:
         tried = payload.candidate
-        return (
-            tried
-            if tried is None
-            else Spend(tried.chain, record.generation, tried.credential, tried.refresh_token, True)
-        )
+        if tried is None:
+            return None
+        return Spend(tried.chain, record.generation, tried.credential, tried.refresh_token, True)
     credential, token = payload.credential, payload.token
-    if credential is None or token is None or token.refresh_token is None:
-        return None
+    assert credential is not None  # a chain has both
+    assert token is not None
+    assert token.refresh_token is not None
     return Spend(record.chain, record.generation, credential, token.refresh_token, False)
 
 
@@ -273,11 +267,6 @@ def replaced(
     seen = () if record is None else decode(record).seen
     payload = Payload(credential=credential, token=token, lifetime=lifetime, seen=seen)
     return attrs.evolve(_connected(base, chain, payload, due_at), doubt=False, lease=None)
-
-
-def restored(record: Record | None, organization: str, held: Record) -> Record:
-    """Write back what memory has and the store has lost."""
-    return attrs.evolve(held, organization=organization, version=0 if record is None else record.version)
 
 
 def _connected(record: Record, chain: str, payload: Payload, due_at: float | None) -> Record:

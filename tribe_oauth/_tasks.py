@@ -105,5 +105,4 @@ class _Turn:
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
     """The error was for a caller who may have gone."""
-    if not task.cancelled():
-        task.exception()
+    _ = task.cancelled() or task.exception()

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tribe_oauth._endpoint import Answered, Lost, NotSent, Outcome
-from tribe_oauth._protocol import Granted, Refused, Unreadable
+from tribe_oauth._protocol import Granted, Refused
 from tribe_oauth.errors import TemporarilyUnavailable, TokenEndpointError
 
 
@@ -74,7 +74,8 @@ def judge(outcome: Outcome) -> Verdict:
             return Verdict.COMMIT
         case Answered(reading=Refused(error=error), status=status) if status < 500 and status != 429:
             return OAUTH_ERRORS.get(error, Verdict.MISCONFIGURED)
-        case Answered(status=status):
+        case _:
+            status = outcome.status
             # A 5xx may come from a gateway after the server did its work; so may a success that cannot be read.
             return Verdict.MAYBE_SPENT if status >= 500 or 200 <= status < 300 else Verdict.NOT_NOW
 
@@ -104,13 +105,14 @@ def complaint(
     status = outcome.status if isinstance(outcome, Answered) else None
     error: str | None = None
     description: str | None = None
-    match outcome:
-        case Answered(reading=Refused(error=error, description=description)):
-            reason = f"{error}: {description}" if description else error
-        case Answered(reading=Granted(complaints=complaints)):
-            reason = f"a token answer with {', '.join(complaints)}"
-        case Answered(reading=Unreadable(reason=reason)) | NotSent(reason=reason) | Lost(reason=reason):
-            pass
+    said = outcome.reading if isinstance(outcome, Answered) else outcome
+    if isinstance(said, Refused):
+        error, description = said.error, said.description
+        reason = f"{error}: {description}" if description else error
+    elif isinstance(said, Granted):
+        reason = f"a token answer with {', '.join(said.complaints)}"
+    else:
+        reason = said.reason
     if verdict in REMEDIES:
         kind, text = TokenEndpointError, f"the token endpoint refuses organization {organization!r} ({reason})"
         remedy = REMEDIES[verdict]

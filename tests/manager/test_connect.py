@@ -559,3 +559,36 @@ async def test_a_client_whose_secret_was_renewed(
         await make_manager().connect("acme", RefreshTokenGrant(client, pasted))
     await make_manager().refresh("acme")
     assert [form["client_secret"] for form in server.forms] == ["secret of own", "renewed"]
+
+
+async def test_a_callback_without_a_scope(make_manager: MakeManager, server: TokenServer) -> None:
+    """Then nobody has said what was granted, and the token says so too."""
+    client = server.client()
+    request = client.authorization_request()
+    grant = request.grant(f"/callback?code=c0de&state={request.state}")
+    assert (await make_manager().connect("acme", grant)).scope is None
+
+
+async def test_consent_after_a_disconnect(manager: TokenManager, server: TokenServer) -> None:
+    """A tombstone is no obstacle."""
+    await manager.disconnect("acme")
+    assert await manager.connect("acme", consent(server.client()))
+
+
+async def test_pasting_while_others_write(
+    make_manager: MakeManager, server: TokenServer, store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write that loses to another is made again on what the other has written."""
+    pasted, swap, losing = server.paste(), store.swap, [True]
+
+    async def lose_first(*args: object, **kwargs: object) -> object:
+        return None if losing and losing.pop() else await swap(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "swap", lose_first)
+    token = await make_manager().connect("acme", RefreshTokenGrant(server.client("own"), pasted))
+    losing.append(True)
+    renewed = Client("own", "renewed", endpoints=server.endpoints)
+    assert await make_manager().connect("acme", RefreshTokenGrant(renewed, pasted)) == token
+    record = await store.load("acme")
+    assert record is not None
+    assert b"renewed" in record.payload

@@ -8,7 +8,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tribe_oauth import MemoryStore, RefreshTokenGrant, TokenManager
+from tribe_oauth import MemoryStore, RefreshTokenGrant, TokenEndpointError, TokenManager
+from tribe_oauth.errors import ManagerError
 from tribe_oauth.stores.sqlite import SQLiteStore
 
 from .helpers import TokenServer
@@ -72,3 +73,25 @@ async def test_from_env_uses_what_the_store_has(
         assert (await manager.token()).refresh_token is not None
         await manager.disconnect("default")
     assert len(server.forms) == 1
+
+
+@pytest.mark.usefixtures("environment")
+async def test_the_environments_organization_stays_the_default(server: TokenServer) -> None:
+    """Others may be connected beside it; the one that needs no name is the environment's."""
+    async with TokenManager.from_env() as manager:
+        token = await manager.token()
+        await manager.connect("other", RefreshTokenGrant(attrs.evolve(server.client("client")), server.paste()))
+        assert await manager.token() == token
+        await manager.disconnect("other")
+        assert await manager.token() == token
+
+
+@pytest.mark.usefixtures("environment")
+async def test_from_env_that_cannot_connect(server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error on entering leaves nothing open."""
+    monkeypatch.setenv("TRIBE_REFRESH_TOKEN", "wrong")
+    manager = TokenManager.from_env()
+    with pytest.raises(TokenEndpointError, match="invalid_grant"):
+        await manager.__aenter__()
+    with pytest.raises(ManagerError, match="closed"):
+        await manager.token("default")

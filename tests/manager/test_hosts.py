@@ -410,3 +410,60 @@ async def test_closing_during_a_request(
     server.released.set()
     await closing
     assert (await caller).access_token.reveal().encode() in (await stored(store)).payload
+
+
+async def test_a_peer_that_commits_during_our_request(
+    manager: TokenManager, server: TokenServer, store: MemoryStore, clock: VirtualClock
+) -> None:
+    """Within a chain a late answer is dropped and not revoked: that would kill what the peer has."""
+    clock.advance(DAY)
+    server.order(held_back(server))
+    caller = asyncio.ensure_future(manager.token("acme"))
+    await server.arrived.wait()
+    record = await stored(store)
+    payload = record.payload.replace(b'"expires_at":18', b'"expires_at":19')
+    await store.swap(attrs.evolve(record, generation=record.generation + 1, payload=payload))
+    server.released.set()
+    await caller
+    assert server.revoked == []
+    assert (await stored(store)).generation == record.generation + 1
+
+
+@pytest.mark.parametrize("answer", [page(502), oauth_error("invalid_request")])
+async def test_a_peer_that_commits_while_we_pause(
+    manager: TokenManager,
+    server: TokenServer,
+    store: MemoryStore,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: object,
+) -> None:
+    """Before it is sent again, the store is read again."""
+    clock.advance(DAY)
+    server.order(answer)  # type: ignore[arg-type]
+    sleep = clock.sleep
+
+    async def meanwhile(seconds: float) -> None:
+        record = await stored(store)
+        payload = record.payload.replace(b'"expires_at":18', b'"expires_at":19')
+        await store.swap(attrs.evolve(record, generation=record.generation + 1, payload=payload, lease=None))
+        await sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", meanwhile)
+    await manager.token("acme")
+    assert len(server.refreshes()) == 2
+
+
+async def test_a_second_invalid_request_after_a_peer(
+    manager: TokenManager, server: TokenServer, store: MemoryStore, clock: VirtualClock
+) -> None:
+    """The end is marked only where nobody has written meanwhile."""
+    clock.advance(DAY)
+
+    async def lose(form: object, request: object) -> object:
+        await store.swap(attrs.evolve(await stored(store), lease=None))
+        return await oauth_error("invalid_request")({}, None)  # type: ignore[arg-type]
+
+    server.order(oauth_error("invalid_request"), lose)  # type: ignore[arg-type]
+    assert await manager.token("acme")
+    assert (await stored(store)).status == "connected"

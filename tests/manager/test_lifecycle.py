@@ -325,6 +325,15 @@ async def test_warm_up_finds_that_a_peer_was_first(
     assert len(server.refreshes()) == 2
 
 
+async def test_warm_up_beside_a_back_off(manager: TokenManager, server: TokenServer, clock: VirtualClock) -> None:
+    """What has just failed ahead of time is not tried again for the asking."""
+    clock.advance(DAY * 0.95)
+    server.order(page(404))
+    assert isinstance((await manager.warm_up())["acme"], TemporarilyUnavailable)
+    assert await manager.warm_up() == {}
+    assert len(server.refreshes()) == 2
+
+
 async def test_warm_up_needs_one_worker(manager: TokenManager) -> None:
     """Zero at a time would never end."""
     with pytest.raises(ConfigurationError, match="at least 1"):

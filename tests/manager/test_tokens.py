@@ -360,3 +360,17 @@ async def test_a_forced_refresh_during_a_back_off(
     with pytest.raises(Exception, match="unauthorized_client"):
         await manager.token("acme")
     assert (await manager.refresh("acme")).access_token.reveal() in server.access
+
+
+async def test_a_token_that_ran_out_on_its_way(manager: TokenManager, server: TokenServer, clock: VirtualClock) -> None:
+    """An answer that took longer than the token lives is good for the next refresh alone."""
+    clock.advance(DAY)
+
+    async def slow(form: object, request: object) -> object:
+        clock.advance(2 * DAY)
+        return await server.rotate(form, request)  # type: ignore[arg-type]
+
+    server.order(slow)  # type: ignore[arg-type]
+    token = await manager.token("acme")
+    assert server.refreshes()[-1] != server.refreshes()[-2]
+    assert token.expires_at > clock.time()

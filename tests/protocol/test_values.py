@@ -67,7 +67,8 @@ def test_values_that_hold_secrets() -> None:
     candidate = Candidate(chain="c", credential=credential, refresh_token=Secret(CANARY), fingerprint="f")
     values = [
         client, credential, token, grant, candidate, RefreshTokenGrant(client, CANARY),
-        Payload(credential=credential, token=token, candidate=candidate), Spend("c", 1, credential, Secret(CANARY), False),
+        Payload(credential=credential, token=token, candidate=candidate),
+        Spend("c", 1, credential, token.access_token, False),
     ]  # fmt: skip
     for value in values:
         assert CANARY not in repr(value)

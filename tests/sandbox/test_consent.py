@@ -55,8 +55,8 @@ async def test_denied(profile: str, error: str) -> None:
     """The code for it need not be access_denied."""
     async with Sandbox(profile=profile) as sandbox:
         request = sandbox.client().authorization_request()
-        for decision in ({"deny": True}, {"scopes": []}):
-            answer = parse_qs(urlsplit(await sandbox.approve(request.url, **decision)).query)  # type: ignore[arg-type]
+        for deny in (True, False):
+            answer = parse_qs(urlsplit(await sandbox.approve(request.url, deny=deny, scopes=[])).query)
             assert answer["error"] == [error]
             assert answer["state"] == [request.state]
 
