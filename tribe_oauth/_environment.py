@@ -62,7 +62,7 @@ def endpoints(environ: Mapping[str, str] | None = None) -> Endpoints:
 
 
 def store(environ: Mapping[str, str] | None = None, *, durable: bool) -> TokenStore:
-    """The store that ``TRIBE_STORE`` names: a path, ``sqlite:…`` or ``memory:``.
+    """The store that ``TRIBE_STORE`` names: a path, ``sqlite:…``, ``postgresql://…``, ``redis://…`` or ``memory:``.
 
     Without it, this process's memory; where `durable`, a file under the user's state directory.
     """
@@ -78,9 +78,20 @@ def store(environ: Mapping[str, str] | None = None, *, durable: bool) -> TokenSt
     scheme, colon, path = named.partition(":")
     if colon and scheme == "sqlite":
         return SQLiteStore(path.removeprefix("//"))
-    if "://" in named:
-        raise ConfigurationError(f"TRIBE_STORE: no store for {scheme}: give a path, or sqlite:PATH")
-    return SQLiteStore(named)
+    if "://" not in named:
+        return SQLiteStore(named)
+    try:
+        if scheme in {"postgresql", "postgres"}:
+            from tribe_oauth.stores.postgres import PostgresStore
+
+            return PostgresStore(named)
+        if scheme in {"redis", "rediss", "unix"}:
+            from tribe_oauth.stores.redis import RedisStore
+
+            return RedisStore(named)
+    except ImportError as error:
+        raise ConfigurationError(f"TRIBE_STORE: {error}") from None
+    raise ConfigurationError(f"TRIBE_STORE: no store for {scheme}: give a path, or a URL of PostgreSQL or Redis")
 
 
 def _needed(env: Mapping[str, str], name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from tribe_oauth import TRIBE, ClientCredentialsGrant, MemoryStore, RefreshTokenGrant, Secret
 from tribe_oauth import _environment as environment
 from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.stores.postgres import PostgresStore
+from tribe_oauth.stores.redis import RedisStore
 from tribe_oauth.stores.sqlite import SQLiteStore
 
 NEEDED = {"TRIBE_CLIENT_ID": "id", "TRIBE_CLIENT_SECRET": " secret\n"}
@@ -80,11 +83,22 @@ def test_what_cannot_be(changes: dict[str, str], said: str) -> None:
         ("tribe.db", SQLiteStore),
         ("sqlite:tribe.db", SQLiteStore),
         ("sqlite:///x/y.db", SQLiteStore),
+        ("postgresql://u:p@127.0.0.1/db", PostgresStore),
+        ("rediss://127.0.0.1", RedisStore),
     ],
 )
 def test_stores(named: str, kind: type) -> None:
     """By path or by name."""
     assert isinstance(environment.store({"TRIBE_STORE": named}, durable=False), kind)
+
+
+def test_a_store_whose_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line to install it with is said."""
+    for module, driver, url in (("postgres", "psycopg", "postgres://x"), ("redis", "redis.asyncio", "redis://x")):
+        monkeypatch.delitem(sys.modules, f"tribe_oauth.stores.{module}")
+        monkeypatch.setitem(sys.modules, driver, None)
+        with pytest.raises(ConfigurationError, match=rf"pip install 'tribe-oauth\[{module}\]'"):
+            environment.store({"TRIBE_STORE": url}, durable=True)
 
 
 def test_a_store_where_none_is_named(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Server:
         """A refresh of a pasted token; the first, unless another is given. A successor is remembered."""
         spent = refresh_token or self.refresh_token
         status, answer = await self.token(grant_type="refresh_token", refresh_token=spent)
-        if status == 200 and spent == self.refresh_token:
+        if status == 200 and "refresh_token" in answer:
             await self.rotated(answer["refresh_token"])
         return status, answer
 

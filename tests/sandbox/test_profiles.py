@@ -196,6 +196,15 @@ def test_a_profile_that_is_not_there() -> None:
         Sandbox(profile="hydra-9")
 
 
+async def test_a_doubled_parameter() -> None:
+    """RFC 6749 §3.2: none more than once."""
+    async with serve("strict") as server:
+        body = f"grant_type=client_credentials&grant_type=x&client_id={server.client_id}"
+        headers = {"Content-Type": "application/x-www-form-urlencoded"}
+        async with server.session.post(f"{server.auth}/oauth2/token", data=body, headers=headers) as response:
+            assert (await response.json())["error"] == "invalid_request"
+
+
 async def test_the_ledger() -> None:
     """Counts, offences and events; never a token."""
     async with serve("strict") as server:

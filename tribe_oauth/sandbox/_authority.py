@@ -243,7 +243,7 @@ class Authority:
         return chain
 
     def _grant(self, chain: Chain, cause: Cause) -> Granted:
-        self._delete_access(chain, cause)
+        self._delete_access(chain, cause, "replaced")
         access = self._issue_access(chain.organization, chain.scope, chain.id, cause)
         chain.access = fingerprint(access)
         refresh = self._issue_refresh(chain, cause) if "offline" in chain.scope else None
@@ -264,9 +264,9 @@ class Authority:
         self.ledger.write("issued", cause, "refresh", chain.refresh)
         return token
 
-    def _delete_access(self, chain: Chain, cause: Cause) -> None:
+    def _delete_access(self, chain: Chain, cause: Cause, kind: Literal["replaced", "revoked"]) -> None:
         if chain.access and self._access.pop(chain.access, None) is not None:
-            self.ledger.write("replaced", cause, "access", chain.access)
+            self.ledger.write(kind, cause, "access", chain.access)
 
     def _kill(self, chain_id: str, cause: Cause) -> None:
         chain = self.chains.get(chain_id)
@@ -274,7 +274,7 @@ class Authority:
             return
         chain.live = False
         cause.family = chain.id
-        self._delete_access(chain, cause)
+        self._delete_access(chain, cause, "revoked")
         self.ledger.write("revoked", cause, "refresh", chain.refresh)
 
     def _is_live(self, mark: str) -> bool:

@@ -25,7 +25,7 @@ class Fault:
     times: int | None = 1
     seconds: float = 0.0
     after_bytes: int = 0
-    status: int = 503
+    status: int | None = None
     retry_after: str | int | None = None
     body: str | None = None
     content_type: str = "text/html"
@@ -47,7 +47,7 @@ class Fault:
         return not self._cancelled and (self.times is None or self.hits < self.times)
 
     async def reached(self) -> None:
-        """Wait until an answer was hit."""
+        """Wait until an answer was hit; for one that gets lost, until the request was processed."""
         await self._reached.wait()
 
     def release(self) -> None:
@@ -59,9 +59,8 @@ class Fault:
         self._cancelled = True
         self.release()
 
-    def hit(self) -> None:
-        """Count."""
-        self.hits += 1
+    def reach(self) -> None:
+        """The moment that `reached` waits for."""
         self._reached.set()
 
     async def wait(self) -> None:
@@ -84,7 +83,7 @@ class Faults:
         """The order for this answer, if one stands."""
         for fault in self.orders:
             if fault.endpoint == endpoint and fault.pending:
-                fault.hit()
+                fault.hits += 1
                 return fault
         return None
 
@@ -96,16 +95,17 @@ class Faults:
 
 async def serve(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
     """Answer badly. The second part says whether the client could read the answer to its end."""
+    if fault.kind == "lost_answer":
+        await answer()
+    fault.reach()
     match fault.kind:
         case "delay":
             await asyncio.sleep(fault.seconds)
-            return await answer(), True
+            return await answer(), is_open(request)
         case "hang":
             await fault.wait()
-            return await answer(), True
+            return await answer(), is_open(request)
         case "lost_request" | "lost_answer":
-            if fault.kind == "lost_answer":
-                await answer()
             if fault.hang:
                 await fault.wait()
             return _abort(request), False
@@ -117,9 +117,14 @@ async def serve(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.
             return web.Response(status=401, body=INVALID_CLIENT, content_type="application/json"), True
         case _:  # status, body
             headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-            text = fault.body if fault.body is not None else f"<html><h1>{fault.status}</h1></html>"
-            status = fault.status if fault.kind == "status" or fault.status != 503 else 200
+            status = fault.status or (200 if fault.kind == "body" else 503)
+            text = fault.body if fault.body is not None else f"<html><h1>{status}</h1></html>"
             return web.Response(status=status, text=text, content_type=fault.content_type, headers=headers), True
+
+
+def is_open(request: web.Request) -> bool:
+    """Whether there is still somebody to answer."""
+    return request.transport is not None and not request.transport.is_closing()
 
 
 def _abort(request: web.Request) -> web.Response:

@@ -101,13 +101,14 @@ class OAuth:
         return await self._faulty("token", request, lambda: self._token(request))
 
     async def _token(self, request: web.Request) -> web.Response:
-        form = {name: str(value) for name, value in (await request.post()).items()}
+        pairs = [(name, str(value)) for name, value in (await request.post()).items()]
+        form = dict(pairs)
         grant_type = form.get("grant_type", "")
         ledger = self.authority.ledger
         cause = ledger.begin(grant_type if grant_type in GRANT_TYPES else "unknown", form.get("client_id", ""))
         request[CAUSE] = cause
         try:
-            granted = await self._grant(grant_type, form, cause)
+            granted = await self._grant(grant_type, form, cause, doubled=len(form) != len(pairs))
         except RefusedError as error:
             ledger.write("refused", cause, error=error.refusal.error)
             return self._refusal(error.refusal)
@@ -120,9 +121,9 @@ class OAuth:
             answer["refresh_token"] = granted.refresh_token
         return web.json_response(answer, headers=NO_STORE)
 
-    async def _grant(self, grant_type: str, form: dict[str, str], cause: Cause) -> Granted:
+    async def _grant(self, grant_type: str, form: dict[str, str], cause: Cause, *, doubled: bool) -> Granted:
         authority = self.authority
-        if grant_type not in GRANT_TYPES:
+        if grant_type not in GRANT_TYPES or doubled:  # RFC 6749 §3.2: no parameter more than once
             raise RefusedError(INVALID_REQUEST)
         application = authority.authenticate(form)
         if grant_type == "refresh_token":
@@ -166,7 +167,7 @@ class OAuth:
             fault = self.faults.take(endpoint)
             if fault is None:
                 response: web.StreamResponse = await answer()
-                delivered = request.transport is not None and not request.transport.is_closing()
+                delivered = _faults.is_open(request)
             else:
                 response, delivered = await _faults.serve(fault, request, answer)
             return response

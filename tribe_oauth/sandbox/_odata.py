@@ -180,7 +180,7 @@ def _query(options: dict[str, str], entity_set: EntitySet) -> Query:
     if "$filter" in options:
         try:
             keep = compile_filter(options["$filter"], entity_set.properties)
-        except FilterError as error:
+        except (FilterError, RecursionError) as error:
             raise ProblemError(400, f"The filter cannot be read: {error}") from None
     return Query(
         top=_whole(options, "$top"),

@@ -1,0 +1,268 @@
+"""A store for many hosts: Redis.
+
+All keys of an organization are in one hash slot, of 64 that are used: its record, and the two indexes that it is in.
+A write is one script, and so happens whole or not at all; also in a cluster.
+
+Redis is as durable as it is set to be. With ``appendonly yes`` and ``appendfsync always`` a write is on disk before it
+is confirmed; with ``everysec`` a crash of the server can lose the last second; replication is asynchronous, so that a
+fail-over can lose what was confirmed just before. What is lost is a rotation: its organization has to be connected
+again, unless the process that made it still runs, and writes it back. The store looks at the settings, and warns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import heapq
+import json
+import logging
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import attrs
+
+from tribe_oauth.errors import StoreError
+from tribe_oauth.stores._contract import Record
+
+try:
+    from redis.asyncio import BlockingConnectionPool, Redis, RedisError
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+except ImportError:
+    raise ImportError("RedisStore needs an extra: pip install 'tribe-oauth[redis]'") from None
+
+logger = logging.getLogger("tribe_oauth")
+
+BUCKETS: Final = 64
+PAGE: Final = 500
+"""Keys that are read at a time."""
+_FIELDS: Final = ("chain", "generation", "status", "cause", "doubt", "failures", "not_before", "due_at", "lease")
+
+_NOW: Final = "local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1000000\n"
+_LEFT: Final = """
+local function left(lease_end, lease_for)
+  return string.format('%.6f', math.max(0, math.min(tonumber(lease_end) - now, tonumber(lease_for))))
+end
+"""
+_LOAD: Final = f"""{_NOW}{_LEFT}
+local r = redis.call('HMGET', KEYS[1], 'version', 'fields', 'payload', 'lease_end', 'lease_for')
+if not r[1] then return false end
+return {{r[1], r[2], r[3], left(r[4], r[5])}}
+"""
+_SWAP: Final = f"""{_NOW}{_LEFT}
+local record, due, listed = KEYS[1], KEYS[2], KEYS[3]
+local version, fields, payload, renew, lease_for, due_at, is_listed, member = unpack(ARGV)
+if (redis.call('HGET', record, 'version') or '0') ~= version then return false end
+redis.call('HSET', record, 'version', tonumber(version) + 1, 'fields', fields, 'payload', payload)
+if renew == '1' then
+  redis.call('HSET', record, 'lease_end', string.format('%.6f', now + tonumber(lease_for)), 'lease_for', lease_for)
+end
+if due_at == '' then redis.call('ZREM', due, member) else redis.call('ZADD', due, due_at, member) end
+if is_listed == '1' then redis.call('ZADD', listed, 0, member) else redis.call('ZREM', listed, member) end
+local r = redis.call('HMGET', record, 'lease_end', 'lease_for')
+return left(r[1], r[2])
+"""
+_PUT: Final = """
+local standing = redis.call('GET', KEYS[1])
+if standing then return standing end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return ARGV[1]
+"""
+_TAKE: Final = """
+local standing = redis.call('GET', KEYS[1])
+redis.call('DEL', KEYS[1])
+return standing
+"""
+
+
+class RedisStore:
+    """Connections in Redis 6.2 or later, shared by any number of hosts. How durable: see this module.
+
+    `url`: as redis-py takes it (``redis://…``, ``rediss://…``). `prefix`: before every key. `pool_size`: connections for
+    each process. `timeout`: seconds for connecting, and for one operation. Leases end by the server's clock.
+    """
+
+    def __init__(self, url: str, *, prefix: str = "tribe_oauth", pool_size: int = 8, timeout: float = 5.0) -> None:
+        self._url = url
+        self._prefix = prefix
+        self._pool_size = pool_size
+        self._timeout = timeout
+        self._redis: Redis | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._looked = False
+
+    async def load(self, organization: str) -> Record | None:
+        """See `TokenStore.load`."""
+        found = await self._run(_LOAD, [self._record(organization)])
+        if found is None:
+            return None
+        version, fields, payload, left = found
+        return Record(
+            organization=organization,
+            version=int(version),
+            payload=payload,
+            **_left(json.loads(fields), float(left)),
+        )
+
+    async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
+        """See `TokenStore.swap`."""
+        renew = record.lease is None or lease_for is not None
+        left = await self._run(
+            _SWAP,
+            [self._record(record.organization), *self._indexes(_bucket(record.organization))],
+            record.version,
+            json.dumps({name: getattr(record, name) for name in _FIELDS}),
+            record.payload,
+            int(renew),
+            lease_for if record.lease is not None and lease_for is not None else 0,
+            "" if record.due_at is None else repr(record.due_at),
+            int(record.status != "disconnected"),
+            record.organization.encode(),
+        )
+        if left is None:
+            return None
+        return attrs.evolve(record, version=record.version + 1, lease_left=float(left) if record.lease else 0.0)
+
+    async def organizations(self) -> AsyncIterator[str]:
+        """See `TokenStore.organizations`."""
+        for bucket in range(BUCKETS):
+            _, listed = self._indexes(bucket)
+            after = b"-"
+            while keys := await self._call("ZRANGEBYLEX", listed, after, b"+", "LIMIT", 0, PAGE):
+                for key in keys:
+                    yield key.decode()
+                after = b"(" + keys[-1]
+
+    async def due(self, before: float) -> AsyncIterator[str]:
+        """See `TokenStore.due`."""
+        pages = [self._due_in(bucket, before) for bucket in range(BUCKETS)]
+        heads = [(await anext(page, None), number) for number, page in enumerate(pages)]
+        heap = [(head, number) for head, number in heads if head is not None]
+        heapq.heapify(heap)
+        while heap:
+            (_, key), number = heap[0]
+            yield key.decode()
+            following = await anext(pages[number], None)
+            if following is None:
+                heapq.heappop(heap)
+            else:
+                heapq.heapreplace(heap, (following, number))
+
+    async def _due_in(self, bucket: int, before: float) -> AsyncIterator[tuple[float, bytes]]:
+        """What is due in one bucket, page by page; what was taken care of meanwhile is not read again."""
+        due, _ = self._indexes(bucket)
+        low, seen = "-inf", set[bytes]()
+        while True:
+            reply = await self._call("ZRANGEBYSCORE", due, low, before, "WITHSCORES", "LIMIT", 0, PAGE + len(seen))
+            page = [(float(score), key) for key, score in _pairs(reply) if key not in seen]
+            if not page:
+                return
+            for entry in page:
+                yield entry
+            last = page[-1][0]
+            if repr(last) != low:
+                low, seen = repr(last), set()
+            seen |= {key for score, key in page if score == last}
+
+    async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
+        """See `TokenStore.put`."""
+        standing: bytes = await self._run(_PUT, [self._note(key)], value, max(1, int(lives_for * 1000)))
+        return standing
+
+    async def take(self, key: str) -> bytes | None:
+        """See `TokenStore.take`."""
+        taken: bytes | None = await self._run(_TAKE, [self._note(key)])
+        return taken
+
+    async def close(self) -> None:
+        """See `TokenStore.close`."""
+        redis, self._redis = self._redis, None
+        if redis is not None and self._loop is asyncio.get_running_loop():
+            await redis.aclose()
+
+    # Keys: the part in braces decides the slot
+
+    def _record(self, organization: str) -> str:
+        return f"{self._prefix}:{{{_bucket(organization)}}}:record:{organization.encode().hex()}"
+
+    def _indexes(self, bucket: int) -> tuple[str, str]:
+        return f"{self._prefix}:{{{bucket}}}:due", f"{self._prefix}:{{{bucket}}}:organizations"
+
+    def _note(self, key: str) -> str:
+        return f"{self._prefix}:note:{key.encode().hex()}"
+
+    # Calls
+
+    async def _run(self, script: str, keys: Sequence[str], *values: Any) -> Any:
+        sha = hashlib.sha1(script.encode()).hexdigest()  # noqa: S324 (Redis names scripts so)
+        try:
+            return await self._call("EVALSHA", sha, len(keys), *keys, *values)
+        except _NoScriptError:
+            return await self._call("EVAL", script, len(keys), *keys, *values)
+
+    async def _call(self, *command: Any) -> Any:
+        try:
+            async with asyncio.timeout(2 * self._timeout):
+                redis: Any = await self._open()  # redis-py leaves this untyped
+                return await redis.execute_command(*command)
+        except RedisError as error:
+            if type(error).__name__ == "NoScriptError":
+                raise _NoScriptError from None
+            raise StoreError(f"Redis failed ({type(error).__name__}): look whether it runs, and into its log") from None
+        except (TimeoutError, OSError):
+            raise StoreError(f"Redis did not answer within {self._timeout:g} s: look whether it runs") from None
+
+    async def _open(self) -> Redis:
+        """The connections of the running loop; those of a loop that is gone are left to it."""
+        loop = asyncio.get_running_loop()
+        if self._redis is None or self._loop is not loop:
+            self._loop = loop
+            pool = BlockingConnectionPool.from_url(
+                self._url,
+                max_connections=self._pool_size,
+                timeout=self._timeout,
+                socket_timeout=self._timeout,
+                socket_connect_timeout=self._timeout,
+                # A compare-and-swap that is repeated loses to itself: the caller reads again instead.
+                retry=Retry(NoBackoff(), 0),
+            )
+            self._redis = Redis.from_pool(pool)
+        if not self._looked:
+            self._looked = True
+            await self._look_at_settings(self._redis)
+        return self._redis
+
+    async def _look_at_settings(self, redis: Redis) -> None:
+        """Say, once, what this server can lose."""
+        wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
+        try:
+            found = {name: (await redis.config_get(name)).get(name) for name in wanted}
+        except RedisError as error:
+            logger.warning(
+                "Redis does not tell its settings (%s): see that it keeps what it confirms", type(error).__name__
+            )
+            return
+        for name, value in wanted.items():
+            if found[name] != value:
+                logger.warning(
+                    "Redis has %s %s: a rotation can be lost with it; set it to %s", name, found[name], value
+                )
+
+
+class _NoScriptError(Exception):
+    """The server does not have the script yet."""
+
+
+def _bucket(organization: str) -> int:
+    return hashlib.sha256(organization.encode()).digest()[0] % BUCKETS
+
+
+def _left(fields: dict[str, Any], left: float) -> dict[str, Any]:
+    return {**fields, "lease_left": left if fields["lease"] else 0.0}
+
+
+def _pairs(reply: Sequence[Any]) -> list[tuple[bytes, Any]]:
+    """Members with their scores, in either protocol's form."""
+    if reply and isinstance(reply[0], tuple | list):
+        return [(key, score) for key, score in reply]
+    return list(zip(reply[::2], reply[1::2], strict=True))
