@@ -62,7 +62,8 @@ async def serve(name: str, **options: Any) -> AsyncIterator[Server]:
     """The server of this name."""
 
     async def remember(successor: str) -> None:
-        _latest["REFRESH_TOKEN"] = successor
+        if name == "real":
+            _latest["REFRESH_TOKEN"] = successor
 
     async with ClientSession() as session:
         if name == "real":

@@ -78,8 +78,8 @@ return standing
 class RedisStore:
     """Connections in Redis 6.2 or later, shared by any number of hosts. How durable: see this module.
 
-    `url`: as redis-py takes it (``redis://…``, ``rediss://…``). `prefix`: before every key. `pool_size`: connections for
-    each process. `timeout`: seconds for connecting, and for one operation. Leases end by the server's clock.
+    `url`: as redis-py takes it (``redis://…``, ``rediss://…``). `prefix`: before every key. `pool_size`: connections
+    for each process. `timeout`: seconds for connecting, and for one operation. Leases end by the server's clock.
     """
 
     def __init__(self, url: str, *, prefix: str = "tribe_oauth", pool_size: int = 8, timeout: float = 5.0) -> None:
