@@ -53,3 +53,10 @@ def docs(session: nox.Session) -> None:
     """Run the examples of the README and of the docs, and follow their links."""
     session.install(".[test]")
     session.run("pytest", "tests/docs", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session(default=False)
+def crash(session: nox.Session) -> None:
+    """The long crash test: nox -s crash -- --rounds 2000 --seed 1 --store postgres."""
+    session.install(".[test]")
+    session.run("python", "tests/crash/harness.py", *session.posargs, env=INSTALLED_ONLY)

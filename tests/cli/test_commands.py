@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import pty
 import re
 import signal
 import subprocess
@@ -128,9 +129,44 @@ def test_connect_status_refresh_disconnect(sandbox: Sandbox) -> None:
 
 
 def test_connect_client_credentials() -> None:
-    """Without --paste, the environment's own grant; the key is the environment's."""
+    """Without a refresh token it is client credentials; the key is the environment's."""
     assert "connected: default" in tribe_oauth("connect")
     assert "stale" in tribe_oauth("status", "default")
+
+
+def test_connect_by_the_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refresh token in the environment is what connects."""
+    monkeypatch.setenv("TRIBE_REFRESH_TOKEN", sandbox.paste_token("Acme"))
+    assert "connected: acme" in tribe_oauth("connect", "acme")
+    assert "fresh" in tribe_oauth("status", "acme")
+
+
+def test_connect_at_a_keyboard(sandbox: Sandbox) -> None:
+    """A person is asked, and what they paste is not shown."""
+    keyboard, terminal = pty.openpty()
+    pasted = sandbox.paste_token("Acme")
+    command = [sys.executable, "-m", "tribe_oauth.cli", "connect", "acme", "--paste"]
+    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True) as process:
+        os.close(terminal)
+        screen = _read_until(keyboard, "Refresh token: ")  # with its space: what is typed earlier is dropped
+        os.write(keyboard, f"{pasted}\n".encode())
+        screen += _read_until(keyboard, "connected: acme")
+        assert process.wait(10) == DONE
+    os.close(keyboard)
+    assert pasted not in screen
+
+
+def _read_until(terminal: int, words: str) -> str:
+    said = ""
+    while words not in said:
+        said += os.read(terminal, 1000).decode()
+    return said
+
+
+def test_nothing_pasted() -> None:
+    """An empty paste is an error, and nothing is connected."""
+    assert "ConfigurationError" in tribe_oauth("connect", "acme", "--paste", typed="", code=REFUSED)
+    assert "no organization is connected" in tribe_oauth("status")
 
 
 def test_token_is_shown_only_when_asked_for(sandbox: Sandbox) -> None:
@@ -206,6 +242,13 @@ def test_serving_a_sandbox() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(10) == 130
     assert len(got.stdout.splitlines()) == 2
+
+
+def test_a_port_that_is_taken(sandbox: Sandbox) -> None:
+    """One clear line, as for every other error."""
+    (said,) = tribe_oauth("sandbox", "--port", sandbox.base.rpartition(":")[2], code=REFUSED).splitlines()
+    assert "address already in use" in said
+    assert said.endswith("choose another --port, or 0 for a free one")
 
 
 def test_a_profile_that_is_not_there() -> None:

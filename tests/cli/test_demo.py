@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from tribe_oauth import TribeOAuthError
 from tribe_oauth.cli import _demo
 from tribe_oauth.cli._app import app
 
@@ -43,6 +50,46 @@ async def test_an_interrupted_story(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ZeroDivisionError):
         await _demo.run(Console(file=io.StringIO()), quiet=0.1, callers=1, persons=1)
     assert processes
+
+
+async def test_no_tribe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sandbox that does not start is an error, not an endless wait."""
+    monkeypatch.setattr(sys, "executable", shutil.which("false"))
+    with pytest.raises(TribeOAuthError, match="did not start: exit status 1"):
+        await _demo.run(Console(file=io.StringIO()), quiet=0.1, callers=1, persons=1)
+
+
+async def test_a_victim_that_ends_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that cannot be killed in the middle is an error, not an endless wait."""
+
+    async def nobody(story: _demo.Story) -> str:
+        """Nobody is connected."""
+        await _demo._kill_in_the_middle(story, "nobody", spent=False)
+        raise AssertionError
+
+    monkeypatch.setattr(_demo, "STEPS", (nobody,))
+    with pytest.raises(TribeOAuthError, match="ended by itself: exit status 1"):
+        await _demo.run(Console(file=io.StringIO()), quiet=0.1, callers=1, persons=1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(number: signal.Signals, tmp_path: Path) -> None:
+    """Ctrl-C and SIGTERM end it in the middle, with its processes and its files, and without a traceback."""
+    command = [sys.executable, "-m", "tribe_oauth.cli", "demo", "--callers", "10", "--persons", "10"]
+    environ = {**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while "4. " not in process.stdout.readline():
+            pass
+        process.send_signal(number)
+        status = process.wait(10)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # nobody is left
+        assert (status, process.stderr.read()) == (128 + number, "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_command() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
+import signal
 import sys
 import time
 from collections.abc import Coroutine
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import typer
@@ -14,9 +17,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tribe_oauth import ClientCredentialsGrant, RefreshTokenGrant, Status, TokenManager, TribeOAuthError, odata
+from tribe_oauth import RefreshTokenGrant, Status, TokenManager, TribeOAuthError, odata
 from tribe_oauth import _environment as environment
 from tribe_oauth._token import format_scope
+from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sandbox import PROFILES, Sandbox
 
 app = typer.Typer(
@@ -30,13 +34,24 @@ Organization = Annotated[str | None, typer.Argument(help="Which organization; by
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # the error below says it, in one line
     try:
-        asyncio.run(work)
+        asyncio.run(_until_terminated(work))
     except TribeOAuthError as error:
         Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+        raise typer.Exit(128 + signal.SIGINT) from None
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
+
+
+async def _until_terminated(work: Coroutine[Any, Any, None]) -> None:
+    """SIGTERM ends it as Ctrl-C does: what was started here is ended here, and nothing under way is cut off."""
+    task = asyncio.current_task()
+    assert task is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    await work
 
 
 def _stored() -> TokenManager:
@@ -50,9 +65,11 @@ def _manager(organization: str | None) -> TokenManager:
 
 @app.command()
 def demo(
-    quiet: Annotated[float, typer.Option(help="Seconds after which a lost request cannot arrive any more.")] = 1.0,
-    callers: Annotated[int, typer.Option(help="Coroutines that ask at once.")] = 10_000,
-    persons: Annotated[int, typer.Option(help="Persons in each organization.")] = 2_000,
+    quiet: Annotated[
+        float, typer.Option(help="Seconds after which a lost request cannot arrive any more.", min=0)
+    ] = 1.0,
+    callers: Annotated[int, typer.Option(help="Coroutines that ask at once.", min=1)] = 10_000,
+    persons: Annotated[int, typer.Option(help="Persons in each organization.", min=1)] = 20_000,
 ) -> None:
     """The whole story in a minute, against an emulated Tribe: no account needed."""
     from tribe_oauth.cli._demo import run
@@ -62,7 +79,7 @@ def demo(
 
 @app.command()
 def sandbox(
-    port: Annotated[int, typer.Option(help="0: a free one.")] = 0,
+    port: Annotated[int, typer.Option(help="0: a free one.", min=0, max=65_535)] = 0,
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.")] = "strict",
     seed: Annotated[int, typer.Option(help="Of the generated data.")] = 0,
     organizations: Annotated[int, typer.Option(min=1)] = 3,
@@ -76,7 +93,11 @@ def sandbox(
 
 async def _serve(sandbox: Sandbox) -> None:
     console = Console()
-    async with sandbox:
+    async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(sandbox)
+        except OSError as error:
+            raise ConfigurationError(f"{error.strerror}: choose another --port, or 0 for a free one") from None
         client = sandbox.client()
         console.print(f"An emulated Tribe is at [bold]{sandbox.base}[/]. It has: {', '.join(sandbox.organizations)}.")
         console.print("In another terminal:\n")
@@ -98,19 +119,23 @@ def connect(
     organization: Organization = None,
     paste: Annotated[bool, typer.Option("--paste", help="Ask for a refresh token (Quick Setup).")] = False,
 ) -> None:
-    """Connect an organization: by client credentials, or by a refresh token that is asked for."""
-    token = typer.prompt("Refresh token", hide_input=True) if paste else None
-    _run(_connect(organization, token))
+    """Connect an organization: by TRIBE_REFRESH_TOKEN, or one that is asked for; without, by client credentials."""
+    _run(_connect(organization, _pasted() if paste else None))
+
+
+def _pasted() -> str:
+    """A refresh token from the keyboard, unseen, or from a pipe."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Refresh token", hide_input=True))
+    return sys.stdin.readline().strip()
 
 
 async def _connect(organization: str | None, refresh_token: str | None) -> None:
     settings = environment.read()
-    grant = ClientCredentialsGrant(settings.client)
+    grant = settings.grant if refresh_token is None else RefreshTokenGrant(settings.client, refresh_token)
+    key = organization or settings.organization
     async with _stored() as manager:
-        key = organization or settings.organization
-        await manager.connect(
-            key, grant if refresh_token is None else RefreshTokenGrant(settings.client, refresh_token)
-        )
+        await manager.connect(key, grant)
         Console().print(f"connected: {escape(key)}")
 
 

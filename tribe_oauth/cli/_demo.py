@@ -7,9 +7,11 @@ import hashlib
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import time
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -29,6 +31,7 @@ from tribe_oauth import (
     RefreshTokenGrant,
     Token,
     TokenManager,
+    TribeOAuthError,
     odata,
 )
 from tribe_oauth.sandbox import Remote
@@ -96,10 +99,19 @@ async def _tribe(persons: int) -> AsyncIterator[str]:
     )
     try:
         assert process.stdout is not None
-        yield json.loads(await process.stdout.readline())["base_url"]
+        ready = await process.stdout.readline()
+        if not ready:
+            raise TribeOAuthError(f"the emulated Tribe did not start: exit status {await process.wait()}")
+        yield json.loads(ready)["base_url"]
     finally:
-        process.terminate()
-        await process.wait()
+        await _end(process, signal.SIGTERM)
+
+
+async def _end(process: Process, number: signal.Signals) -> None:
+    """Whatever has happened, a process that was started here does not stay."""
+    if process.returncode is None:
+        process.send_signal(number)
+    await process.wait()
 
 
 async def three_ways_in(story: Story) -> str:
@@ -162,8 +174,9 @@ async def killed_and_recovered(story: Story) -> str:
     assert await story.tribe.is_live(token.refresh_token.reveal())
     assert not (await story.tribe.ledger())["spent_twice"]
     story.say(
-        f"This process found the dead one's lease in the store, waited {story.quiet:g} s until its request could not"
-        f" arrive any more, and sent the same refresh token: [green]{PASTED} is connected[/], after {took:.1f} s."
+        f"This process found the dead one's lease in the store, waited until its request could not arrive any more"
+        f" (`quiet`: {story.quiet:g} s here, 10 s unless told), and sent the same refresh token: [green]{PASTED} is"
+        f" connected[/], after {took:.1f} s."
     )
     return "recovered from the store"
 
@@ -200,11 +213,15 @@ async def _kill_in_the_middle(story: Story, organization: str, *, spent: bool) -
             "TRIBE_STORE": str(story.path),
         },
     )
+    reached, ended = asyncio.ensure_future(fault.reached()), asyncio.ensure_future(victim.wait())
     try:
-        await fault.reached()
+        await asyncio.wait((reached, ended), return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            raise TribeOAuthError(f"the process that was to be killed ended by itself: exit status {ended.result()}")
+        reached.result()
     finally:
-        victim.kill()
-        await victim.wait()
+        reached.cancel()
+        await _end(victim, signal.SIGKILL)
     await fault.release()
     moment = (
         "after Tribe had done its work, before the answer was read" if spent else "when its request was on the wire"

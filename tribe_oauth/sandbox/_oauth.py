@@ -163,6 +163,7 @@ class OAuth:
     ) -> web.StreamResponse:
         """Serve, or serve as a fault orders; either way the ledger hears whether the answer could be read."""
         delivered = False
+        await request.read()  # it has arrived, whoever goes away from here on
         try:
             fault = self.faults.take(endpoint)
             if fault is None:

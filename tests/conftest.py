@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from . import servers
+from .stores import servers
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,193 @@
+"""A worker of the crash test: refreshes on command, and dies or freezes at a named step of it.
+
+Commands and answers are lines of JSON. The steps are hooked in from outside: the library has no failpoints.
+Environment: the sandbox's address and the client. Arguments: the store's URL, and the variant of the library to be.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+import attrs
+
+from tribe_oauth import ReauthorizationRequired, RefreshTokenGrant, TokenManager, TribeOAuthError, _flight, _parts
+from tribe_oauth import _environment as environment
+from tribe_oauth._endpoint import TokenEndpoint
+from tribe_oauth.stores import Record, TokenStore
+
+QUIET, REQUEST_TIMEOUT = 0.2, 0.2
+LEASE = _parts.Policy(quiet=QUIET, request_timeout=REQUEST_TIMEOUT).lease
+
+
+class Steps:
+    """Where a refresh is, and what is to happen at which step."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, str] = {}
+
+    def reach(self, step: str) -> None:
+        """Die or freeze, if that is ordered for this step."""
+        order = self.at.pop(step, None)
+        if order == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        elif order == "freeze":
+            say({"frozen": step})
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+
+class Watched:
+    """A store whose every call is a step."""
+
+    def __init__(self, store: TokenStore, steps: Steps) -> None:
+        self._store = store
+        self._steps = steps
+        self.stale: dict[str, Record] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+    async def load(self, organization: str) -> Record | None:
+        record = await self._store.load(organization)
+        self._steps.reach("read")
+        return record
+
+    async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
+        stored = await self._store.swap(record, lease_for=lease_for)
+        self._steps.reach("committed" if lease_for is None else "lease")
+        return stored
+
+
+class NoLease(Watched):
+    """Broken: peers' leases are not seen."""
+
+    async def load(self, organization: str) -> Record | None:
+        record = await super().load(organization)
+        return None if record is None else attrs.evolve(record, lease=None, lease_left=0.0)
+
+
+class NoReRead(Watched):
+    """Broken: what was read once is believed; only the version is looked up, so that writes succeed."""
+
+    async def load(self, organization: str) -> Record | None:
+        record = await super().load(organization)
+        first = self.stale.setdefault(organization, record) if record is not None else None
+        return None if record is None or first is None else attrs.evolve(first, version=record.version, lease=None)
+
+
+def watch_requests(steps: Steps) -> None:
+    """Make the sending and the answer of a request steps."""
+    post = TokenEndpoint.post
+
+    async def watched(self: TokenEndpoint, url: str, form: bytes, **options: Any) -> Any:
+        may_leave = options.get("may_leave")
+
+        def leave() -> bool:
+            allowed = may_leave is None or may_leave()
+            if allowed:
+                steps.reach("sent")
+            return bool(allowed)
+
+        outcome = await post(self, url, form, may_leave=leave)
+        steps.reach("answered")
+        return outcome
+
+    TokenEndpoint.post = watched  # type: ignore[method-assign]
+
+
+def publish_before_commit() -> None:
+    """Broken: the token is given out, and saved a little later."""
+    keep = _flight.Flight._keep
+
+    async def hasty(self: Any, granted: Any, asked_at: float, asked: float) -> Any:
+        async def later() -> None:
+            await asyncio.sleep(0.1)
+            await keep(self, granted, asked_at, asked)
+
+        self._parts.spawn(later())
+        changed = self._committed(granted, asked_at)(self._record)
+        from tribe_oauth import _record
+
+        return self._parts.held_from(changed, _record.decode(changed))
+
+    _flight.Flight._keep = hasty  # type: ignore[method-assign]
+
+
+def commit_by_the_holder_only() -> None:
+    """Broken: whoever lost the lease throws away what it was given."""
+    fits = _flight.Flight._fits
+
+    def holds(self: Any, record: Record | None) -> bool:
+        return fits(self, record) and record is not None and record.lease == self._nonce
+
+    _flight.Flight._fits = holds  # type: ignore[method-assign]
+
+
+def resend_at_once() -> None:
+    """Broken: a time-out is taken for "did not arrive"."""
+
+    def at_once(verdict: object, attempt: int, *, quiet: float, retry_after: float | None) -> float | None:
+        return 0.0 if attempt < 1 else None
+
+    setattr(_flight, "pause_before", at_once)  # noqa: B010 (the library does not export it)
+
+
+async def main(url: str, variant: str) -> None:
+    steps = Steps()
+    watch_requests(steps)
+    kind = {"no lease": NoLease, "no re-read": NoReRead}.get(variant, Watched)
+    {
+        "publish before commit": publish_before_commit,
+        "commit by the holder only": commit_by_the_holder_only,
+        "resend at once": resend_at_once,
+    }.get(variant, lambda: None)()
+    client = environment.read().client
+    store = kind(environment.store({"TRIBE_STORE": url}, durable=True), steps)
+    quiet = 0.0 if variant == "resend at once" else QUIET
+    manager = TokenManager(client, store=store, quiet=quiet, request_timeout=REQUEST_TIMEOUT)
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    say({"ready": True})
+    async with manager:
+        while line := await reader.readline():
+            order = json.loads(line)
+            steps.at = order.get("at", {})
+            say(await obey(manager, order))
+            steps.at = {}
+
+
+async def obey(manager: TokenManager, order: dict[str, Any]) -> dict[str, Any]:
+    """Refresh, or connect where a pasted token is given; what came of it."""
+    organization = order["organization"]
+    try:
+        if "paste" in order:
+            client = manager._parts.client
+            assert client is not None
+            token = await manager.connect(organization, RefreshTokenGrant(client, order["paste"]))
+        else:
+            if order.get("send"):  # what peers have fetched meanwhile is not enough: a request has to be made
+                manager._held.pop(organization, None)
+            token = await manager.refresh(organization)
+    except ReauthorizationRequired as error:
+        return {"cause": error.cause}
+    except TribeOAuthError as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    assert token.refresh_token is not None
+    return {
+        "generation": manager._held[organization].generation,
+        "refresh_token": hashlib.sha256(token.refresh_token.reveal().encode()).hexdigest(),
+    }
+
+
+def say(answer: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
