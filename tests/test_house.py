@@ -34,6 +34,7 @@ FLOORS = [
     ["_flight"],
     ["_refresh"],
     ["_connect", "_flights", "_middleware", "_environment"],
+    ["_fleet"],
     ["_manager"],
     ["__init__"],
 ]

@@ -5,19 +5,19 @@ The fast path is here: a token that is not due is returned without a lock, an aw
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import lru_cache
 from types import TracebackType
 from typing import Final, Literal, Self, final
 from weakref import WeakSet
 
-import anyio
 import attrs
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
 from yarl import URL
 
-from tribe_oauth import _connect, _environment, _record
+from tribe_oauth import _connect, _environment, _fleet, _record
 from tribe_oauth._client import Client, Endpoints, Grant
 from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._endpoint import TokenEndpoint
@@ -31,6 +31,8 @@ from tribe_oauth.errors import ConfigurationError, ManagerError, TribeOAuthError
 from tribe_oauth.stores import MemoryStore, Record, TokenStore
 
 MAX_ORGANIZATION_BYTES: Final = 512
+MAX_REQUESTS: Final = 100
+"""Refreshes that have a lease at a time: more would wait for a connection while their lease runs."""
 
 
 @final
@@ -60,7 +62,8 @@ class TokenManager:
     assumption about the network. `request_timeout`: seconds for one token request in all. `endpoints`: where Tribe is,
     for a manager without a client.
 
-    The constructor does no I/O. Use it as an async context manager, or call `close`.
+    The constructor does no I/O. Use it as an async context manager, which also keeps idle organizations alive: a refresh
+    token dies after 30 days without use. Otherwise call `close`, and `warm_up` now and then.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class TokenManager:
             endpoints=client.endpoints if client is not None else endpoints,
             pause=self._tasks.pause,
             spawn=self._tasks.spawn,
+            slots=asyncio.Semaphore(MAX_REQUESTS),
         )
         self._flights = Flights(self._parts, self._tasks)
         self._held = self._flights.held
@@ -124,6 +128,7 @@ class TokenManager:
             except BaseException:
                 await self.close()
                 raise
+        self._tasks.spawn(_fleet.keep_alive(self._parts, self._flights))
         return self
 
     async def _connect_from_env(self, settings: _environment.Settings) -> None:
@@ -166,35 +171,7 @@ class TokenManager:
         self._usable()
         if concurrency < 1:
             raise ConfigurationError("concurrency is at least 1")
-        results: dict[str, Token | TribeOAuthError] = {}
-        free = anyio.Semaphore(concurrency)
-
-        async def warm(organization: str) -> None:
-            try:
-                held = self._held.get(organization)
-                wanted = Wanted(organization=organization, held=held, ahead=True)
-                results[organization] = (await self._flights.join(wanted)).token
-            except TribeOAuthError as error:
-                results[organization] = error
-            finally:
-                free.release()
-
-        async with anyio.create_task_group() as group:
-            async for organization in self._all_due():
-                await free.acquire()
-                group.start_soon(warm, organization)
-        return results
-
-    async def _all_due(self) -> AsyncIterator[str]:
-        """What the store says is due, then what only memory knows of: client credentials."""
-        now = self._monotonic()
-        async for organization in self._parts.store.due(self._parts.clock.time()):
-            held = self._held.get(organization)
-            if held is None or held.due <= now:
-                yield organization
-        for known, held in list(self._held.items()):
-            if known is not None and held.credential.kind == "client_credentials" and held.due <= now:
-                yield known
+        return await _fleet.warm_up(self._parts, self._flights, concurrency=concurrency)
 
     # Organizations
 
@@ -324,6 +301,7 @@ class TokenManager:
     def _enter(self) -> None:
         if self._tasks.enter():
             self._flights.reset()
+            self._parts.slots = asyncio.Semaphore(MAX_REQUESTS)
             self._parts.endpoint.forget()
             self._sessions = WeakSet()
             self._connector = self._given_connector

@@ -5,6 +5,7 @@ Imported by everything from the flight to the manager; does nothing by itself.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -65,7 +66,10 @@ class Held:
 
 @attrs.define(kw_only=True)
 class Parts:
-    """The collaborators. `pause` waits so many seconds, and says False when the manager is closing."""
+    """The collaborators. `pause` waits so many seconds, and says False when the manager is closing.
+
+    `slots` bounds the refreshes that have a lease.
+    """
 
     store: TokenStore
     endpoint: TokenEndpoint
@@ -75,6 +79,7 @@ class Parts:
     endpoints: Endpoints | None
     pause: Callable[[float], Awaitable[bool]]
     spawn: Callable[[Coroutine[Any, Any, None]], object]
+    slots: asyncio.Semaphore
 
     def where(self) -> Endpoints:
         """Where Tribe is."""

@@ -41,8 +41,8 @@ WORKERS: Final = 8
 ORGANIZATIONS: Final = 6
 PATIENCE: Final = 8.0
 """Seconds after which a process is taken to hang."""
-QUIET: Final = 0.2
-LEASE: Final = Policy(quiet=QUIET, request_timeout=0.2).lease
+QUIET, REQUEST_TIMEOUT = 0.25, 0.3
+LEASE: Final = Policy(quiet=QUIET, request_timeout=REQUEST_TIMEOUT).lease  # a second
 
 FAULTS: Final = (
     *(f"kill {step}" for step in ("read", "lease", "sent", "answered", "committed")),
@@ -152,7 +152,20 @@ class Run:
         self.report.rounds += 1
         self.report.faults[fault] += 1
         thawed = await self._strike(fault, organization, victim, others)
-        await self._judge(organization, fault, thawed)
+        try:
+            await self._judge(organization, fault, thawed)
+        except Violation as violation:
+            violation.add_note(self._history(organization))
+            raise
+
+    def _history(self, organization: str) -> str:
+        """What the ledger says of the organization's last requests, for whoever has to understand a violation."""
+        events = [event for event in self.sandbox.ledger.events if event.organization == organization][-15:]
+        return "\n".join(
+            f"{event.at - events[-1].at:8.3f} request {event.request}: {event.kind} {event.token} {event.fingerprint[:6]}"
+            f" {event.family} {event.error} {'' if event.delivered is None else event.delivered}"
+            for event in events
+        )
 
     async def _strike(self, fault: str, organization: str, victim: Worker, others: list[Worker]) -> float | None:
         """Let it happen; when a frozen process went on."""
@@ -172,7 +185,8 @@ class Run:
             victim.process.kill()
         if fault in {"kill in flight", "late"}:
             assert ordered is not None
-            await asyncio.sleep(0.25 if fault == "late" else 0.05)  # after the time-out, before the quiet time is over
+            # After the time-out, if there is one, and before the quiet time is over.
+            await asyncio.sleep((REQUEST_TIMEOUT if fault == "late" else 0.0) + 0.05)
             ordered.release()
         thawed = await self._hear(victim, freeze=kind == "freeze")
         for other in others:

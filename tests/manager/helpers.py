@@ -19,13 +19,14 @@ Answer = Callable[[Form, web.Request], Awaitable[web.StreamResponse]]
 
 
 class VirtualClock:
-    """Sleeping moves time and nothing else."""
+    """Sleeping moves time and nothing else; but whoever sleeps for long sleeps until a test moves it."""
 
     def __init__(self) -> None:
         self.wall = 1_800_000_000.0
         self.mono = 5_000.0
         self.chance = 0.5
         self.slept: list[float] = []
+        self.sleepers: list[tuple[float, asyncio.Future[None]]] = []
 
     def time(self) -> float:
         return self.wall
@@ -39,8 +40,15 @@ class VirtualClock:
     def advance(self, seconds: float) -> None:
         self.wall += seconds
         self.mono += seconds
+        for until, sleeper in self.sleepers:
+            if until <= self.mono and not sleeper.done():
+                sleeper.set_result(None)
 
     async def sleep(self, seconds: float) -> None:
+        if seconds > 1_000:
+            sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self.sleepers.append((self.mono + seconds, sleeper))
+            return await sleeper
         self.slept.append(seconds)
         self.advance(seconds)
         await asyncio.sleep(0.001)  # a turn for sockets
@@ -56,6 +64,8 @@ class TokenServer:
     live: set[str] = attrs.Factory(set)
     access: set[str] = attrs.Factory(set)
     expires_in: int = 86_400
+    at_once: int = 0
+    most_at_once: int = 0
     base: str = ""
     arrived: asyncio.Event = attrs.Factory(asyncio.Event)
     released: asyncio.Event = attrs.Factory(asyncio.Event)
@@ -83,8 +93,13 @@ class TokenServer:
         form = dict(parse_qsl((await request.read()).decode(), keep_blank_values=True))
         self.forms.append(form)
         self.arrived.set()
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
         answer = self.orders.popleft() if self.orders else self.rotate
-        return await answer(form, request)
+        try:
+            return await answer(form, request)
+        finally:
+            self.at_once -= 1
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         form = dict(parse_qsl((await request.read()).decode()))

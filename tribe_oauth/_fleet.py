@@ -1,0 +1,76 @@
+"""Many organizations at once: warming up, and keeping idle ones alive. For the manager only.
+
+What is due is found by the store's index: neither start-up nor an idle hour grows with the number of organizations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Final
+
+import anyio
+
+from tribe_oauth._flights import Flights
+from tribe_oauth._parts import Parts, logger
+from tribe_oauth._refresh import Wanted
+from tribe_oauth._token import Token
+from tribe_oauth.errors import StoreError, TribeOAuthError
+
+IDLE: Final = 20 * 24 * 3600.0
+"""Seconds after which an organization that nobody asks for is refreshed all the same: its refresh token dies after 30
+days without use (720 hours, the authorization server's default)."""
+LOOK_FOR_IDLE: Final = 3600.0
+"""Seconds between two looks for such organizations, on average."""
+AT_ONCE: Final = 10
+"""Idle organizations that are refreshed at a time: there is no hurry."""
+
+
+async def warm_up(parts: Parts, flights: Flights, *, concurrency: int) -> dict[str, Token | TribeOAuthError]:
+    """Refresh what is due in the store, then what only memory knows of: client credentials."""
+    now = parts.clock.monotonic()
+
+    async def due() -> AsyncIterator[str]:
+        async for organization in parts.store.due(parts.clock.time()):
+            held = flights.held.get(organization)
+            if held is None or held.due <= now:
+                yield organization
+        for known, held in list(flights.held.items()):
+            if known is not None and held.credential.kind == "client_credentials" and held.due <= now:
+                yield known
+
+    return await _refresh_all(flights, due(), concurrency)
+
+
+async def keep_alive(parts: Parts, flights: Flights) -> None:
+    """Until the manager closes: now and then, refresh what has been due for long and nobody asked for."""
+    while await parts.pause(LOOK_FOR_IDLE * (0.5 + parts.clock.random())):
+        try:
+            idle = parts.store.due(parts.clock.time() - IDLE)
+            results = await _refresh_all(flights, idle, AT_ONCE)
+        except StoreError as error:
+            logger.warning("idle organizations could not be looked for: %s", error)
+            continue
+        if results:
+            logger.info("%d idle organizations were refreshed", len(results))
+
+
+async def _refresh_all(
+    flights: Flights, organizations: AsyncIterator[str], concurrency: int
+) -> dict[str, Token | TribeOAuthError]:
+    results: dict[str, Token | TribeOAuthError] = {}
+    free = anyio.Semaphore(concurrency)
+
+    async def refresh(organization: str) -> None:
+        try:
+            wanted = Wanted(organization=organization, held=flights.held.get(organization), ahead=True)
+            results[organization] = (await flights.join(wanted)).token
+        except TribeOAuthError as error:
+            results[organization] = error
+        finally:
+            free.release()
+
+    async with anyio.create_task_group() as group:
+        async for organization in organizations:
+            await free.acquire()
+            group.start_soon(refresh, organization)
+    return results
