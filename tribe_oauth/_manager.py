@@ -62,8 +62,8 @@ class TokenManager:
     assumption about the network. `request_timeout`: seconds for one token request in all. `endpoints`: where Tribe is,
     for a manager without a client.
 
-    The constructor does no I/O. Use it as an async context manager, which also keeps idle organizations alive: a refresh
-    token dies after 30 days without use. Otherwise call `close`, and `warm_up` now and then.
+    The constructor does no I/O. Use it as an async context manager, which also keeps idle organizations alive: a
+    refresh token dies after 30 days without use. Otherwise call `close`, and `warm_up` now and then.
     """
 
     def __init__(

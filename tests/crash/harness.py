@@ -160,11 +160,11 @@ class Run:
 
     def _history(self, organization: str) -> str:
         """What the ledger says of the organization's last requests, for whoever has to understand a violation."""
-        events = [event for event in self.sandbox.ledger.events if event.organization == organization][-15:]
+        events = [e for e in self.sandbox.ledger.events if e.organization == organization][-15:]
         return "\n".join(
-            f"{event.at - events[-1].at:8.3f} request {event.request}: {event.kind} {event.token} {event.fingerprint[:6]}"
-            f" {event.family} {event.error} {'' if event.delivered is None else event.delivered}"
-            for event in events
+            f"{e.at - events[-1].at:8.3f} request {e.request} {e.kind} {e.token} {e.fingerprint[:6]}"
+            f" {e.family} {e.error} {e.delivered}"
+            for e in events
         )
 
     async def _strike(self, fault: str, organization: str, victim: Worker, others: list[Worker]) -> float | None:

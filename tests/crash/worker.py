@@ -16,13 +16,12 @@ from typing import Any
 
 import attrs
 
-from tribe_oauth import ReauthorizationRequired, RefreshTokenGrant, TokenManager, TribeOAuthError, _flight, _parts
+from tribe_oauth import ReauthorizationRequired, RefreshTokenGrant, TokenManager, TribeOAuthError, _flight
 from tribe_oauth import _environment as environment
 from tribe_oauth._endpoint import TokenEndpoint
 from tribe_oauth.stores import Record, TokenStore
 
-QUIET, REQUEST_TIMEOUT = 0.2, 0.2
-LEASE = _parts.Policy(quiet=QUIET, request_timeout=REQUEST_TIMEOUT).lease
+QUIET, REQUEST_TIMEOUT = 0.25, 0.3
 
 
 class Steps:

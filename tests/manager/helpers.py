@@ -48,7 +48,8 @@ class VirtualClock:
         if seconds > 1_000:
             sleeper: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.sleepers.append((self.mono + seconds, sleeper))
-            return await sleeper
+            await sleeper
+            return
         self.slept.append(seconds)
         self.advance(seconds)
         await asyncio.sleep(0.001)  # a turn for sockets

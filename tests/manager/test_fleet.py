@@ -41,7 +41,7 @@ async def test_500_due_at_once(make_manager: MakeManager, server: TokenServer, c
 async def test_idle_organizations_are_kept_alive(
     make_manager: MakeManager, server: TokenServer, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody asks for them; before their refresh tokens die they are refreshed, a few at a time, from the index alone."""
+    """Nobody asks for them; before their refresh tokens die they are refreshed, a few at a time."""
     caplog.set_level(logging.INFO)
     async with make_manager() as manager:
         keys = await connect_many(manager, server, 25)
