@@ -230,7 +230,7 @@ class Run:
         asker = self.workers[0]
         deadline = time.monotonic() + PATIENCE
         while True:
-            asker.order(organization=organization)
+            asker.order(organization=organization, send=True)  # a loss shows itself at the next request
             answer = await asker.hear()
             if "error" not in answer:
                 break
