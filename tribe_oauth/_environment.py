@@ -64,9 +64,21 @@ def endpoints(environ: Mapping[str, str] | None = None) -> Endpoints:
 def store(environ: Mapping[str, str] | None = None, *, durable: bool) -> TokenStore:
     """The store that ``TRIBE_STORE`` names: a path, ``sqlite:…``, ``postgresql://…``, ``redis://…`` or ``memory:``.
 
-    Without it, this process's memory; where `durable`, a file under the user's state directory.
+    Without it, this process's memory; where `durable`, a file under the user's state directory. With
+    ``TRIBE_STORE_KEYS``, whatever is stored is encrypted.
     """
     env = os.environ if environ is None else environ
+    keys = _variable(env, "TRIBE_STORE_KEYS")
+    if keys is None:
+        return _store(env, durable)
+    try:
+        from tribe_oauth.stores.encrypted import EncryptedStore, read_keys
+    except ImportError as error:
+        raise ConfigurationError(f"TRIBE_STORE_KEYS: {error}") from None
+    return EncryptedStore(_store(env, durable), read_keys(keys))
+
+
+def _store(env: Mapping[str, str], durable: bool) -> TokenStore:
     named = _variable(env, "TRIBE_STORE")
     if named == "memory:" or (named is None and not durable):
         return MemoryStore()

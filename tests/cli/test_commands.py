@@ -21,6 +21,7 @@ from typer.testing import CliRunner
 from tribe_oauth import cli
 from tribe_oauth.cli._app import _in, app
 from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.stores.encrypted import generate_key
 
 DONE = 0
 REFUSED = 1
@@ -126,6 +127,20 @@ def test_connect_status_refresh_disconnect(sandbox: Sandbox) -> None:
     assert "disconnected" in tribe_oauth("disconnect", "[bold]beta")
     assert "UnknownOrganizationError" in tribe_oauth("status", "[bold]beta", code=REFUSED)
     assert sandbox.ledger.spent_twice() == ()
+
+
+def test_rekey(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S27: a new key before the old, then the old one is not needed any more."""
+    assert "TRIBE_STORE_KEYS is not set" in tribe_oauth("rekey", code=REFUSED)
+    old, new = generate_key().reveal(), generate_key().reveal()
+    monkeypatch.setenv("TRIBE_STORE_KEYS", old)
+    tribe_oauth("connect", "acme", "--paste", typed=f"{sandbox.paste_token('Acme')}\n")
+    monkeypatch.setenv("TRIBE_STORE_KEYS", f"{new} {old}")
+    assert "1 records are under the newest key" in tribe_oauth("rekey")
+    monkeypatch.setenv("TRIBE_STORE_KEYS", new)
+    assert "ends in" in tribe_oauth("token", "acme")
+    monkeypatch.setenv("TRIBE_STORE_KEYS", old)
+    assert "a key that is not given" in tribe_oauth("status", code=REFUSED)
 
 
 def test_connect_client_credentials() -> None:

@@ -10,6 +10,7 @@ import pytest
 from tribe_oauth import TRIBE, ClientCredentialsGrant, MemoryStore, RefreshTokenGrant, Secret
 from tribe_oauth import _environment as environment
 from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.postgres import PostgresStore
 from tribe_oauth.stores.redis import RedisStore
 from tribe_oauth.stores.sqlite import SQLiteStore
@@ -94,11 +95,22 @@ def test_stores(named: str, kind: type) -> None:
 
 def test_a_store_whose_extra_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The line to install it with is said."""
-    for module, driver, url in (("postgres", "psycopg", "postgres://x"), ("redis", "redis.asyncio", "redis://x")):
+    cases = (("postgres", "psycopg", "postgres://x"), ("redis", "redis.asyncio", "redis://x"))
+    for module, driver, url in cases:
         monkeypatch.delitem(sys.modules, f"tribe_oauth.stores.{module}")
         monkeypatch.setitem(sys.modules, driver, None)
         with pytest.raises(ConfigurationError, match=rf"pip install 'tribe-oauth\[{module}\]'"):
             environment.store({"TRIBE_STORE": url}, durable=True)
+
+
+def test_an_encrypted_store(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys in the environment seal whatever store is named; without the extra, the line to install it with is said."""
+    keys = {"TRIBE_STORE": "memory:", "TRIBE_STORE_KEYS": generate_key().reveal()}
+    assert isinstance(environment.store(keys, durable=True), EncryptedStore)
+    monkeypatch.delitem(sys.modules, "tribe_oauth.stores.encrypted")
+    monkeypatch.setitem(sys.modules, "cryptography.exceptions", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'tribe-oauth\[encryption\]'"):
+        environment.store(keys, durable=True)
 
 
 def test_a_store_where_none_is_named(tmp_path: Path) -> None:

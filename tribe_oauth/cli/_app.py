@@ -152,6 +152,26 @@ async def _disconnect(organization: str) -> None:
 
 
 @app.command()
+def rekey() -> None:
+    """Seal the store anew under the newest key of TRIBE_STORE_KEYS; may be stopped, and run again."""
+    _run(_rekey())
+
+
+async def _rekey() -> None:
+    store = environment.store(durable=True)
+    rekey = getattr(store, "rekey", None)  # an EncryptedStore's, which needs an extra
+    if rekey is None:
+        raise ConfigurationError(
+            "TRIBE_STORE_KEYS is not set: set it to the new key and the old ones, the newest first"
+        )
+    try:
+        changed = await rekey()
+    finally:
+        await store.close()
+    Console().print(f"{changed} records are under the newest key now; the older keys can go")
+
+
+@app.command()
 def status(organization: Organization = None) -> None:
     """How the stored organizations stand, without asking Tribe."""
     _run(_status(organization))

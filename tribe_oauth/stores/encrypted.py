@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import Final
 
 import attrs
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tribe_oauth._token import Secret
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._contract import Record, TokenStore
+
+try:
+    from cryptography.exceptions import InvalidTag
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+except ImportError:
+    raise ImportError("EncryptedStore needs an extra: pip install 'tribe-oauth[encryption]'") from None
 
 _FORMAT: Final = b"\x01"
 _ID_BYTES, _NONCE_BYTES, _KEY_BYTES = 8, 12, 32
