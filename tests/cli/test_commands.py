@@ -52,12 +52,8 @@ def sandbox() -> Iterator[Sandbox]:
 def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in [name for name in os.environ if name.startswith("TRIBE_")]:
         monkeypatch.delenv(name)
-    client = sandbox.client()
-    monkeypatch.setenv("TRIBE_CLIENT_ID", client.client_id)
-    monkeypatch.setenv("TRIBE_CLIENT_SECRET", client.client_secret.reveal())
-    monkeypatch.setenv("TRIBE_AUTH_URL", sandbox.base)
-    monkeypatch.setenv("TRIBE_API_URL", sandbox.base)
-    monkeypatch.setenv("TRIBE_ALLOW_INSECURE_LOOPBACK", "1")
+    for name, value in sandbox.environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("TRIBE_STORE", str(tmp_path / "tribe.db"))
     monkeypatch.setenv("COLUMNS", "200")
 

@@ -83,21 +83,13 @@ class Worker:
 
     @classmethod
     async def start(cls, sandbox: Sandbox, url: str, variant: str) -> Worker:
-        client = sandbox.client()
-        settings = {
-            "TRIBE_CLIENT_ID": client.client_id,
-            "TRIBE_CLIENT_SECRET": client.client_secret.reveal(),
-            "TRIBE_AUTH_URL": sandbox.base,
-            "TRIBE_API_URL": sandbox.base,
-            "TRIBE_ALLOW_INSECURE_LOOPBACK": "1",
-        }
         kept = {name: value for name, value in os.environ.items() if not name.startswith("TRIBE_")}
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, str(WORKER), url, variant),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=kept | settings,
+            env=kept | sandbox.environment,
         )
         worker = cls(process)
         await worker.hear()

@@ -65,13 +65,9 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sandbox], Client]:
     def export(sandbox: Sandbox) -> Client:
         for name in [name for name in os.environ if name.startswith("TRIBE_")]:
             monkeypatch.delenv(name)
-        client = sandbox.client()
-        monkeypatch.setenv("TRIBE_CLIENT_ID", client.client_id)
-        monkeypatch.setenv("TRIBE_CLIENT_SECRET", client.client_secret.reveal())
-        monkeypatch.setenv("TRIBE_AUTH_URL", sandbox.base)
-        monkeypatch.setenv("TRIBE_API_URL", sandbox.base)
-        monkeypatch.setenv("TRIBE_ALLOW_INSECURE_LOOPBACK", "1")
-        return client
+        for name, value in sandbox.environment.items():
+            monkeypatch.setenv(name, value)
+        return sandbox.client()
 
     return export
 

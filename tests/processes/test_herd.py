@@ -46,17 +46,10 @@ async def test_eight_thousand_callers(url: str) -> None:
             await store.create_schema()
         async with TokenManager(client, store=store) as manager:
             await manager.connect("acme", RefreshTokenGrant(client, sandbox.paste_token("Acme")))
-        settings = {
-            "TRIBE_CLIENT_ID": client.client_id,
-            "TRIBE_CLIENT_SECRET": client.client_secret.reveal(),
-            "TRIBE_AUTH_URL": sandbox.base,
-            "TRIBE_API_URL": sandbox.base,
-            "TRIBE_ALLOW_INSECURE_LOOPBACK": "1",
-        }
         herd = [
             await asyncio.create_subprocess_exec(
                 *(sys.executable, str(HERD), url),
-                env=os.environ | settings,
+                env=os.environ | sandbox.environment,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )

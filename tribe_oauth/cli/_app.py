@@ -98,16 +98,9 @@ async def _serve(sandbox: Sandbox) -> None:
             await stack.enter_async_context(sandbox)
         except OSError as error:
             raise ConfigurationError(f"{error.strerror}: choose another --port, or 0 for a free one") from None
-        client = sandbox.client()
         console.print(f"An emulated Tribe is at [bold]{sandbox.base}[/]. It has: {', '.join(sandbox.organizations)}.")
         console.print("In another terminal:\n")
-        for name, value in (
-            ("TRIBE_AUTH_URL", sandbox.base),
-            ("TRIBE_API_URL", sandbox.base),
-            ("TRIBE_ALLOW_INSECURE_LOOPBACK", "1"),
-            ("TRIBE_CLIENT_ID", client.client_id),
-            ("TRIBE_CLIENT_SECRET", client.client_secret.reveal()),  # the sandbox's, good for nothing else
-        ):
+        for name, value in sandbox.environment.items():
             console.print(f"  export {name}={value}", highlight=False, soft_wrap=True)
         console.print("  tribe-oauth get Relation_Person --top 5\n")
         console.print("Ctrl-C ends it.")

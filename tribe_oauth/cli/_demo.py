@@ -34,7 +34,7 @@ from tribe_oauth import (
     TribeOAuthError,
     odata,
 )
-from tribe_oauth.sandbox import Remote
+from tribe_oauth.sandbox import Remote, environment
 from tribe_oauth.stores.sqlite import SQLiteStore
 
 APPLICATION, PASTED, CONSENTED = "acme", "bakkerij", "cobra"
@@ -205,11 +205,7 @@ async def _kill_in_the_middle(story: Story, organization: str, *, spent: bool) -
         *(sys.executable, "-m", "tribe_oauth.cli", "refresh", organization),
         env={
             **{name: value for name, value in os.environ.items() if not name.startswith("TRIBE_")},
-            "TRIBE_CLIENT_ID": story.client.client_id,
-            "TRIBE_CLIENT_SECRET": story.client.client_secret.reveal(),
-            "TRIBE_AUTH_URL": story.base,
-            "TRIBE_API_URL": story.base,
-            "TRIBE_ALLOW_INSECURE_LOOPBACK": "1",
+            **environment(story.base, story.client),
             "TRIBE_STORE": str(story.path),
         },
     )

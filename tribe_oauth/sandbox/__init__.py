@@ -8,6 +8,6 @@ from tribe_oauth.sandbox._control import Remote, RemoteFault
 from tribe_oauth.sandbox._faults import Fault
 from tribe_oauth.sandbox._ledger import Event, Family, Ledger
 from tribe_oauth.sandbox._profiles import PROFILES
-from tribe_oauth.sandbox._server import Sandbox
+from tribe_oauth.sandbox._server import Sandbox, environment
 
-__all__ = ["PROFILES", "Event", "Family", "Fault", "Ledger", "Remote", "RemoteFault", "Sandbox"]
+__all__ = ["PROFILES", "Event", "Family", "Fault", "Ledger", "Remote", "RemoteFault", "Sandbox", "environment"]

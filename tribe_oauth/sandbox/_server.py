@@ -98,6 +98,11 @@ class Sandbox:
         """Where this Tribe is."""
         return endpoints(self.base)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What to export for `TokenManager.from_env` and the command line, with the default Application."""
+        return environment(self.base, self.client())
+
     def client(
         self, *, redirect_uri: str | None = REDIRECT_URI, organization: str | None = None, scope: str = SCOPE
     ) -> Client:
@@ -187,6 +192,17 @@ def endpoints(base: str) -> Endpoints:
         api=base,
         allow_insecure_loopback=True,
     )
+
+
+def environment(base: str, client: Client) -> dict[str, str]:
+    """The variables for a sandbox at this address."""
+    return {
+        "TRIBE_AUTH_URL": base,
+        "TRIBE_API_URL": base,
+        "TRIBE_ALLOW_INSECURE_LOOPBACK": "1",
+        "TRIBE_CLIENT_ID": client.client_id,
+        "TRIBE_CLIENT_SECRET": client.client_secret.reveal(),  # a sandbox's, good for nothing else
+    }
 
 
 def client(base: str, application: Application) -> Client:
