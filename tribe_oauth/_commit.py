@@ -57,10 +57,11 @@ async def write_patiently(
     except StoreError as error:
         logger.critical(
             "a new refresh token of organization %r could not be saved (%s): it is kept in memory and saved as soon as"
-            " the store can write; if this process ends before, the organization has to be connected again",
+            " the store can write; if this process ends before, the organization may have to be connected again",
             organization,
             error,
         )
+        await _rescue(parts, organization, change(record))
         parts.spawn(_keep_writing(parts, organization, record, change, fits))
         raise
 
@@ -78,4 +79,16 @@ async def _keep_writing(parts: Parts, organization: str, record: Record | None, 
             pause = min(2 * pause, LONGEST_PAUSE)
         else:
             logger.warning("saved at last: a new refresh token of organization %r", organization)
+            await _rescue(parts, organization, None)
             return
+
+
+async def _rescue(parts: Parts, organization: str, record: Record | None) -> None:
+    """Where the store is a local file: keep a copy beside it, or remove it when it is not needed any more."""
+    rescue = getattr(parts.store, "rescue", None)
+    if rescue is None:
+        return
+    try:
+        await rescue(organization, record)
+    except StoreError as error:
+        logger.critical("nor could a copy be kept beside the store: %s", error)

@@ -97,6 +97,12 @@ class EncryptedStore:
         value = await self._store.take(key)
         return None if value is None else self._open(value, _bound("note", key), "a note")
 
+    async def rescue(self, organization: str, record: Record | None) -> None:
+        """Sealed, where the store inside can keep copies; see `SQLiteStore.rescue`."""
+        rescue = getattr(self._store, "rescue", None)
+        if rescue is not None:
+            await rescue(organization, None if record is None else self._sealed(record))
+
     async def close(self) -> None:
         """See `TokenStore.close`."""
         await self._store.close()

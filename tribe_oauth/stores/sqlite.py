@@ -18,10 +18,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, cast
 
+import attrs
+
 from tribe_oauth._clock import boottime
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._contract import Record, RecordStatus
 from tribe_oauth.stores._files import Holder, private_file, private_folder
+from tribe_oauth.stores._rescue import Rescue
 
 Result = TypeVar("Result")
 
@@ -83,7 +86,7 @@ class SQLiteStore:
     `path`: the file; it is created, with 0600, and so are missing folders, with 0700. A file that others may read, that
     belongs to another user, or that is a symbolic link is refused. Beside it there are SQLite's ``-wal`` and ``-shm``,
     and a folder ``-holders``, in which each process keeps a locked file: the lease of a process that was killed ends at
-    once. Not for network file systems.
+    once; and, after trouble, a folder ``-rescue`` with what could not be written. Not for network file systems.
 
     `busy_timeout`: seconds to wait for other processes' writes.
     """
@@ -138,6 +141,17 @@ class SQLiteStore:
         """See `TokenStore.take`."""
         return await self._call(lambda database: database.take(key), writes=True)
 
+    async def rescue(self, organization: str, record: Record | None) -> None:
+        """Keep a copy of a record that could not be written, in a private file; None: it is not needed any more.
+
+        The copy is taken in when the store is opened, if the stored record is still the one before. Raises StoreError.
+        """
+        rescue = Rescue(_rescue_folder(self._path))
+        if record is None:
+            await asyncio.to_thread(rescue.forget, organization)
+        else:
+            await asyncio.to_thread(rescue.keep, record)
+
     async def close(self) -> None:
         """See `TokenStore.close`."""
         with self._start:
@@ -185,6 +199,10 @@ class SQLiteStore:
         _resolve([(stop, None)])
 
 
+def _rescue_folder(path: Path) -> Path:
+    return path.with_name(f"{path.name}-rescue")
+
+
 def _waiting(jobs: queue.SimpleQueue[_Job]) -> list[_Job]:
     """All that waits; at least one, and nothing after the order to stop."""
     batch = [jobs.get()]
@@ -229,6 +247,7 @@ class _Database:
             try:
                 with self._holder.alone():  # SQLite does not wait for others when the journal's mode changes
                     self._prepare()
+                    self._take_in(Rescue(_rescue_folder(path)))
             except BaseException:
                 self.connection.close()
                 raise
@@ -260,6 +279,15 @@ class _Database:
         for statement in _SCHEMA.split(";\n"):
             self.connection.execute(statement)
         self.connection.execute("COMMIT")
+
+    def _take_in(self, rescue: Rescue) -> None:
+        """Write what an earlier process could not, where nobody has gone on from there."""
+        for kept in rescue.kept():
+            stored = self.load(kept.organization)
+            generation, version = (0, 0) if stored is None else (stored.generation, stored.version)
+            if generation == kept.generation - 1:
+                self.swap(attrs.evolve(kept, version=version, lease=None), None)
+            rescue.forget(kept.organization)
 
     def close(self) -> None:
         self.connection.close()
