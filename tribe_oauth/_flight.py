@@ -53,12 +53,12 @@ class Flight:
                     assert isinstance(outcome, Answered)
                     assert isinstance(outcome.reading, Granted)
                     return await self._keep(outcome.reading, asked_at, asked)
-                case Verdict.MAYBE_SPENT | Verdict.RESET:
-                    if not await self._write(lambda record: _record.doubted(record, self._spend), renew=True):
-                        return None
                 case Verdict.DEAD:
                     await self._refused(outcome)
                     return None
+            maybe_spent = verdict in {Verdict.MAYBE_SPENT, Verdict.RESET}
+            if maybe_spent and not await self._write(lambda record: _record.doubted(record, self._spend), renew=True):
+                return None
             pause = self._pause_before(verdict, tries[verdict], outcome)
             tries[verdict] += 1
             if pause is None and verdict is Verdict.RACING:
