@@ -6,8 +6,10 @@ Here, and nowhere else in the protocol, randomness is drawn. No I/O. May be impo
 from __future__ import annotations
 
 import json
+import re
 import secrets
-from typing import Final, Self, final
+from contextlib import suppress
+from typing import Any, Final, Self, final
 from urllib.parse import urlsplit
 
 import attrs
@@ -17,6 +19,15 @@ from tribe_oauth._token import Secret, format_scope, parse_scope, secret
 from tribe_oauth.errors import CallbackError, ConfigurationError
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+_UNENCODABLE = re.compile("[\ud800-\udfff]")  # what os.environ makes of bytes that are not UTF-8
+_KEPT: Final = {
+    "client_id": str,
+    "redirect_uri": str,
+    "state": str,
+    "verifier": str | None,
+    "scope": str,
+    "organization_id": str | None,
+}
 
 
 @final
@@ -40,13 +51,15 @@ class Endpoints:
             url = getattr(self, name)
             if url is not None:
                 self._check(name, url)
-        if urlsplit(self.api).path not in {"", "/"}:
+        api = urlsplit(self.api)
+        if api.path not in {"", "/"} or api.query:
             raise ConfigurationError("api is an origin, as in https://api.tribecrm.nl: leave the path out")
 
     def _check(self, name: str, url: str) -> None:
         try:
             parts = urlsplit(url)
             host, _port = parts.hostname, parts.port
+            (host or "").encode("idna")  # as a resolver will
         except ValueError:
             raise ConfigurationError(f"{name} is not a URL") from None
         if host is None or parts.username is not None or parts.fragment:
@@ -107,14 +120,17 @@ class Client:
         endpoints: Endpoints = TRIBE,
         redirect_uri_in_exchange: bool = True,
     ) -> None:
+        # First, and the secret under the same name: crash reporters show this frame and all that is in it.
+        client_secret = secret(client_secret)
+        self.__attrs_init__(client_id, client_secret, redirect_uri, scope, endpoints, redirect_uri_in_exchange)
         if not client_id or not isinstance(client_id, str):
             raise ConfigurationError("client_id is empty: copy it from Configuration > Applications in Tribe")
-        hidden = secret(client_secret)
-        if not hidden:
+        if not client_secret:
             raise ConfigurationError("client_secret is empty: copy it from Configuration > Applications in Tribe")
+        if _UNENCODABLE.search(client_id + client_secret.reveal() + scope):
+            raise ConfigurationError("client_id, client_secret or scope is not text in UTF-8: set it again")
         if redirect_uri is not None:
             _check_redirect_uri(redirect_uri)
-        self.__attrs_init__(client_id, hidden, redirect_uri, scope, endpoints, redirect_uri_in_exchange)
 
     def authorization_request(
         self, *, organization_id: str | None = None, scope: str | None = None, pkce: bool = True
@@ -132,17 +148,29 @@ class Client:
         return AuthorizationRequest(self, state, verifier, asked, organization_id)
 
     def resume(self, kept: str) -> AuthorizationRequest:
-        """The request that `AuthorizationRequest.keep` wrote, in another process or after a restart."""
-        try:
-            values = json.loads(kept)
-            client_id, redirect_uri = values["client_id"], values["redirect_uri"]
-            verifier = None if values["verifier"] is None else Secret(values["verifier"])
-            state, scope, organization_id = values["state"], values["scope"], values["organization_id"]
-        except (ValueError, TypeError, KeyError):
-            raise ConfigurationError("this is not an authorization request that was kept with keep()") from None
-        if (client_id, redirect_uri) != (self.client_id, self.redirect_uri):
+        """The request that `AuthorizationRequest.keep` wrote, in another process or after a restart.
+
+        Raises ConfigurationError where it is none, or one of another client or redirect URI.
+        """
+        values = _read_kept(kept)
+        if values is None:
+            raise ConfigurationError("this is not an authorization request that was kept with keep()")
+        if (values["client_id"], values["redirect_uri"]) != (self.client_id, self.redirect_uri):
             raise ConfigurationError("the kept authorization request belongs to another client or redirect URI")
-        return AuthorizationRequest(self, state, verifier, scope, organization_id)
+        verifier = None if values["verifier"] is None else Secret(values["verifier"])
+        return AuthorizationRequest(self, values["state"], verifier, values["scope"], values["organization_id"])
+
+
+def _read_kept(kept: str) -> dict[str, Any] | None:
+    """None where keep() did not write it. The reason is not kept: json's own errors have the text in them."""
+    with suppress(ValueError, RecursionError):
+        values = json.loads(kept)
+        if isinstance(values, dict) and all(
+            name in values and isinstance(values[name], kind) for name, kind in _KEPT.items()
+        ):
+            texts = (values["state"], values["verifier"] or "")
+            return values if all(text.isascii() for text in texts) else None
+    return None
 
 
 def _check_redirect_uri(redirect_uri: str) -> None:
@@ -150,6 +178,8 @@ def _check_redirect_uri(redirect_uri: str) -> None:
         parts = urlsplit(redirect_uri)
     except ValueError:
         raise ConfigurationError("redirect_uri is not a URL") from None
+    if _UNENCODABLE.search(redirect_uri):
+        raise ConfigurationError("redirect_uri is not a URL")
     if not parts.scheme or not parts.netloc or parts.fragment:
         raise ConfigurationError("redirect_uri has to be an absolute URL without a fragment (RFC 6749 §3.1.2)")
 
@@ -296,8 +326,11 @@ class RefreshTokenGrant:
     refresh_token: Secret = attrs.field(converter=secret)
 
     def __attrs_post_init__(self) -> None:
-        if not self.refresh_token:
-            raise ConfigurationError("the refresh token is empty: copy it from the Application's menu in Tribe")
+        if not _protocol.is_token_text(self.refresh_token.reveal()):
+            raise ConfigurationError(
+                "the refresh token is empty, or has spaces or other characters that none has:"
+                " copy it from the Application's menu in Tribe"
+            )
 
 
 Grant = AuthorizationCodeGrant | ClientCredentialsGrant | RefreshTokenGrant

@@ -7,8 +7,10 @@ reached the server, so an outcome is one of three: `NotSent`, `Lost` (sent, outc
 from __future__ import annotations
 
 import asyncio
+import errno
 import ssl
 from collections.abc import Callable
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -104,19 +106,18 @@ class TokenEndpoint:
         body = _Body(form, may_leave)
         try:
             async with asyncio.timeout(self._request_timeout):
-                return await self._exchange(url, body)
+                return await self._exchange(url, form, body)
         except TimeoutError:
             return _failed(body, f"no answer within {self._request_timeout:g} s", settled=False)
         except (ClientError, OSError) as error:
-            settled = isinstance(error, ServerDisconnectedError | ConnectionError | ClientOSError)
-            return _failed(body, f"the connection failed ({type(error).__name__})", settled=settled)
+            return _failed(body, f"the connection failed ({type(error).__name__})", settled=_ended_by_peer(error))
 
-    async def _exchange(self, url: str, body: _Body) -> Answered:
+    async def _exchange(self, url: str, form: bytes, body: _Body) -> Answered:
         async with self._open().post(
             url, data=body, headers=_HEADERS, allow_redirects=False, raise_for_status=False, middlewares=()
         ) as response:
             answer = await _read(response.content)
-            reading = read_answer(response.status, response.headers.get(hdrs.CONTENT_TYPE, ""), answer)
+            reading = read_answer(response.status, response.headers.get(hdrs.CONTENT_TYPE, ""), answer, sent=form)
             retry_after = read_retry_after(response.headers.get(hdrs.RETRY_AFTER), response.headers.get(hdrs.DATE))
             return Answered(reading, response.status, retry_after)
 
@@ -146,6 +147,13 @@ def _failed(body: _Body, reason: str, *, settled: bool) -> NotSent | Lost:
     return Lost(reason, settled) if body.left else NotSent(reason)
 
 
+def _ended_by_peer(error: Exception) -> bool:
+    """Whether the other side closed or reset the connection. A route that broke may still deliver what is on it."""
+    return isinstance(error, ServerDisconnectedError | ConnectionError) or (
+        isinstance(error, ClientOSError) and error.errno in {errno.ECONNRESET, errno.EPIPE}
+    )
+
+
 async def _read(content: StreamReader) -> bytes:
     """At most one byte more than is acceptable, already decompressed, so that too much can be told from enough."""
     answer = bytearray()
@@ -165,16 +173,21 @@ def read_retry_after(retry_after: str | None, date: str | None) -> float | None:
         if retry_after.strip().isdecimal():
             seconds = float(retry_after)
         else:
-            until = parsedate_to_datetime(retry_after)
-            seconds = (until - parsedate_to_datetime(date or "")).total_seconds()
-    except (ValueError, TypeError):
+            seconds = (_moment(retry_after) - _moment(date or "")).total_seconds()
+    except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
+
+
+def _moment(date: str) -> datetime:
+    """Any of the three forms of RFC 9110 §5.6.7; the one without a zone is UTC like the others."""
+    moment = parsedate_to_datetime(date)
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _checks_certificates(connector: BaseConnector) -> bool:
     # aiohttp has no public way to ask a connector; without this attribute it is not one that speaks TLS by itself.
     setting = getattr(connector, "_ssl", True)
-    return setting is not False and not (
-        isinstance(setting, ssl.SSLContext) and setting.verify_mode != ssl.CERT_REQUIRED
-    )
+    if isinstance(setting, ssl.SSLContext):
+        return setting.verify_mode == ssl.CERT_REQUIRED and setting.check_hostname
+    return setting is not False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import attrs
@@ -118,9 +119,13 @@ def _variable(env: Mapping[str, str], name: str) -> str | None:
     value, path = env.get(name), env.get(f"{name}_FILE")
     if value and path:
         raise ConfigurationError(f"{name} and {name}_FILE are both set: keep one")
-    if path:
-        try:
-            value = Path(path).read_text(encoding="utf-8")
-        except (OSError, ValueError):
-            raise ConfigurationError(f"{name}_FILE: the file cannot be read") from None
+    if path and (value := _content(path)) is None:
+        raise ConfigurationError(f"{name}_FILE: the file cannot be read, or is not text in UTF-8")
     return (value or "").strip() or None
+
+
+def _content(path: str) -> str | None:
+    """None where it cannot be read. The reason is not kept: a decoding error has the content in it."""
+    with suppress(OSError, ValueError):
+        return Path(path).read_text(encoding="utf-8")
+    return None

@@ -35,6 +35,8 @@ DEFAULT_EXPIRES_IN = 300
 _ACCESS_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1, b64token
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
 _DIGITS = re.compile(r"[0-9]{1,12}")
+_SCOPE = re.compile(r"[\x20-\x7e]*")  # RFC 6749 §3.3, and the backslash and quote that nobody minds
+_SECRET_FIELDS = frozenset({"client_secret", "code", "code_verifier", "refresh_token", "token"})
 
 
 # The authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3)
@@ -99,8 +101,10 @@ def read_callback(callback_url: str, *, redirect_uri: str, state: str, issuer: s
         error, description = printable(query["error"]), printable(query.get("error_description", ""))
         raise CallbackError(f"consent was not given: {error} {description}".rstrip(), error=error)
     code = query.get("code", "")
-    if not _VISIBLE_ASCII.fullmatch(code) or len(code) > MAX_TOKEN_CHARACTERS:
+    if not is_token_text(code):
         raise CallbackError("the callback has no usable code: start the connection again")
+    if not _SCOPE.fullmatch(query.get("scope", "")):
+        raise CallbackError("the callback has a scope that cannot be one: start the connection again")
     return Callback(code=Secret(code), scope=parse_scope(query["scope"]) if "scope" in query else None)
 
 
@@ -124,12 +128,26 @@ def _callback_query(callback_url: str, redirect_uri: str) -> dict[str, str]:
     return query
 
 
+def is_token_text(text: str) -> bool:
+    """Whether this can be a code or a refresh token: visible ASCII, 8 KiB at most."""
+    return _acceptable(text, _VISIBLE_ASCII)
+
+
 # The token request (RFC 6749 §4.1.3, §4.4.2, §6): client credentials always in the form body
+
+
+class Form(bytes):
+    """The body of a token request. It does not show itself: it stands in the frames of most tracebacks."""
+
+    def __repr__(self) -> str:
+        return "Form('***')"
+
+    __str__ = __repr__
 
 
 def code_request(
     client_id: str, client_secret: Secret, *, code: Secret, redirect_uri: str | None, verifier: Secret | None
-) -> bytes:
+) -> Form:
     """The exchange of a code. `redirect_uri` is the one of the authorization request (RFC 6749 §4.1.3)."""
     form = {"grant_type": "authorization_code", "code": code.reveal()}
     if redirect_uri is not None:
@@ -139,7 +157,7 @@ def code_request(
     return _form(form, client_id, client_secret)
 
 
-def refresh_request(client_id: str, client_secret: Secret, *, refresh_token: Secret, redirect_uri: str | None) -> bytes:
+def refresh_request(client_id: str, client_secret: Secret, *, refresh_token: Secret, redirect_uri: str | None) -> Form:
     """A refresh. `redirect_uri` for a token that began with a code, None for a pasted one (Tribe's page)."""
     form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
     if redirect_uri is not None:
@@ -147,18 +165,18 @@ def refresh_request(client_id: str, client_secret: Secret, *, refresh_token: Sec
     return _form(form, client_id, client_secret)
 
 
-def client_credentials_request(client_id: str, client_secret: Secret, *, scope: str) -> bytes:
+def client_credentials_request(client_id: str, client_secret: Secret, *, scope: str) -> Form:
     """A token for the application itself."""
     return _form({"grant_type": "client_credentials", "scope": scope}, client_id, client_secret)
 
 
-def revocation_request(client_id: str, client_secret: Secret, *, token: Secret) -> bytes:
+def revocation_request(client_id: str, client_secret: Secret, *, token: Secret) -> Form:
     """RFC 7009 §2.1."""
     return _form({"token": token.reveal(), "token_type_hint": "refresh_token"}, client_id, client_secret)
 
 
-def _form(form: Mapping[str, str], client_id: str, client_secret: Secret) -> bytes:
-    return urlencode({**form, "client_id": client_id, "client_secret": client_secret.reveal()}).encode("ascii")
+def _form(form: Mapping[str, str], client_id: str, client_secret: Secret) -> Form:
+    return Form(urlencode({**form, "client_id": client_id, "client_secret": client_secret.reveal()}).encode("ascii"))
 
 
 # The token answer (RFC 6749 §5.1, §5.2)
@@ -196,8 +214,11 @@ class Unreadable:
     reason: str
 
 
-def read_answer(status: int, content_type: str, body: bytes) -> Granted | Refused | Unreadable:
-    """Read what the token endpoint answered. Never raises, whatever the bytes are."""
+def read_answer(status: int, content_type: str, body: bytes, *, sent: bytes = b"") -> Granted | Refused | Unreadable:
+    """Read what the token endpoint answered. Never raises, whatever the bytes are.
+
+    `sent` is the form that was posted: where an error repeats one of its secrets, a mask takes the secret's place.
+    """
     if content_type.partition(";")[0].strip().lower() != "application/json":
         return Unreadable(status=status, reason=f"HTTP {status} that is not JSON")
     try:
@@ -209,8 +230,8 @@ def read_answer(status: int, content_type: str, body: bytes) -> Granted | Refuse
     error = answer.get("error")
     if 400 <= status <= 599 and isinstance(error, str) and error:
         description = answer.get("error_description")
-        text = printable(description) if isinstance(description, str) else ""
-        return Refused(status=status, error=printable(error), description=text)
+        text = description if isinstance(description, str) else ""
+        return Refused(status=status, error=printable(_masked(error, sent)), description=printable(_masked(text, sent)))
     return Unreadable(status=status, reason=f"HTTP {status} without an OAuth error")
 
 
@@ -232,13 +253,14 @@ def _read_granted(answer: Mapping[str, Any]) -> Granted | Unreadable:
     if expires_in is None:
         complaints.append("an absurd expires_in")
     scope = answer.get("scope")
-    if scope is not None and not isinstance(scope, str):
-        complaints.append("a scope that is not text")
+    if scope is not None and not (isinstance(scope, str) and _SCOPE.fullmatch(scope)):
+        complaints.append("a scope that cannot be one")
+        scope = None
     return Granted(
         access_token=Secret(access_token) if usable and isinstance(access_token, str) else None,
         refresh_token=None if refresh_token is None else Secret(refresh_token),
         expires_in=DEFAULT_EXPIRES_IN if expires_in is None else expires_in,
-        scope=parse_scope(scope) if isinstance(scope, str) else None,
+        scope=None if scope is None else parse_scope(scope),
         complaints=tuple(complaints),
     )
 
@@ -267,7 +289,9 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_ANSWER_BYTES:
         raise _UnreadableError(f"more than {MAX_ANSWER_BYTES // 1024} KiB")
     try:
-        answer = json.loads(body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
+        answer = json.loads(
+            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_bounded
+        )
     except _UnreadableError:
         raise
     except (ValueError, RecursionError):
@@ -287,6 +311,18 @@ def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise _UnreadableError(f"JSON with {name}")
+
+
+def _bounded(digits: str) -> int:
+    """An integer; of more digits than any number here can have, the first, so that Python does not refuse them all."""
+    return int(digits[:20])
+
+
+def _masked(text: str, sent: bytes) -> str:
+    for name, value in parse_qsl(sent.decode("ascii")):
+        if name in _SECRET_FIELDS and len(value) >= 8:  # what is shorter is no secret, and is in any text by chance
+            text = text.replace(value, "***")
+    return text
 
 
 def printable(text: str, limit: int = 200) -> str:

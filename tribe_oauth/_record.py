@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import suppress
 from typing import Literal
 
 import attrs
@@ -84,14 +85,14 @@ def decode(record: Record) -> Payload:
     """The payload of a record. Raises StoreError where it cannot be read; nothing of it is shown."""
     if not record.payload:
         return Payload()
-    try:
+    with suppress(Exception):  # whatever a damaged payload makes of cattrs and json
         return _converter.structure(json.loads(record.payload), Payload)
-    except Exception:  # whatever a damaged payload makes of cattrs and json
-        raise StoreError(
-            f"the stored record of organization {record.organization!r} cannot be read: restore it from a backup,"
-            " or disconnect the organization and connect it again",
-            organization=record.organization,
-        ) from None
+    # Raised out here: inside a handler the error below would keep theirs, and with it the payload, as its context.
+    raise StoreError(
+        f"the stored record of organization {record.organization!r} cannot be read: restore it from a backup,"
+        " or disconnect the organization and connect it again",
+        organization=record.organization,
+    )
 
 
 def fingerprint(refresh_token: Secret) -> str:

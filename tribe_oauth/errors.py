@@ -9,6 +9,7 @@ No error carries a secret, in no field and in no chained cause.
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Self, TypeVar
 
 
@@ -40,7 +41,7 @@ _Error = TypeVar("_Error", bound="TribeOAuthError")
 def _rebuilt(kind: type[_Error], args: tuple[Any, ...], fields: dict[str, Any]) -> _Error:
     error = kind.__new__(kind, *args)
     error.args = args
-    error.__dict__.update(fields)
+    error.__dict__.update(copy.deepcopy(fields))  # notes are a list, and each caller adds their own
     return error
 
 

@@ -57,20 +57,43 @@ def test_nothing_is_sent_while_it_can_arrive() -> None:
     assert pauses[Verdict.MAYBE_SPENT] == 10.0
     assert pauses[Verdict.RESET] == pauses[Verdict.NOT_SENT] == 0.1
     assert pauses[Verdict.NOT_NOW] is pauses[Verdict.DEAD] is pauses[Verdict.MISCONFIGURED] is None
+    assert [pause_before(Verdict.CLIENT, n, quiet=10.0, retry_after=None) for n in range(3)] == [1.0, 4.0, None]
+    assert [pause_before(Verdict.RACING, n, quiet=10.0, retry_after=None) for n in range(2)] == [2.0, None]
     assert pause_before(Verdict.MAYBE_SPENT, 1, quiet=10.0, retry_after=None) is None
     assert pause_before(Verdict.MAYBE_SPENT, 0, quiet=10.0, retry_after=5) == 10.0
     assert pause_before(Verdict.MAYBE_SPENT, 0, quiet=10.0, retry_after=11) is None
 
 
-@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
-def test_fifty_requests_a_day(chance: float) -> None:
-    """F12: one that always fails, three requests in its first flight included."""
-    at, requests, failures = 0.0, 2, 0
+def requests_in_a_day(verdict: Verdict, chance: float, retry_after: float | None = None) -> int:
+    """Of one organization that always fails like this. Only its first flight is patient."""
+    at, requests, failures, attempt = 0.0, 0, 0, 0
     while at < 86_400:
         requests += 1
-        at += back_off(Verdict.MAYBE_SPENT, failures, quiet=10.0, retry_after=None, chance=chance)
-        failures += 1
-    assert requests <= 50
+        pause = pause_before(verdict, attempt, quiet=10.0, retry_after=retry_after) if failures == 0 else None
+        attempt += 1
+        if pause is None:
+            pause = back_off(verdict, failures, quiet=10.0, retry_after=retry_after, chance=chance)
+            failures += 1
+        at += pause
+    return requests
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("verdict", [verdict for verdict in Verdict if verdict is not Verdict.NOT_SENT])
+def test_fifty_requests_a_day(verdict: Verdict, chance: float) -> None:
+    """F12: fewer, whatever it is that always fails, and also where the server asks to come back in a second."""
+    for retry_after in (None, 0.0, 1.0):
+        assert requests_in_a_day(verdict, chance, retry_after) < 50
+    assert requests_in_a_day(verdict, chance, 3600.0) <= 26
+
+
+def test_an_outage_ends_within_the_hour() -> None:
+    """The longest pause is 50 minutes, a minute and a quarter where nothing was sent, however long it has failed."""
+    for failures in (0, 1, 20, 10**9):
+        assert back_off(Verdict.MAYBE_SPENT, failures, quiet=10.0, retry_after=None, chance=1.0) <= 3000
+        assert back_off(Verdict.NOT_SENT, failures, quiet=10.0, retry_after=None, chance=1.0) <= 75
+    first = [back_off(Verdict.NOT_NOW, n, quiet=0.0, retry_after=None, chance=0.0) for n in range(5)]
+    assert first == [5, 10, 20, 40, 80]
 
 
 def test_back_off() -> None:

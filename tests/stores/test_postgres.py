@@ -10,14 +10,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 
-import attrs
 import psycopg
 import pytest
 
 from tribe_oauth import RefreshTokenGrant, StoreError, TokenManager
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sandbox import Sandbox
-from tribe_oauth.stores.contract import StoreContract, due, listed, put, record
+from tribe_oauth.stores.contract import due, listed, put, record
 from tribe_oauth.stores.postgres import PostgresStore
 
 from . import servers
@@ -47,25 +46,12 @@ async def own_store(own_server: PostgresServer) -> AsyncIterator[PostgresStore]:
     await store.close()
 
 
-class TestBehindAProxy(StoreContract):
-    """The whole contract, with every session's state discarded between transactions."""
-
-    @pytest.fixture
-    async def store(self, database: str) -> AsyncIterator[PostgresStore]:
-        async with servers.pooler(database) as (between, url):
-            store = PostgresStore(url)
-            await store.create_schema()
-            before = between.transactions
-            yield store
-            assert between.transactions > before
-            await store.close()
-
-
 async def test_without_the_schema(database: str) -> None:
     """The error names the call; the tables are never made in passing."""
     store = PostgresStore(database)
-    with pytest.raises(StoreError, match=r"call create_schema\(\)"):
+    with pytest.raises(StoreError, match=r"call create_schema\(\)") as error:
         await store.load("acme")
+    assert error.value.__suppress_context__
     await store.close()
 
 
@@ -83,6 +69,7 @@ async def test_another_version(database: str, store: PostgresStore) -> None:
     """A newer schema is not used, and not touched."""
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute("UPDATE tribe_oauth_schema SET version = 99")
+        connection.execute("DROP TABLE tribe_oauth_notes")  # which version 99 can do without
     with pytest.raises(StoreError, match="has schema 99, and this version of tribe-oauth knows 1"):
         await store.create_schema()
     fresh = PostgresStore(database)
@@ -90,6 +77,8 @@ async def test_another_version(database: str, store: PostgresStore) -> None:
         with pytest.raises(StoreError, match="use the version that wrote it, or another database"):
             await fresh.load("acme")
     await fresh.close()
+    with psycopg.connect(database) as connection:
+        assert connection.execute("SELECT to_regclass('tribe_oauth_notes')").fetchone() == (None,)
 
 
 async def test_a_user_who_may_not(database: str, store: PostgresStore) -> None:
@@ -99,8 +88,9 @@ async def test_a_user_who_may_not(database: str, store: PostgresStore) -> None:
         connection.execute("DROP ROLE IF EXISTS guest")
         connection.execute("CREATE ROLE guest LOGIN")
         guest = PostgresStore(database.replace("postgres:@", "guest:@"))
-        with pytest.raises(StoreError, match="grant SELECT, INSERT, UPDATE and DELETE"):
+        with pytest.raises(StoreError, match="grant SELECT, INSERT, UPDATE and DELETE") as error:
             await guest.load("acme")
+        assert error.value.__suppress_context__
         connection.execute("DROP TABLE tribe_oauth_schema")
         with pytest.raises(StoreError, match=r"to whoever calls create_schema\(\), CREATE on the schema"):
             await guest.create_schema()
@@ -184,8 +174,8 @@ async def test_nothing_is_held_during_a_request(database: str) -> None:
         assert sandbox.ledger.reused() == ()
 
 
-async def test_one_transaction_for_each_operation(database: str) -> None:
-    """Nothing but the operation's own statement is sent, and it leaves no transaction open."""
+async def test_behind_a_proxy(database: str) -> None:
+    """Each operation is one transaction, in whichever session, and needs nothing of what a session keeps."""
     async with servers.pooler(database) as (between, url):
         store = PostgresStore(url)
         await store.create_schema()
@@ -237,8 +227,9 @@ async def test_a_frozen_database(own_server: PostgresServer, own_store: Postgres
     assert await hasty.load("frozen") == stored
     with own_server.frozen():
         begun = time.monotonic()
-        with pytest.raises(StoreError, match=r"did not answer within 0\.3 s"):
+        with pytest.raises(StoreError, match=r"did not answer within 0\.3 s") as error:
             await hasty.load("frozen")
+        assert error.value.__suppress_context__
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(own_store.load("frozen"), 0.1)
         assert time.monotonic() - begun < 2
@@ -251,7 +242,7 @@ async def test_a_database_that_is_not_there(url: str, caplog: pytest.LogCaptureF
     """F4, S24: one clear error at once, without the password, and nothing in a log."""
     caplog.set_level(logging.DEBUG)
     store = PostgresStore(url, timeout=60)
-    with pytest.raises(StoreError, match="no connection to the database.*look whether it runs") as error:
+    with pytest.raises(StoreError, match=r"no connection to the database.*look whether it runs") as error:
         await store.load("acme")
     assert "canary" not in repr(error.value) + caplog.text
     assert error.value.__cause__ is None
@@ -259,7 +250,7 @@ async def test_a_database_that_is_not_there(url: str, caplog: pytest.LogCaptureF
     await store.close()
 
 
-@pytest.mark.parametrize("dsn", ["postgresql://u:canary x@h/d", "user canary", "postgresql://h/d?canary=1"])
+@pytest.mark.parametrize("dsn", ["postgresql://u:canary@[h/d", "user canary", "postgresql://h/d?canary=1"])
 def test_a_dsn_that_cannot_be_read(dsn: str) -> None:
     """S24: refused where it is given, in words of our own: the driver's would show parts of it."""
     with pytest.raises(ConfigurationError, match="the DSN cannot be read: write postgresql://") as error:
@@ -284,6 +275,7 @@ async def test_a_value_that_does_not_fit(store: PostgresStore) -> None:
     with pytest.raises(StoreError, match=r"the database failed \(\w+\)") as error:
         await store.swap(record(chain="canary\0"))
     assert "canary" not in str(error.value)
+    assert error.value.__suppress_context__
 
 
 def test_one_loop_after_another(database: str) -> None:
@@ -345,6 +337,6 @@ async def main():
 store = PostgresStore(sys.argv[1])
 asyncio.run(main())
 """
-    command = [sys.executable, "-W", "error", "-c", program, database]
+    command = [sys.executable, "-c", program, database]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.stderr) == ("0 True\n", "")

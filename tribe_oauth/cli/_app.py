@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import signal
 import sys
 import time
@@ -34,7 +33,6 @@ Organization = Annotated[str | None, typer.Argument(help="Which organization; by
 
 
 def _run(work: Coroutine[Any, Any, None]) -> None:
-    logging.getLogger("psycopg").addHandler(logging.NullHandler())  # the error below says it, in one line
     try:
         asyncio.run(_until_terminated(work))
     except TribeOAuthError as error:

@@ -2,24 +2,33 @@
 
 Each operation is one statement, and so one transaction: nothing is held between two calls, and no session state is
 needed, so that a transaction-pooling proxy may stand between. psycopg 3 was chosen by measuring: without prepared
-statements, as behind such a proxy, it makes nearly twice the queries per second of asyncpg.
+statements, as behind such a proxy, a statement costs it one round trip, where asyncpg needs two.
+
+The pool is our own, since psycopg's asks the server something before each use, keeps the reason of a failure to its log
+(with parts of the DSN), and makes callers wait while it backs off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import select
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
 import attrs
 
-from tribe_oauth.errors import StoreError
+from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._contract import Record
 
 try:
     import psycopg
-    from psycopg_pool import AsyncConnectionPool, PoolTimeout
+    from psycopg.abc import RV, PQGen
+    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.pq import TransactionStatus
+    from psycopg.waiting import wait_async
 except ImportError:
     raise ImportError("PostgresStore needs an extra: pip install 'tribe-oauth[postgres]'") from None
 
@@ -91,6 +100,8 @@ WHERE id > %(after)s AND status <> 'disconnected' ORDER BY id LIMIT %(page)s"""
 _DUE: Final = """SELECT due_at, id, organization FROM tribe_oauth_organizations
 WHERE due_at <= %(before)s AND (due_at, id) > (%(due_at)s, %(after)s) ORDER BY due_at, id LIMIT %(page)s"""
 
+_LOOK: Final = "SELECT max(version), current_setting('fsync') FROM tribe_oauth_schema"
+
 Row = tuple[Any, ...]
 
 
@@ -99,25 +110,32 @@ class PostgresStore:
 
     `dsn`: as libpq takes it (``postgresql://…``). Call `create_schema` once, with the right to create tables; after
     that reading and writing them is enough. `pool_size`: connections for each process. `timeout`: seconds for one
-    operation, waiting for a connection included. Leases end by the database's clock.
+    operation, waiting for a connection and opening it included. Leases end by the database's clock. A commit is waited
+    for even where ``synchronous_commit`` is off; of a server with ``fsync`` off, which can lose any write, a warning
+    is logged. Raises ConfigurationError for a DSN that cannot be read.
     """
 
     def __init__(self, dsn: str, *, pool_size: int = 4, timeout: float = 5.0) -> None:
+        try:
+            conninfo_to_dict(dsn)
+        except psycopg.ProgrammingError:
+            raise ConfigurationError(
+                "the DSN cannot be read: write postgresql://user:password@host/database,"
+                " with anything but letters and digits percent-encoded"
+            ) from None
         self._dsn = dsn
         self._pool_size = pool_size
         self._timeout = timeout
-        self._pool: AsyncConnectionPool[psycopg.AsyncConnection[Row]] | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: _Pool | None = None
+        self._looked = False
 
     async def create_schema(self) -> None:
         """Create the tables where they are missing. May be called at every start, by all hosts."""
-        await self._execute("SELECT pg_advisory_xact_lock(7488265011);" + _SCHEMA, None)
-        ((version,),) = await self._execute("SELECT version FROM tribe_oauth_schema", {})
-        if version != SCHEMA_VERSION:
-            raise StoreError(
-                f"the database has schema {version}, and this version of tribe-oauth knows {SCHEMA_VERSION}:"
-                " use the version that wrote it, or another database"
-            )
+        ((exists,),) = await self._execute("SELECT to_regclass('tribe_oauth_schema') IS NOT NULL", {}, look=False)
+        if not exists:
+            await self._execute("SELECT pg_advisory_xact_lock(7488265011);" + _SCHEMA, None, look=False)
+        self._looked = False
+        await self._execute("SELECT", {})
 
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
@@ -179,41 +197,117 @@ class PostgresStore:
 
     async def close(self) -> None:
         """See `TokenStore.close`."""
-        pool, self._pool = self._pool, None
-        if pool is not None and self._loop is asyncio.get_running_loop():
-            await pool.close()
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
 
-    async def _execute(self, sql: str, values: Mapping[str, Any] | None) -> list[Row]:
+    async def _execute(self, sql: str, values: Mapping[str, Any] | None, *, look: bool = True) -> list[Row]:
         """One statement in a transaction of its own; without values, a script in one."""
         try:
-            async with asyncio.timeout(self._timeout):
-                pool = await self._open()
-                async with pool.connection(timeout=self._timeout) as connection:
-                    cursor = await connection.execute(sql, values, binary=values is not None)
-                    return await cursor.fetchall() if cursor.description else []
-        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+            async with asyncio.timeout(self._timeout), self._open().connection() as connection:
+                if look and not self._looked:
+                    await _look(connection)
+                    self._looked = True
+                return await _rows(connection, sql, values)
+        except psycopg.errors.UndefinedTable:
+            raise StoreError("the database has no tables for this: call create_schema()") from None
+        except psycopg.errors.InsufficientPrivilege:
             raise StoreError(
-                "the database has no tables for this, or they may not be used: call create_schema()"
+                "the database does not allow its user to do this: grant SELECT, INSERT, UPDATE and DELETE on the tables"
+                " tribe_oauth_…, and to whoever calls create_schema(), CREATE on the schema"
             ) from None
-        except (TimeoutError, PoolTimeout):
+        except TimeoutError:
             raise StoreError(f"the database did not answer within {self._timeout:g} s: look whether it runs") from None
         except psycopg.Error as error:
             raise StoreError(f"the database failed ({type(error).__name__}): look into its log") from None
 
-    async def _open(self) -> AsyncConnectionPool[psycopg.AsyncConnection[Row]]:
-        """The pool of the running loop; one of a loop that is gone is left to it."""
+    def _open(self) -> _Pool:
+        """The pool of the running loop; that of another is closed."""
         loop = asyncio.get_running_loop()
-        if self._pool is None or self._loop is not loop:
-            self._loop = loop
-            self._pool = AsyncConnectionPool(
-                self._dsn,
-                min_size=0,
-                max_size=self._pool_size,
-                timeout=self._timeout,
-                open=False,
-                check=AsyncConnectionPool.check_connection,  # a server that was restarted is no caller's trouble
-                kwargs={"autocommit": True, "prepare_threshold": None},
-                reconnect_timeout=self._timeout,
-            )
-            await self._pool.open()
+        if self._pool is None or self._pool.loop is not loop:
+            if self._pool is not None:
+                self._pool.close()
+            self._pool = _Pool(self._dsn, self._pool_size, loop)
         return self._pool
+
+
+class _Connection(psycopg.AsyncConnection[Row]):
+    """One whose caller may leave in the middle; the pool closes it then."""
+
+    async def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        # psycopg's own would ask the server to cancel, and wait for that: ten seconds, for one that is frozen.
+        return await wait_async(gen, self.pgconn.socket, *args, **kwargs)
+
+
+class _Pool:
+    """At most `size` connections of one event loop: opened when they are needed, closed after any trouble."""
+
+    def __init__(self, dsn: str, size: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._dsn = dsn
+        self._slots = asyncio.Semaphore(size)
+        self._idle: list[_Connection] = []
+        self._closed = False
+        self._process = os.getpid()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[_Connection]:
+        """A connection, given back at the end."""
+        async with self._slots:
+            connection = self._take() or await self._connect()
+            try:
+                yield connection
+            finally:
+                if self._closed or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                    connection.pgconn.finish()
+                else:
+                    self._idle.append(connection)
+
+    def _take(self) -> _Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not _has_something_to_say(connection):
+                return connection
+            connection.pgconn.finish()
+        return None
+
+    async def _connect(self) -> _Connection:
+        try:
+            return await _Connection.connect(self._dsn, autocommit=True, prepare_threshold=None)
+        except psycopg.Error as error:
+            raise StoreError(
+                f"no connection to the database ({type(error).__name__}): look whether it runs, whether user, password"
+                " and database in the DSN are right, and into its log"
+            ) from None
+
+    def close(self) -> None:
+        """Close what is idle; what is in use follows. Needs no loop: the pool's own may be gone."""
+        self._closed = True
+        while self._idle:
+            connection = self._idle.pop()
+            if self._process == os.getpid():  # a forked child would say goodbye in its parent's name
+                connection.pgconn.finish()
+
+
+def _has_something_to_say(connection: _Connection) -> bool:
+    """From an idle connection there is nothing to read but the server's goodbye: it was restarted, or cut it."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
+
+
+async def _rows(connection: _Connection, sql: str, values: Mapping[str, Any] | None) -> list[Row]:
+    cursor = await connection.execute(sql, values, binary=values is not None)
+    return await cursor.fetchall() if cursor.description else []
+
+
+async def _look(connection: _Connection) -> None:
+    """Refuse another version's tables; say what a server that is set to be fast can lose."""
+    ((version, fsync),) = await _rows(connection, _LOOK, {})
+    if version != SCHEMA_VERSION:
+        raise StoreError(
+            f"the database has schema {version}, and this version of tribe-oauth knows {SCHEMA_VERSION}:"
+            " use the version that wrote it, or another database"
+        )
+    if fsync != "on":
+        logger.warning("PostgreSQL has fsync %s: a rotation can be lost with it; set it to on", fsync)

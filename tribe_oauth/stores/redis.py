@@ -1,7 +1,8 @@
 """A store for many hosts: Redis.
 
-All keys of an organization are in one hash slot, of 64 that are used: its record, and the two indexes that it is in.
-A write is one script, and so happens whole or not at all; also in a cluster.
+All keys of an organization are in one hash slot, of 64 that are used: its record, and its part of the two indexes. A
+write is one script, and so happens whole or not at all, also in a cluster: no index ever has to be repaired. (A
+cluster's redirects are not followed here; a proxy before it has to do that.)
 
 Redis is as durable as it is set to be. With ``appendonly yes`` and ``appendfsync always`` a write is on disk before it
 is confirmed; with ``everysec`` a crash of the server can lose the last second; replication is asynchronous, so that a
@@ -21,13 +22,14 @@ from typing import Any, Final
 
 import attrs
 
-from tribe_oauth.errors import StoreError
+from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._contract import Record
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis, RedisError
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
+    from redis.exceptions import NoScriptError, ResponseError
 except ImportError:
     raise ImportError("RedisStore needs an extra: pip install 'tribe-oauth[redis]'") from None
 
@@ -36,6 +38,7 @@ logger = logging.getLogger("tribe_oauth")
 BUCKETS: Final = 64
 PAGE: Final = 500
 """Keys that are read at a time."""
+_SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 _FIELDS: Final = ("chain", "generation", "status", "cause", "doubt", "failures", "not_before", "due_at", "lease")
 
 _NOW: Final = "local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1000000\n"
@@ -79,7 +82,9 @@ class RedisStore:
     """Connections in Redis 6.2 or later, shared by any number of hosts. How durable: see this module.
 
     `url`: as redis-py takes it (``redis://…``, ``rediss://…``). `prefix`: before every key. `pool_size`: connections
-    for each process. `timeout`: seconds for connecting, and for one operation. Leases end by the server's clock.
+    for each process. `timeout`: seconds for one operation, waiting for a connection and opening it included. Leases
+    end by the server's clock. Close it before its event loop ends, or Python warns of connections that were left open.
+    Raises ConfigurationError for a URL that cannot be read.
     """
 
     def __init__(self, url: str, *, prefix: str = "tribe_oauth", pool_size: int = 8, timeout: float = 5.0) -> None:
@@ -90,6 +95,14 @@ class RedisStore:
         self._redis: Redis | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._looked = False
+        try:
+            connections: Any = self._connections()  # redis-py leaves the next untyped
+            connections.make_connection()  # which does not connect
+        except (ValueError, TypeError, RedisError):
+            raise ConfigurationError(
+                "the URL cannot be read: write redis://user:password@host:port/number, rediss:// for TLS, or"
+                " unix:///path, with anything but letters and digits percent-encoded"
+            ) from None
 
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
@@ -197,17 +210,17 @@ class RedisStore:
         sha = hashlib.sha1(script.encode()).hexdigest()  # noqa: S324 (Redis names scripts so)
         try:
             return await self._call("EVALSHA", sha, len(keys), *keys, *values)
-        except _NoScriptError:
+        except NoScriptError:
             return await self._call("EVAL", script, len(keys), *keys, *values)
 
     async def _call(self, *command: Any) -> Any:
         try:
-            async with asyncio.timeout(2 * self._timeout):
+            async with asyncio.timeout(self._timeout):
                 redis: Any = await self._open()  # redis-py leaves this untyped
                 return await redis.execute_command(*command)
+        except NoScriptError:
+            raise  # to the caller above
         except RedisError as error:
-            if type(error).__name__ == "NoScriptError":
-                raise _NoScriptError from None
             raise StoreError(f"Redis failed ({type(error).__name__}): look whether it runs, and into its log") from None
         except (TimeoutError, OSError):
             raise StoreError(f"Redis did not answer within {self._timeout:g} s: look whether it runs") from None
@@ -217,40 +230,46 @@ class RedisStore:
         loop = asyncio.get_running_loop()
         if self._redis is None or self._loop is not loop:
             self._loop = loop
-            pool = BlockingConnectionPool.from_url(
-                self._url,
-                max_connections=self._pool_size,
-                timeout=self._timeout,
-                socket_timeout=self._timeout,
-                socket_connect_timeout=self._timeout,
-                # A compare-and-swap that is repeated loses to itself: the caller reads again instead.
-                retry=Retry(NoBackoff(), 0),
-            )
-            self._redis = Redis.from_pool(pool)
+            self._redis = Redis.from_pool(self._connections())
         if not self._looked:
             self._looked = True
-            await self._look_at_settings(self._redis)
+            try:
+                await _look(self._redis)
+            except BaseException:
+                self._looked = False  # the next call does it
+                raise
         return self._redis
 
-    async def _look_at_settings(self, redis: Redis) -> None:
-        """Say, once, what this server can lose."""
-        wanted = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-        try:
-            found = {name: (await redis.config_get(name)).get(name) for name in wanted}
-        except RedisError as error:
+    def _connections(self) -> BlockingConnectionPool:
+        pool = BlockingConnectionPool.from_url(
+            self._url,
+            max_connections=self._pool_size,
+            timeout=self._timeout,
+            socket_timeout=self._timeout,
+            socket_connect_timeout=self._timeout,
+            # A compare-and-swap that is repeated loses to itself: the caller reads again instead.
+            retry=Retry(NoBackoff(), 0),
+        )
+        pool.connection_kwargs["decode_responses"] = False  # whatever the URL says: payloads are no text
+        return pool
+
+
+async def _look(redis: Redis) -> None:
+    """Say what this server can lose."""
+    try:
+        if (await redis.info("replication"))["connected_slaves"]:
             logger.warning(
-                "Redis does not tell its settings (%s): see that it keeps what it confirms", type(error).__name__
+                "Redis has replicas: a fail-over can lose the rotations just before it, whatever is set;"
+                " look after one whether organizations have to be connected again"
             )
-            return
-        for name, value in wanted.items():
-            if found[name] != value:
-                logger.warning(
-                    "Redis has %s %s: a rotation can be lost with it; set it to %s", name, found[name], value
-                )
-
-
-class _NoScriptError(Exception):
-    """The server does not have the script yet."""
+        for name, wanted in _SETTINGS.items():
+            found = (await redis.config_get(name)).get(name)
+            if found != wanted:
+                logger.warning("Redis has %s %s: a rotation can be lost with it; set it to %s", name, found, wanted)
+    except ResponseError as error:
+        logger.warning(
+            "Redis does not tell its settings (%s): see that it keeps what it confirms", type(error).__name__
+        )
 
 
 def _bucket(organization: str) -> int:

@@ -1,0 +1,52 @@
+"""Records in the states that the tests begin with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from tribe_oauth import Secret, Token
+from tribe_oauth import _record as record_
+from tribe_oauth._record import Candidate, Credential, Payload, Spend, decode, encode
+from tribe_oauth.stores import Record
+
+OWN = Credential(kind="refresh_token", client_id="id", token_endpoint="https://auth/token", redirect_uri="https://cb")
+BROUGHT = attrs.evolve(OWN, client_secret=Secret("s3cret"), redirect_uri=None)
+
+
+def token(number: int = 1) -> Token:
+    return Token(
+        access_token=Secret(f"at{number}"),
+        refresh_token=Secret(f"rt{number}"),
+        expires_at=1000.0,
+        scope=frozenset({"write", "read"}),
+    )
+
+
+def connected(**changes: Any) -> Record:
+    """A chain that works."""
+    payload = Payload(credential=OWN, token=token(), lifetime=100.0, seen=("f0",))
+    record = Record(organization="acme", version=3, chain="c1", generation=4, status="connected", due_at=900.0)
+    return attrs.evolve(record, **({"payload": encode(payload)} | changes))
+
+
+def pasted(chain: str = "c2", fingerprint: str = "f2") -> Candidate:
+    return Candidate(chain=chain, credential=BROUGHT, refresh_token=Secret("pasted"), fingerprint=fingerprint)
+
+
+def trying(record: Record | None = None) -> Record:
+    """A chain that works, and a pasted refresh token that is being tried beside it."""
+    return record_.with_candidate(record or connected(), "acme", pasted())
+
+
+def spend(record: Record, *, candidate: bool = False) -> Spend:
+    spent = record_.spend_of(record, decode(record), candidate=candidate)
+    assert spent is not None
+    return spent
+
+
+def commit(record: Record, spent: Spend, *, nonce: str = "n", in_doubt: bool = False) -> Record:
+    return record_.committed(
+        record, spent, token(2), lifetime=50.0, due_at=1900.0, nonce=nonce, began_in_doubt=in_doubt
+    )  # fmt: skip

@@ -1,0 +1,66 @@
+"""What is stored of a chain: there and back, or a clear error (S25)."""
+
+from __future__ import annotations
+
+import random
+
+import attrs
+import pytest
+
+from tribe_oauth import Secret
+from tribe_oauth import _record as record_
+from tribe_oauth._record import Payload, decode, encode
+from tribe_oauth.errors import StoreError
+
+from .records import BROUGHT, OWN, connected, pasted, token
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        Payload(),
+        Payload(credential=OWN, token=token(), lifetime=1.5, candidate=pasted(), seen=("a", "b")),
+        Payload(credential=BROUGHT, token=attrs.evolve(token(), refresh_token=None, scope=None)),
+        Payload(credential=attrs.evolve(BROUGHT, client_secret=Secret('ü \ud800 " \\ \0 😀'), scope="read write")),
+    ],
+    ids=range(4),
+)
+def test_there_and_back(payload: Payload) -> None:
+    """What is stored is what was there, byte for byte the same each time."""
+    stored = encode(payload)
+    assert decode(connected(payload=stored)) == payload
+    assert encode(decode(connected(payload=stored))) == stored
+
+
+def test_nothing_stored() -> None:
+    """A record without a payload has nothing to use."""
+    assert decode(connected(payload=b"")) == Payload()
+
+
+def test_a_damaged_payload() -> None:
+    """Whatever is stored there: what it was, or a StoreError that names the organization and the remedy."""
+    chance, good = random.Random(23), encode(Payload(credential=BROUGHT, token=token()))
+    complaints, damaged = set(), 0
+    bodies = [b"7", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"token": {"access_token": 7}}', b'{"candidate": []}']
+    for _ in range(2_000):
+        body = bytearray(good)
+        for _ in range(chance.randint(1, 5)):
+            body[chance.randrange(len(body))] = chance.choice(b'{}[]",:0e\\\xff\0nx')
+        bodies.append(bytes(body))
+    for text in bodies:
+        try:
+            assert isinstance(decode(connected(payload=text)), Payload)
+        except StoreError as error:
+            complaints.add((error.organization, str(error)))
+            damaged += 1
+    ((organization, said),) = complaints
+    assert organization == "acme"
+    assert "restore it from a backup, or disconnect" in said
+    assert damaged > 1_000
+
+
+def test_fingerprints() -> None:
+    """One for each token, the same for ever, and not the token."""
+    assert record_.fingerprint(Secret("a")) == record_.fingerprint(Secret("a"))
+    assert record_.fingerprint(Secret("a")) != record_.fingerprint(Secret("b"))
+    assert len(record_.fingerprint(Secret("a"))) == 64
