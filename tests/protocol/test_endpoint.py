@@ -15,7 +15,7 @@ import trustme
 from aiohttp import web
 
 from tribe_oauth._endpoint import Answered, NotSent, TokenEndpoint
-from tribe_oauth._protocol import MAX_ANSWER_BYTES, Granted, Refused, Unreadable
+from tribe_oauth._protocol import Granted, Refused, Unreadable
 from tribe_oauth.errors import ConfigurationError
 
 from .servers import ANSWER, FORM, HEAD, Raw, Serve, good
@@ -230,7 +230,7 @@ async def test_too_much(endpoint: TokenEndpoint, serve: Serve, compressed: bool)
 @pytest.mark.parametrize("more", [0, 1])
 async def test_exactly_enough(endpoint: TokenEndpoint, serve: Serve, more: int) -> None:
     """S14: the last byte that is read, and the first that is too much."""
-    body = ANSWER + b" " * (MAX_ANSWER_BYTES - len(ANSWER) + more)
+    body = ANSWER + b" " * (65_536 - len(ANSWER) + more)
 
     async def handler(request: web.Request) -> web.Response:
         return web.Response(body=body, content_type="application/json")

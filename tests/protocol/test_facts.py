@@ -22,8 +22,8 @@ REDIRECT_URI = "https://app.example/callback"
 SECRET = Secret("secret")
 
 
-def client_at(redirect_uri: str = REDIRECT_URI, *, in_exchange: bool = True) -> Client:
-    return Client("id", "secret", redirect_uri=redirect_uri, redirect_uri_in_exchange=in_exchange)
+def client_at(redirect_uri: str = REDIRECT_URI) -> Client:
+    return Client("id", "secret", redirect_uri=redirect_uri)
 
 
 def form(body: bytes) -> dict[str, str]:
@@ -44,18 +44,20 @@ def tribes(**changes: object) -> Granted:
 )  # fmt: skip
 def test_the_exchange_has_the_redirect_uri(redirect_uri: str) -> None:
     """S5: the identical one, to the letter, of the authorization request; one switch leaves it out."""
-    for in_exchange in (True, False):
-        request = client_at(redirect_uri, in_exchange=in_exchange).authorization_request()
+    without = Client("id", "secret", redirect_uri=redirect_uri, redirect_uri_in_exchange=False)
+    for client, expected in ((client_at(redirect_uri), redirect_uri), (without, None)):
+        request = client.authorization_request()
         (asked,) = parse_qs(urlsplit(request.url).query)["redirect_uri"]
         assert asked == redirect_uri
         sent = form(request.grant(f"{redirect_uri.partition('?')[0]}?code=c&state={request.state}").body())
-        assert sent.get("redirect_uri") == (redirect_uri if in_exchange else None)
+        assert sent.get("redirect_uri") == expected
 
 
 @pytest.mark.parametrize("in_exchange", [True, False])
 def test_a_refresh_after_a_code_has_the_redirect_uri(in_exchange: bool) -> None:
     """S5: the one used at authorization, also where the exchange went without it."""
-    request = client_at(in_exchange=in_exchange).authorization_request()
+    client = Client("id", "secret", redirect_uri=REDIRECT_URI, redirect_uri_in_exchange=in_exchange)
+    request = client.authorization_request()
     grant = request.grant(f"/callback?code=c&state={request.state}")
     assert grant.redirect_uri == REDIRECT_URI
     body = refresh_request("id", SECRET, refresh_token=Secret("r"), redirect_uri=grant.redirect_uri)

@@ -61,6 +61,7 @@ def test_nothing_is_sent_while_it_can_arrive() -> None:
     assert [pause_before(Verdict.RACING, n, quiet=10.0, retry_after=None) for n in range(2)] == [2.0, None]
     assert pause_before(Verdict.MAYBE_SPENT, 1, quiet=10.0, retry_after=None) is None
     assert pause_before(Verdict.MAYBE_SPENT, 0, quiet=10.0, retry_after=5) == 10.0
+    assert pause_before(Verdict.MAYBE_SPENT, 0, quiet=10.0, retry_after=10) == 10.0
     assert pause_before(Verdict.MAYBE_SPENT, 0, quiet=10.0, retry_after=11) is None
 
 
