@@ -11,7 +11,7 @@ from typing import Final, assert_never
 from tribe_oauth import _commit, _exchange, _record
 from tribe_oauth._client import AuthorizationCodeGrant, Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._parts import Held, Parts, logger
-from tribe_oauth._protocol import Granted
+from tribe_oauth._protocol import Granted, printable
 from tribe_oauth._record import Candidate, Credential
 from tribe_oauth._refresh import Wanted, refresh
 from tribe_oauth._token import Token, format_scope, parse_scope
@@ -184,7 +184,7 @@ def _check_granted(organization: str, granted: frozenset[str] | None, asked: fro
     if granted is not None and not granted <= asked:
         raise ScopeError(
             f"more was granted for organization {organization!r} than was asked for"
-            f" ({format_scope(granted - asked)}): nothing was stored; ask for it, or check the Application",
+            f" ({printable(format_scope(granted - asked))}): nothing was stored; ask for it, or check the Application",
             organization=organization,
         )
 
