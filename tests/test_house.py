@@ -28,6 +28,8 @@ FLOORS = [
         "stores.redis",
     ],
     ["stores", "stores._rescue"],
+    ["stores._database"],
+    ["stores._worker"],
     ["stores.sqlite"],
     ["_endpoint", "_record"],
     ["_verdict", "_parts"],

@@ -54,6 +54,16 @@ async def test_a_first_record_comes_back(path: Path) -> None:
     assert loaded.payload == b"new"
 
 
+async def test_a_copy_beside_an_older_backup(path: Path) -> None:
+    """F4: the file was damaged and an old backup restored: the copy is the only one that can still be spent."""
+    store = SQLiteStore(path)
+    stored = await put(store, record(generation=2, payload=b"old"))
+    await store.close()
+    loaded = await after_a_crash(path, attrs.evolve(stored, generation=5, payload=b"live"))
+    assert loaded is not None
+    assert (loaded.generation, loaded.payload) == (5, b"live")
+
+
 async def test_a_copy_that_was_overtaken(path: Path) -> None:
     """Where somebody has gone on from there, connected or disconnected it, the copy is nothing any more."""
     store = SQLiteStore(path)

@@ -118,7 +118,9 @@ async def test_a_damaged_file(path: Path, store: SQLiteStore) -> None:
     damaged = bytearray(path.read_bytes())
     damaged[4096:] = os.urandom(len(damaged) - 4096)
     path.write_bytes(damaged)
-    with pytest.raises(StoreError, match="damaged: move it away and restore a backup; nothing was changed"):
+    with pytest.raises(
+        StoreError, match="damaged: move it away, with its -wal, and restore a backup; nothing was changed"
+    ):
         await store.load("org 7")
     await store.close()
     assert path.read_bytes()[4096:8192] == damaged[4096:8192]
@@ -262,12 +264,12 @@ async def test_a_mistake_of_one_call(store: SQLiteStore) -> None:
 async def test_as_durable_as_it_gets(path: Path, store: SQLiteStore) -> None:
     """Every commit is flushed to disk, in a write-ahead log."""
     await put(store, record())
-    pragmas = ["journal_mode", "synchronous"]
+    pragmas = ["journal_mode", "synchronous", "fullfsync", "secure_delete"]
     answers = [
         await store._call(lambda database, name=name: database.connection.execute(f"PRAGMA {name}").fetchone()[0])  # type: ignore[misc]
         for name in pragmas
     ]
-    assert answers == ["wal", 2]
+    assert answers == ["wal", 2, 1, 1]
 
 
 async def test_saves_that_arrive_together_share_a_commit(store: SQLiteStore) -> None:

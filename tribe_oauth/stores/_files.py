@@ -6,8 +6,8 @@ import contextlib
 import importlib
 import os
 import stat
+import time
 import uuid
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,19 +58,23 @@ def _check(path: Path) -> None:
 class Holder:
     """A locked file of this process: whoever can lock it knows that the process is gone.
 
-    Not a process id, which means nothing in another container and is used again.
+    Not a process id, which means nothing in another container and is used again. `patience`: seconds to wait for
+    another process that opens the same store.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float) -> None:
         if fcntl is None:
             raise StoreError("SQLiteStore needs a POSIX system: use PostgreSQL or Redis here")
         private_folder(folder)
         self.id = uuid.uuid4().hex
         self._folder = folder
-        private_file(folder / self.id)
-        self._file = os.open(folder / self.id, os.O_RDWR | os.O_CLOEXEC)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        _holders.add(self)
+        self._patience = patience
+        with self.alone():  # a file that is not locked yet looks like that of a process that is gone
+            for other in folder.glob("?" * len(self.id)):
+                self.is_gone(other.name)  # removes what killed processes left
+            private_file(folder / self.id)
+            self._file = os.open(folder / self.id, os.O_RDWR | os.O_CLOEXEC)
+            fcntl.flock(self._file, fcntl.LOCK_EX)
 
     def is_gone(self, other: str) -> bool:
         """Whether the process with this id has ended."""
@@ -90,31 +94,33 @@ class Holder:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Keep the processes that use this folder from doing the same at once."""
+        """Keep the processes that use this folder from doing the same at once. Raises StoreError."""
         file = os.open(self._folder / "opening", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            self._wait_for(file)
             yield
         finally:
             os.close(file)
 
+    def _wait_for(self, file: int) -> None:
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # type: ignore[no-any-return]
+            except BlockingIOError:
+                if time.monotonic() >= end:
+                    raise StoreError(
+                        f"another process has been opening the store of {str(self._folder)!r} for too long:"
+                        " look for one that hangs"
+                    ) from None
+            time.sleep(0.005)  # the kernel's own waiting has no end
+
     def close(self) -> None:
         """Remove the file."""
-        (self._folder / self.id).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that became read-only; the next to open removes it
+            (self._folder / self.id).unlink()
         self.drop()
 
     def drop(self) -> None:
         """Let go of the file. In a forked child: the lock is its parent's, and must end with that."""
-        _holders.discard(self)
         os.close(self._file)
-
-
-_holders: weakref.WeakSet[Holder] = weakref.WeakSet()
-
-
-def _drop_all() -> None:
-    for holder in list(_holders):
-        holder.drop()
-
-
-os.register_at_fork(after_in_child=_drop_all)

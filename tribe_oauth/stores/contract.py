@@ -150,9 +150,21 @@ class StoreContract:
     async def test_a_write_that_is_not_about_the_lease(self, store: TokenStore) -> None:
         """Its end stays as it was, whoever writes."""
         stored = await put(store, record(lease="nonce"), lease_for=100)
-        again = await put(store, attrs.evolve(stored, failures=1))
+        await self.pass_time(0.06)
+        again = await put(store, attrs.evolve(stored, failures=1, lease_left=1e6))
         assert again.lease == "nonce"
+        assert 90 < again.lease_left <= stored.lease_left - 0.05
+
+    async def test_a_nonce_is_written_as_it_stands(self, store: TokenStore) -> None:
+        """Without a length it gets what time there was: all that was left, or none."""
+        stored = await put(store, record(lease="one"), lease_for=100)
+        again = await put(store, attrs.evolve(stored, lease="two"))
+        assert again.lease == "two"
         assert 90 < again.lease_left <= 100.001
+        new = await put(store, record("new", lease="one"))
+        assert (new.lease, new.lease_left) == ("one", 0.0)
+        again = await put(store, attrs.evolve(new, lease="two"))
+        assert (again.lease, again.lease_left) == ("two", 0.0)
 
     async def test_a_lease_is_renewed(self, store: TokenStore) -> None:
         """A new end counts from now."""

@@ -119,7 +119,7 @@ class RedisStore:
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
-        renew = record.lease is None or lease_for is not None
+        renew = record.version == 0 or record.lease is None or lease_for is not None
         left = await self._run(
             _SWAP,
             [self._record(record.organization), *self._indexes(_bucket(record.organization))],

@@ -1,0 +1,181 @@
+"""One thread for one database: it takes what waits, does it together, and tells each caller. For the SQLite store only.
+
+A fork has to find the database closed. SQLite keeps account of its locks in memory, and the kernel does not give them
+to a child: a child that inherits the account believes that it holds locks, and what it writes can be thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import queue
+import threading
+import weakref
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from tribe_oauth.errors import StoreError
+from tribe_oauth.stores._database import Call, Database, prepare_file
+from tribe_oauth.stores._files import Holder
+
+MAX_BATCH: Final = 1000
+
+starting: Final = threading.RLock()
+"""Held while a worker is made or given something to do, and during a fork."""
+
+
+class _Job(NamedTuple):
+    """A call, and who waits for it. None: the thread shall stop."""
+
+    call: Call | None
+    loop: asyncio.AbstractEventLoop
+    future: asyncio.Future[Any]
+
+
+class Worker:
+    """A thread, its database, opened by the first call, and the lock that tells that this process lives."""
+
+    def __init__(self, path: Path, busy_timeout: float, clock: Callable[[], float]) -> None:
+        self.pid = os.getpid()
+        self._path = path
+        self._busy_timeout = busy_timeout
+        self._clock = clock
+        self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
+        self._busy = threading.Lock()  # the database is in use
+        self._database: Database | None = None
+        self._holder: Holder | None = None
+        try:
+            # A daemon: what was confirmed is on disk, so that the interpreter need not wait for it.
+            threading.Thread(target=self._work, name="tribe_oauth sqlite", daemon=True).start()
+        except RuntimeError as error:
+            raise StoreError(f"{str(path)!r} needs a thread, and there is none to have: {error}") from None
+        _workers.add(self)
+
+    def submit(self, call: Call | None) -> asyncio.Future[Any]:
+        """Queue a call; its result comes to the running loop. None: stop, and release everything."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Any] = loop.create_future()
+        self._jobs.put(_Job(call, loop, future))
+        return future
+
+    # The thread
+
+    def _work(self) -> None:
+        stop: _Job | None = None
+        while stop is None:
+            batch = self._waiting()
+            if batch[-1].call is None:
+                stop = batch.pop()
+            if batch:
+                with self._busy:
+                    results = self._run([job.call for job in batch if job.call is not None])
+                _resolve(zip(batch, results, strict=True))
+        with self._busy:
+            self._close_database()
+            if self._holder is not None:
+                self._holder.close()
+        _workers.discard(self)
+        _resolve([(stop, None)])
+
+    def _waiting(self) -> list[_Job]:
+        """All that waits; at least one, and nothing after the order to stop."""
+        batch = [self._jobs.get()]
+        with contextlib.suppress(queue.Empty):
+            while len(batch) < MAX_BATCH and batch[-1].call is not None:
+                batch.append(self._jobs.get_nowait())
+        return batch
+
+    def _run(self, calls: list[Call]) -> list[Any]:
+        try:
+            if self._database is None:
+                self._database = self._open()
+        except StoreError as error:
+            return [error.again() for _ in calls]
+        return self._database.run(calls)
+
+    def _open(self) -> Database:
+        try:
+            prepare_file(self._path)
+            if self._holder is None:  # it outlives a fork, for which the database alone is closed
+                self._holder = Holder(self._path.with_name(f"{self._path.name}-holders"), self._busy_timeout)
+            return Database(self._path, self._busy_timeout, self._clock, self._holder)
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise StoreError(
+                f"{str(self._path)!r} and what lies beside it cannot be opened ({reason}): make the file and its folder"
+                " readable and writable for this user"
+            ) from None
+
+    def _close_database(self) -> None:
+        if self._database is not None:
+            self._database.connection.close()
+            self._database = None
+
+    # A fork
+
+    def pause(self) -> None:
+        """Let the thread finish what it does, and close the database until the next call."""
+        self._busy.acquire()
+        self._close_database()
+
+    def go_on(self) -> None:
+        """In the parent, after a fork."""
+        self._busy.release()
+
+    def forget(self) -> None:
+        """In the child, which has no such thread: the lock is its parent's, and must end with that."""
+        if self._holder is not None:
+            self._holder.drop()
+
+
+def _resolve(results: Iterable[tuple[_Job, Any]]) -> None:
+    """Tell the callers, each loop once."""
+    by_loop = defaultdict(list)
+    for job, result in results:
+        by_loop[job.loop].append((job.future, result))
+    for loop, settled in by_loop.items():
+        with contextlib.suppress(RuntimeError):  # a loop that was closed has no callers
+            loop.call_soon_threadsafe(_settle, settled)
+
+
+def _settle(settled: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in settled:
+        if future.done():
+            continue  # cancelled: the caller has gone, the write stands
+        if isinstance(result, Exception):
+            future.set_exception(result)
+        else:
+            future.set_result(result)
+
+
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+_paused: list[Worker] = []
+
+
+def _before_fork() -> None:
+    starting.acquire()
+    _paused.extend(_workers)
+    for worker in _paused:
+        worker.pause()
+
+
+def _after_fork_in_parent() -> None:
+    for worker in _paused:
+        worker.go_on()
+    _paused.clear()
+    starting.release()
+
+
+def _after_fork_in_child() -> None:
+    for worker in _paused:
+        worker.forget()
+    _paused.clear()
+    _workers.clear()
+    starting.release()
+
+
+_register = getattr(os, "register_at_fork", dict)  # Windows has none
+_register(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
