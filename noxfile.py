@@ -44,7 +44,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types, of the public face too."""
-    session.install(".[test]", "mypy==2.4.1", "nox")
+    session.install(".[test]", "mypy==2.4.1", "nox", "playwright>=1.60")
     session.run("mypy")
 
 
@@ -53,6 +53,13 @@ def docs(session: nox.Session) -> None:
     """Run the examples of the README and of the docs, and follow their links."""
     session.install(".[test]")
     session.run("pytest", "tests/docs", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session(default=False)
+def browser(session: nox.Session) -> None:
+    """Consent and connections in a headless Chromium, which has to be installed: apt-get install chromium."""
+    session.install(".[test]", "playwright>=1.60")
+    session.run("pytest", "tests/browser", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session(default=False)

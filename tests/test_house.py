@@ -16,7 +16,7 @@ PACKAGE = Path(tribe_oauth.__file__).parent
 # Each room may import from those above it in this list, and from nothing else of the library.
 FLOORS = [
     ["errors"],
-    ["_token", "_clock"],
+    ["_token", "_clock", "_words"],
     ["_protocol", "stores._contract"],
     [
         "_client",
@@ -96,6 +96,30 @@ def test_the_sandbox_is_an_independent_witness() -> None:
 def test_odata_knows_no_authentication() -> None:
     """Pages and rows know sessions, not tokens."""
     assert imports_of(PACKAGE / "odata.py") <= {"errors"}
+
+
+# The same for the rooms of the web application; of the core they see what users see, and three helpers.
+WEB = [
+    ["_outcome", "_organization", "_log"],
+    ["_pending", "_pages"],
+    ["_site"],
+    ["_connections", "_flow"],
+    ["_loopback"],
+]
+HELPERS = {"_token", "_words", "_client", "errors", "odata", "__init__"}
+
+
+def test_the_web_application_is_above_the_core() -> None:
+    """Its rooms have floors of their own, and only the commands come above."""
+    floors = {room: floor for floor, rooms in enumerate(WEB) for room in rooms}
+    rooms = {path.stem: path for path in PACKAGE.glob("web/*.py") if path.stem != "__init__"}
+    assert set(rooms) == set(floors)
+    for room, path in rooms.items():
+        for imported in imports_of(path):
+            own = imported.removeprefix("web.")
+            assert imported in HELPERS or imported == "web" or floors[own] < floors[room], f"{room} imports {imported}"
+    for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("stores/*.py"), *PACKAGE.glob("sandbox/*.py")]:
+        assert not any(imported.startswith("web") for imported in imports_of(path)), path.name
 
 
 def test_the_public_face_is_small() -> None:

@@ -8,21 +8,23 @@ from __future__ import annotations
 import secrets
 from typing import Final, assert_never
 
+import attrs
+
 from tribe_oauth import _commit, _exchange, _record
 from tribe_oauth._client import AuthorizationCodeGrant, Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._parts import Held, Parts, logger
-from tribe_oauth._protocol import Granted, printable
+from tribe_oauth._protocol import printable
 from tribe_oauth._record import Candidate, Credential
 from tribe_oauth._refresh import Wanted, refresh
 from tribe_oauth._token import Token, format_scope, parse_scope
-from tribe_oauth.errors import ConfigurationError, ScopeError, StoreError, TribeOAuthError
+from tribe_oauth.errors import ConfigurationError, ScopeError, StoreError, TribeOAuthError, UnsavedError, named
 from tribe_oauth.stores import Record
 
 PASTED_KNOWN_FOR: Final = 90 * 24 * 3600.0
 """Seconds for which a pasted refresh token is known to belong to its organization: three times its own life."""
 
 
-async def connect(parts: Parts, organization: str, grant: Grant, held: Held | None) -> tuple[Held, StoreError | None]:
+async def connect(parts: Parts, organization: str, grant: Grant, held: Held | None) -> tuple[Held, UnsavedError | None]:
     """Store the chain that a grant gives. The error is set where it works but could not be saved yet."""
     _check_endpoints(parts, grant.client)
     match grant:
@@ -31,7 +33,7 @@ async def connect(parts: Parts, organization: str, grant: Grant, held: Held | No
         case RefreshTokenGrant():
             return await _refresh_token(parts, organization, grant, held), None
         case AuthorizationCodeGrant():
-            return await _code(parts, organization, grant)
+            return await save(parts, organization, await exchange(parts, grant, organization))
         case _:
             assert_never(grant)
 
@@ -123,49 +125,73 @@ async def _claim(parts: Parts, organization: str, pasted: str) -> None:
         await parts.store.take(key)
 
 
-async def _code(parts: Parts, organization: str, grant: AuthorizationCodeGrant) -> tuple[Held, StoreError | None]:
-    """Exchange a code, then replace the chain in one write. A crash between the two is a named window."""
+@attrs.frozen(kw_only=True)
+class Exchanged:
+    """What a code was exchanged for: a chain that nobody has stored yet."""
+
+    credential: Credential
+    token: Token
+    lifetime: float
+
+
+async def exchange(parts: Parts, grant: AuthorizationCodeGrant, organization: str | None) -> Exchanged:
+    """Exchange a code. What is granted must be neither more than was asked for nor without a refresh token."""
+    _check_endpoints(parts, grant.client)
     if grant.granted is not None:
         _check_granted(organization, grant.granted, grant.asked)
         _check_offline(organization, "offline" in grant.granted)
     started = parts.clock.time()
     granted = await _exchange.exchange_code(parts, grant, organization)
-    scope = granted.scope if granted.scope is not None else grant.granted
-    credential = _credential(parts, grant.client, kind="refresh_token", redirect_uri=grant.redirect_uri)
-    try:
-        _check_granted(organization, scope, grant.asked)
-        _check_offline(organization, granted.refresh_token is not None)
-    except ScopeError:
-        if granted.refresh_token is not None:
-            await _exchange.revoke(parts, credential, granted.refresh_token, organization)
-        raise
-    return await _replace(parts, organization, credential, granted, scope, started)
-
-
-async def _replace(
-    parts: Parts, organization: str, credential: Credential, granted: Granted, scope: frozenset[str] | None, at: float
-) -> tuple[Held, StoreError | None]:
     assert granted.access_token is not None  # usable() saw to it
     lifetime = float(granted.expires_in)
     token = Token(
         access_token=granted.access_token,
         refresh_token=granted.refresh_token,
-        expires_at=at + lifetime,
-        scope=scope,
+        expires_at=started + lifetime,
+        scope=granted.scope if granted.scope is not None else grant.granted,
     )
+    credential = _credential(parts, grant.client, kind="refresh_token", redirect_uri=grant.redirect_uri)
+    exchanged = Exchanged(credential=credential, token=token, lifetime=lifetime)
+    try:
+        _check_granted(organization, token.scope, grant.asked)
+        _check_offline(organization, token.refresh_token is not None)
+    except ScopeError:
+        await drop(parts, exchanged, organization)
+        raise
+    return exchanged
+
+
+async def drop(parts: Parts, exchanged: Exchanged, organization: str | None) -> None:
+    """Revoke a chain that will not be stored."""
+    if exchanged.token.refresh_token is not None:
+        await _exchange.revoke(parts, exchanged.credential, exchanged.token.refresh_token, organization)
+
+
+async def save(parts: Parts, organization: str, exchanged: Exchanged) -> tuple[Held, UnsavedError | None]:
+    """Replace the chain in one write. A crash between the exchange and this is a named window.
+
+    The error is set where the store does not take it: it works, and saving goes on.
+    """
+    token, lifetime = exchanged.token, exchanged.lifetime
     chain, due_at = secrets.token_hex(16), token.expires_at - parts.ahead(lifetime)
 
     def change(record: Record | None) -> Record:
         return _record.replaced(
-            record, organization, chain=chain, credential=credential, token=token, lifetime=lifetime, due_at=due_at
+            record,
+            organization,
+            chain=chain,
+            credential=exchanged.credential,
+            token=token,
+            lifetime=lifetime,
+            due_at=due_at,
         )
 
-    error, record = None, None
+    error = None
     try:
-        stored = await _commit.write_patiently(parts, organization, record, change, _any)
+        stored = await _commit.write_patiently(parts, organization, None, change, _any)
     except StoreError as unsaved:
         stored = change(None)
-        error = StoreError(
+        error = UnsavedError(
             f"organization {organization!r} is connected, but could not be saved yet ({unsaved}): it works in this"
             " process, which goes on trying to save it; do not end it before it says that it was saved",
             organization=organization,
@@ -180,21 +206,23 @@ def _any(record: Record | None) -> bool:
     return True
 
 
-def _check_granted(organization: str, granted: frozenset[str] | None, asked: frozenset[str]) -> None:
+def _check_granted(organization: str | None, granted: frozenset[str] | None, asked: frozenset[str]) -> None:
     if granted is not None and not granted <= asked:
         raise ScopeError(
-            f"more was granted for organization {organization!r} than was asked for"
+            f"more was granted for {named(organization)} than was asked for"
             f" ({printable(format_scope(granted - asked))}): nothing was stored; ask for it, or check the Application",
             organization=organization,
+            error="invalid_scope",
         )
 
 
-def _check_offline(organization: str, granted: bool) -> None:
+def _check_offline(organization: str | None, granted: bool) -> None:
     if not granted:
         raise ScopeError(
-            f"organization {organization!r} did not grant offline access, without which the connection would end with"
+            f"{named(organization)} did not grant offline access, without which the connection would end with"
             " the access token: ask for the scope 'offline' and have it ticked at the consent",
             organization=organization,
+            error="insufficient_scope",
         )
 
 

@@ -15,7 +15,7 @@ from tribe_oauth._protocol import Granted
 from tribe_oauth._record import Credential
 from tribe_oauth._token import Secret, Token
 from tribe_oauth._verdict import Verdict, back_off, complaint, judge, pause_before
-from tribe_oauth.errors import TokenEndpointError
+from tribe_oauth.errors import TokenEndpointError, named
 
 
 async def fetch_client_credentials(parts: Parts, credential: Credential, organization: str) -> Granted:
@@ -57,7 +57,7 @@ def hold_in_memory(parts: Parts, chain: str, generation: int, credential: Creden
     return parts.timed(held, lifetime)
 
 
-async def exchange_code(parts: Parts, grant: AuthorizationCodeGrant, organization: str) -> Granted:
+async def exchange_code(parts: Parts, grant: AuthorizationCodeGrant, organization: str | None) -> Granted:
     """Exchange a code. Sent once: an answer that is lost or not definite means connecting again (RFC 6749 §4.1.2)."""
     form, outcome = grant.body(), None
     for pause in (0.1, 0.5, 0.0):
@@ -72,7 +72,7 @@ async def exchange_code(parts: Parts, grant: AuthorizationCodeGrant, organizatio
         raise complaint(organization, judge(outcome), outcome, None)
     error = complaint(organization, judge(outcome), outcome, None)
     raise TokenEndpointError(
-        f"the code for organization {organization!r} could not be exchanged, and a code works once:"
+        f"the code for {named(organization)} could not be exchanged, and a code works once:"
         f" start the connection again ({error})",
         organization=organization,
         status=error.status,
@@ -81,7 +81,7 @@ async def exchange_code(parts: Parts, grant: AuthorizationCodeGrant, organizatio
     )
 
 
-async def revoke(parts: Parts, credential: Credential, token: Secret, organization: str) -> None:
+async def revoke(parts: Parts, credential: Credential, token: Secret, organization: str | None) -> None:
     """Tell the server that a refresh token is no longer needed (RFC 7009). That this failed is logged, no more."""
     url = parts.where().revocation_endpoint
     if url is None:
@@ -89,4 +89,4 @@ async def revoke(parts: Parts, credential: Credential, token: Secret, organizati
     form = _protocol.revocation_request(credential.client_id, parts.secret_of(credential, organization), token=token)
     outcome = await parts.endpoint.post(url, form)
     if not isinstance(outcome, Answered) or outcome.status != 200:
-        logger.warning("a refresh token of organization %r could not be revoked at the server", organization)
+        logger.warning("a refresh token of %s could not be revoked at the server", named(organization))

@@ -6,7 +6,7 @@ The fast path is here: a token that is not due is returned without a lock, an aw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import lru_cache
 from types import TracebackType
@@ -18,17 +18,26 @@ from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConne
 from yarl import URL
 
 from tribe_oauth import _connect, _environment, _fleet, _record
-from tribe_oauth._client import Client, Endpoints, Grant
+from tribe_oauth._client import AuthorizationCodeGrant, Client, Endpoints, Grant
 from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._endpoint import TokenEndpoint
 from tribe_oauth._flights import Flights
-from tribe_oauth._middleware import BearerMiddleware
-from tribe_oauth._parts import Parts, Policy
+from tribe_oauth._middleware import BearerMiddleware, OneToken
+from tribe_oauth._parts import Held, Parts, Policy
 from tribe_oauth._refresh import Wanted
 from tribe_oauth._tasks import Tasks
 from tribe_oauth._token import Token
-from tribe_oauth.errors import ConfigurationError, ManagerError, TribeOAuthError, UnknownOrganizationError
+from tribe_oauth.errors import (
+    ConfigurationError,
+    ManagerError,
+    TribeOAuthError,
+    UnknownOrganizationError,
+    UnsavedError,
+)
 from tribe_oauth.stores import MemoryStore, Record, TokenStore
+
+Find = Callable[[ClientSession], Awaitable[str]]
+"""Finds the key of the organization that a new token belongs to, by asking the API with it."""
 
 MAX_ORGANIZATION_BYTES: Final = 512
 MAX_REQUESTS: Final = 100
@@ -41,7 +50,8 @@ class Status:
     """How an organization stands. Times are Unix seconds.
 
     fresh: a token is in hand. stale: the next call fetches one. backing_off: the last attempts failed.
-    reauthorization_required: somebody has to connect it again, because of `cause`.
+    reauthorization_required: somebody has to connect it again, because of `cause`. `refreshed_at`: when the token was
+    fetched. None: not known.
     """
 
     organization: str
@@ -49,6 +59,8 @@ class Status:
     cause: str | None = None
     expires_at: float | None = None
     next_attempt_at: float | None = None
+    scope: frozenset[str] | None = None
+    refreshed_at: float | None = None
 
 
 @final
@@ -141,6 +153,16 @@ class TokenManager:
     ) -> None:
         await self.close()
 
+    @property
+    def client(self) -> Client | None:
+        """The client it was given."""
+        return self._parts.client
+
+    @property
+    def store(self) -> TokenStore:
+        """Where connections live; closed with the manager."""
+        return self._parts.store
+
     # Tokens
 
     async def token(self, organization: str | None = None) -> Token:
@@ -175,22 +197,47 @@ class TokenManager:
 
     # Organizations
 
-    async def connect(self, organization: str, grant: Grant) -> Token:
+    async def connect(self, organization: str | Find, grant: Grant) -> Token:
         """Connect an organization, or connect it again: durable when it returns.
+
+        `organization` is its key. For an authorization code it may be a function that finds the key: it is given a
+        session that carries the new token, before anything is stored. Whatever it raises comes out here, and the new
+        token is revoked.
 
         What was connected before goes on working until the new connection has proved itself. A grant that was used for
         this organization before changes nothing. Raises TokenEndpointError with the server's `error` where the grant is
-        refused, ScopeError, CallbackError for a code used twice, ConfigurationError or StoreError.
+        refused, ScopeError, CallbackError for a code used twice, ConfigurationError or StoreError; UnsavedError where
+        it works, but only in this process until the store takes it.
         """
         self._usable()
-        _check_key(organization)
-        return await self._tasks.owned(self._connect(organization, grant))
+        if isinstance(organization, str) or not callable(organization):
+            _check_key(organization)
+            return await self._tasks.owned(self._connect(organization, grant))
+        if not isinstance(grant, AuthorizationCodeGrant):
+            raise ConfigurationError("only an authorization code can be connected before its organization is known")
+        return await self._tasks.owned(self._connect_found(organization, grant))
 
     async def _connect(self, organization: str, grant: Grant) -> Token:
         async with self._tasks.turn(organization):
             held, unsaved = await _connect.connect(self._parts, organization, grant, self._held.get(organization))
-            self._flights.publish(organization, held)
-            self._flights.accepted(organization)
+            return self._connected(organization, held, unsaved)
+
+    async def _connect_found(self, find: Find, grant: AuthorizationCodeGrant) -> Token:
+        exchanged = await _connect.exchange(self._parts, grant, None)
+        try:
+            async with self._open(BearerMiddleware(OneToken(self._parts.where().api, exchanged.token))) as session:
+                organization = await find(session)
+            _check_key(organization)
+        except BaseException:
+            await _connect.drop(self._parts, exchanged, None)
+            raise
+        async with self._tasks.turn(organization):
+            held, unsaved = await _connect.save(self._parts, organization, exchanged)
+            return self._connected(organization, held, unsaved)
+
+    def _connected(self, organization: str, held: Held, unsaved: UnsavedError | None) -> Token:
+        self._flights.publish(organization, held)
+        self._flights.accepted(organization)
         self._look_again_who_is_the_only_one()
         if unsaved is not None:
             raise unsaved
@@ -228,10 +275,11 @@ class TokenManager:
 
     def _status(self, record: Record) -> Status:
         organization, now = record.organization, self._parts.clock.time()
-        token = _record.decode(record).token
+        payload = _record.decode(record)
+        token, lifetime = payload.token, payload.lifetime
         held = self._held.get(organization)
         if held is not None and held.generation >= record.generation:
-            token = held.token
+            token, lifetime = held.token, held.lifetime
         expires_at = None if token is None else token.expires_at
         state: Literal["fresh", "stale", "backing_off", "reauthorization_required"]
         state = "fresh" if expires_at is not None and now < expires_at else "stale"
@@ -250,6 +298,8 @@ class TokenManager:
             cause=cause,
             expires_at=expires_at,
             next_attempt_at=next_attempt_at,
+            scope=None if token is None else token.scope,
+            refreshed_at=None if token is None else token.expires_at - lifetime,
         )
 
     # Sessions
@@ -261,13 +311,16 @@ class TokenManager:
         API's origin, as in ``session.get("/v1/odata/Relation_Person")``.
         """
         self._usable()
+        return self._open(self.middleware(organization))
+
+    def _open(self, middleware: ClientMiddlewareType) -> ClientSession:
         if self._connector is None:
             self._connector = TCPConnector()
         session = ClientSession(
             self._parts.where().api,
             connector=self._connector,
             connector_owner=False,
-            middlewares=(self.middleware(organization),),
+            middlewares=(middleware,),
         )
         self._sessions.add(session)
         return session

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+import attrs
 from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
 from aiohttp.multipart import MultipartWriter
 from aiohttp.payload import BytesPayload, IOBasePayload
@@ -34,6 +35,26 @@ class TokenSource(Protocol):
     def accepted(self) -> None:
         """The API took a token."""
         ...
+
+
+@attrs.frozen(eq=False)
+class OneToken:
+    """A source of one token, which nothing replaces: for a chain that is not stored yet."""
+
+    api: str
+    only: Token
+
+    def origin(self) -> URL:
+        return URL(self.api).origin()
+
+    async def token(self, *, settled: bool = False) -> Token:
+        return self.only
+
+    async def refresh(self, *, rejected: Token) -> Token:
+        return self.only
+
+    def accepted(self) -> None:
+        """Nothing follows from it."""
 
 
 class BearerMiddleware:

@@ -18,7 +18,7 @@ from tribe_oauth._clock import Clock
 from tribe_oauth._endpoint import TokenEndpoint
 from tribe_oauth._record import Credential, Payload
 from tribe_oauth._token import Secret, Token
-from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.errors import ConfigurationError, named
 from tribe_oauth.stores import Record, TokenStore
 
 logger = logging.getLogger("tribe_oauth")
@@ -85,11 +85,11 @@ class Parts:
         """Where Tribe is."""
         return self.endpoints or TRIBE
 
-    def secret_of(self, credential: Credential, organization: str) -> Secret:
+    def secret_of(self, credential: Credential, organization: str | None) -> Secret:
         """The client's secret: stored with the chain, or the manager's own."""
         if credential.token_endpoint != self.where().token_endpoint:
             raise ConfigurationError(
-                f"organization {organization!r} was connected at another token endpoint than this manager's:"
+                f"{named(organization)} was connected at another token endpoint than this manager's:"
                 " give the manager the endpoints it was connected with",
                 organization=organization,
             )
@@ -97,7 +97,7 @@ class Parts:
             return credential.client_secret
         if self.client is None or self.client.client_id != credential.client_id:
             raise ConfigurationError(
-                f"organization {organization!r} was connected with the client {credential.client_id!r}:"
+                f"{named(organization)} was connected with the client {credential.client_id!r}:"
                 " give that client to the manager",
                 organization=organization,
             )

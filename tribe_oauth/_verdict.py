@@ -12,7 +12,7 @@ from typing import Final
 
 from tribe_oauth._endpoint import Answered, Lost, NotSent, Outcome
 from tribe_oauth._protocol import Granted, Refused
-from tribe_oauth.errors import TemporarilyUnavailable, TokenEndpointError
+from tribe_oauth.errors import TemporarilyUnavailable, TokenEndpointError, named
 
 
 class Verdict(enum.Enum):
@@ -99,7 +99,7 @@ def back_off(verdict: Verdict, failures: int, *, quiet: float, retry_after: floa
 
 
 def complaint(
-    organization: str, verdict: Verdict, outcome: Outcome, next_attempt_at: float | None
+    organization: str | None, verdict: Verdict, outcome: Outcome, next_attempt_at: float | None
 ) -> TokenEndpointError:
     """The error for a caller whose token could not be had: what happened, and what to do."""
     status = outcome.status if isinstance(outcome, Answered) else None
@@ -114,10 +114,10 @@ def complaint(
     else:
         reason = said.reason
     if verdict in REMEDIES:
-        kind, text = TokenEndpointError, f"the token endpoint refuses organization {organization!r} ({reason})"
+        kind, text = TokenEndpointError, f"the token endpoint refuses {named(organization)} ({reason})"
         remedy = REMEDIES[verdict]
     else:
-        kind, text = TemporarilyUnavailable, f"no token for organization {organization!r} now ({reason})"
+        kind, text = TemporarilyUnavailable, f"no token for {named(organization)} now ({reason})"
         remedy = "nothing was lost; if this goes on, check the address of the token endpoint"
     return kind(
         f"{text}: {remedy}",

@@ -45,6 +45,11 @@ def _rebuilt(kind: type[_Error], args: tuple[Any, ...], fields: dict[str, Any]) 
     return error
 
 
+def named(organization: str | None) -> str:
+    """How an error's text calls an organization."""
+    return "an organization that is not known yet" if organization is None else f"organization {organization!r}"
+
+
 # The caller
 
 
@@ -109,7 +114,10 @@ class TemporarilyUnavailable(TokenEndpointError):  # noqa: N818 (it is a conditi
 
 
 class ScopeError(TokenEndpointError):
-    """The server granted more than was asked, or refused what the connection cannot live without."""
+    """The server granted more than was asked, or refused what the connection cannot live without.
+
+    `error` is ``"invalid_scope"`` or ``"insufficient_scope"``.
+    """
 
 
 class ReauthorizationRequired(TribeOAuthError):  # noqa: N818 (the name that users handle it by)
@@ -134,3 +142,7 @@ class StoreError(TribeOAuthError):
     """The store did not do what it was asked, or it is not known whether it did."""
 
     retryable = True
+
+
+class UnsavedError(StoreError):
+    """The organization is connected and works in this process, which goes on trying to save it."""

@@ -48,6 +48,30 @@ async def test_what_never_comes_back() -> None:
             await callback(sandbox, client_id="nobody")
         with pytest.raises(RuntimeError, match="The redirect URI does not match"):
             await callback(sandbox, redirect_uri="https://evil.example")
+        service = sandbox.client(redirect_uri=None)
+        with pytest.raises(RuntimeError, match="The redirect URI does not match"):
+            await callback(sandbox, client_id=service.client_id)
+
+
+@pytest.mark.parametrize(
+    ("redirect_uri", "known"),
+    [
+        ("http://127.0.0.1:8123/callback", True),
+        ("http://127.0.0.1/callback", True),
+        ("http://127.0.0.1:8123/other", False),
+        ("http://127.0.0.1:8123/callback?x=1", False),
+        ("http://localhost:8123/callback", False),
+        ("https://127.0.0.1/callback", False),
+    ],
+)
+async def test_any_port_on_loopback(redirect_uri: str, known: bool) -> None:
+    """RFC 8252 §7.3: a command listens at the port that it finds free."""
+    async with Sandbox(redirect_uri="http://127.0.0.1/callback") as sandbox:
+        if known:
+            assert "code" in await callback(sandbox, redirect_uri=redirect_uri)
+        else:
+            with pytest.raises(RuntimeError, match="The redirect URI does not match"):
+                await callback(sandbox, redirect_uri=redirect_uri)
 
 
 @pytest.mark.parametrize(("profile", "error"), [("strict", "request_denied"), ("hydra-2.3", "access_denied")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from typing import assert_type
 
-from aiohttp import ClientMiddlewareType, ClientSession
+from aiohttp import ClientMiddlewareType, ClientSession, web
 
 from tribe_oauth import (
     AuthorizationRequest,
@@ -20,6 +20,7 @@ from tribe_oauth import (
     TokenStore,
     TribeOAuthError,
 )
+from tribe_oauth import web as tribe_web
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.encrypted import EncryptedStore
 from tribe_oauth.stores.sqlite import SQLiteStore
@@ -49,7 +50,31 @@ async def everything() -> None:
         assert_type(await manager.warm_up(concurrency=1), Mapping[str, Token | TribeOAuthError])
         assert_type(manager.session("a"), ClientSession)
         assert_type(manager.middleware(), ClientMiddlewareType)
+        assert_type(manager.client, Client | None)
+        assert_type(manager.store, TokenStore)
+        assert_type(await manager.connect(tribe_web.organization_id, request.grant("url")), Token)
     async with TokenManager.from_env() as manager, Sandbox() as sandbox:
         assert_type(sandbox.client(), Client)
         assert_type(sandbox.paste_token("Acme"), str)
         assert_type(await sandbox.approve("url"), str)
+
+
+async def handler(request: web.Request) -> web.StreamResponse:
+    async with tribe_web.session(request, "organization") as session:
+        assert_type(session, ClientSession)
+    assert_type([organization async for organization in tribe_web.organizations(request)], list[str])
+    assert_type(request.config_dict[tribe_web.MANAGER], TokenManager)
+    return web.Response()
+
+
+def account(request: web.Request) -> str | None:
+    return request.cookies.get("account")
+
+
+async def may(request: web.Request) -> bool:
+    return account(request) == "operator"
+
+
+def application() -> None:
+    tribe_web.setup(web.Application(), TokenManager(), authorize=account)
+    tribe_web.setup(web.Application(), TokenManager(), authorize=may, find=None, path="/tribe", pages=tribe_web.Pages())

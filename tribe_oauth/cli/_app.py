@@ -19,6 +19,7 @@ from rich.table import Table
 from tribe_oauth import RefreshTokenGrant, Status, TokenManager, TribeOAuthError, odata
 from tribe_oauth import _environment as environment
 from tribe_oauth._token import format_scope
+from tribe_oauth._words import relative
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sandbox import PROFILES, Sandbox
 
@@ -82,11 +83,22 @@ def sandbox(
     seed: Annotated[int, typer.Option(help="Of the generated data.")] = 0,
     organizations: Annotated[int, typer.Option(min=1)] = 3,
     persons: Annotated[int, typer.Option(help="In each organization.", min=0)] = 250,
+    redirect_uri: Annotated[
+        str, typer.Option(help="Registered with the Application; on 127.0.0.1 any port will do.")
+    ] = "http://127.0.0.1/callback",
 ) -> None:
     """Serve an emulated Tribe on this machine, and say how to use it."""
     if profile not in PROFILES:
         raise typer.BadParameter(f"choose one of {', '.join(PROFILES)}", param_hint="--profile")
-    _run(_serve(Sandbox(port=port, profile=profile, seed=seed, organizations=organizations, persons=persons)))
+    emulated = Sandbox(
+        port=port,
+        profile=profile,
+        seed=seed,
+        organizations=organizations,
+        persons=persons,
+        redirect_uri=redirect_uri,
+    )
+    _run(_serve(emulated))
 
 
 async def _serve(sandbox: Sandbox) -> None:
@@ -128,6 +140,21 @@ async def _connect(organization: str | None, refresh_token: str | None) -> None:
     async with _stored() as manager:
         await manager.connect(key, grant)
         Console().print(f"connected: {escape(key)}")
+
+
+@app.command()
+def login(
+    organization: Organization = None,
+    pin: Annotated[str | None, typer.Option(help="Tribe's id of the organization that has to consent.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser; the address is printed in any case.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the consent.", min=1)] = 600.0,
+) -> None:
+    """Connect an organization by consent in a browser on this machine, or by the address it ended at."""
+    from tribe_oauth.cli._login import run
+
+    settings = environment.read()
+    key = organization or settings.organization
+    _run(run(_stored(), settings.client, key, pin=pin, browser=browser, timeout=timeout))
 
 
 @app.command()
@@ -185,14 +212,7 @@ def _state(status: Status) -> str:
 
 def _in(at: float | None) -> str:
     """A time as people say it."""
-    if at is None:
-        return ""
-    seconds = at - time.time()
-    size, unit = next(
-        (size, unit) for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min"), (0, "s")) if abs(seconds) >= size
-    )
-    text = f"{abs(seconds) / (size or 1):.0f} {unit}"
-    return f"in {text}" if seconds >= 0 else f"{text} ago"
+    return relative(at, time.time())
 
 
 @app.command()

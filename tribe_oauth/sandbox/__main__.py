@@ -9,7 +9,7 @@ import signal
 import sys
 
 from tribe_oauth.sandbox._profiles import PROFILES
-from tribe_oauth.sandbox._server import Sandbox
+from tribe_oauth.sandbox._server import REDIRECT_URI, Sandbox
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--page-size", type=int, default=100)
     parser.add_argument("--access-token-lifetime", type=float, default=86_400, metavar="SECONDS")
     parser.add_argument("--refresh-token-lifetime", type=float, default=2_592_000, metavar="SECONDS")
+    parser.add_argument("--redirect-uri", default=REDIRECT_URI)
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS")
     asyncio.run(_serve(Sandbox(**vars(parser.parse_args(arguments)))))
 

@@ -157,6 +157,8 @@ class Data:
 
     def count(self, entity_set: str) -> int:
         """How many rows there are."""
+        if entity_set == "Relationship_Organization_Identity":
+            return 1  # the organization itself
         return max(1, int(self._persons * ENTITY_SETS[entity_set].share)) if self._persons else 0
 
     def rows(self, entity_set: str, start: int, stop: int) -> Iterator[Row]:
@@ -179,6 +181,9 @@ class Data:
     def navigate(self, entity_set: str, row: Row, name: str) -> Row:
         """The row that a navigation property leads to."""
         target = ENTITY_SETS[entity_set].navigation[name]
+        if entity_set == "Relationship_Organization_Identity":
+            # Whether Tribe's own is this id too is not known.
+            return self.row(target, 0) | {"ID": self.id, "Name": self.organization}
         digest = self._digest(f"{entity_set}/{name}/{row['ID']}", 0)
         return self.row(target, int.from_bytes(digest[:4], "big") % self.count(target))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
-from urllib.parse import quote, quote_plus, urlencode
+from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
 from aiohttp import web
 from attrs import define
@@ -42,10 +42,10 @@ class OAuth:
         # These two are shown here and never sent to the redirect URI: it may be an attacker's.
         if application is None:
             return _consent.problem("This application is not known", "The client_id belongs to no Application.")
-        if not application.redirect_uri or query.get("redirect_uri") != application.redirect_uri:
+        if not _is_registered(application, query.get("redirect_uri", "")):
             return _consent.problem("The redirect URI does not match", "It is not the one registered.")
         if (error := self._wrong(query, application)) is not None:
-            return self._back(application, query, error=error[0], error_description=error[1])
+            return self._back(query, error=error[0], error_description=error[1])
         if request.method == "GET":
             organizations = self._choices(query)
             return _consent.page(query, application.client_id, organizations, query["scope"].split())
@@ -73,9 +73,7 @@ class OAuth:
         scopes = [scope for scope in query["scope"].split() if scope in form.getall("scope", [])]
         name = self._choices(query).get(form.get("organization", ""))
         if form.get("decision") != "allow" or name is None or not scopes:
-            return self._back(
-                application, query, error=self.authority.profile.denied, error_description="The resource owner denied"
-            )
+            return self._back(query, error=self.authority.profile.denied, error_description="The resource owner denied")
         consent = Consent(
             application=application,
             organization=name,
@@ -84,14 +82,14 @@ class OAuth:
             challenge=query.get("code_challenge"),
             expires_at=self.authority.clock() + CODE_LIFETIME,
         )
-        return self._back(application, query, code=self.authority.consent(consent), scope=" ".join(scopes))
+        return self._back(query, code=self.authority.consent(consent), scope=" ".join(scopes))
 
-    def _back(self, application: Application, query: dict[str, str], **answer: str) -> web.Response:
+    def _back(self, query: dict[str, str], **answer: str) -> web.Response:
         """The redirect, in the shape of Tribe's page: a slash before the question mark."""
         if "state" in query:
             answer["state"] = query["state"]
         encoded = urlencode(answer, quote_via=quote if self.authority.profile.space == "%20" else quote_plus)
-        target = f"{(application.redirect_uri or '').rstrip('/')}/?{encoded}"
+        target = f"{query['redirect_uri'].rstrip('/')}/?{encoded}"
         return web.Response(status=303, headers={"Location": target, **NO_STORE})
 
     # Token (RFC 6749 §3.2)
@@ -175,3 +173,13 @@ class OAuth:
         finally:
             if (cause := request.get(CAUSE)) is not None:
                 self.authority.ledger.answered(cause, delivered=delivered)
+
+
+def _is_registered(application: Application, redirect_uri: str) -> bool:
+    """To the letter; on loopback whatever the port, which a command takes as it finds it free (RFC 8252 §7.3)."""
+    if application.redirect_uri is None:
+        return False
+    registered, given = urlsplit(application.redirect_uri), urlsplit(redirect_uri)
+    if (registered.scheme, registered.hostname) != ("http", "127.0.0.1"):
+        return redirect_uri == application.redirect_uri
+    return (given.scheme, given.hostname, given.path, given.query) == ("http", "127.0.0.1", registered.path, "")

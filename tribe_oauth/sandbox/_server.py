@@ -32,8 +32,9 @@ class Sandbox:
 
     `profile`: the server's behaviour where versions differ: ``"strict"`` (the severest), ``"hydra-1.5"``,
     ``"hydra-1.10"``, ``"hydra-2.3"``. `seed`: of the generated data. `organizations`: how many there are at the start,
-    or their names. `persons`: in each. Lifetimes and `latency` (added to each token answer) are in seconds. Everything
-    is on loopback and in memory. Raises ValueError for a profile that does not exist.
+    or their names. `persons`: in each. `redirect_uri`: of the default Application; on 127.0.0.1, any port will do.
+    Lifetimes and `latency` (added to each token answer) are in seconds. Everything is on loopback and in memory.
+    Raises ValueError for a profile that does not exist.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class Sandbox:
         access_token_lifetime: float = 86_400,
         refresh_token_lifetime: float = 2_592_000,
         page_size: int = 100,
+        redirect_uri: str = REDIRECT_URI,
         latency: float = 0.0,
         clock: Callable[[], float] = time.time,
         host: str = "127.0.0.1",
@@ -63,7 +65,7 @@ class Sandbox:
             self.organization(name)
         self._oauth = OAuth(self._authority, self._faults, self._by_id, latency)
         self._odata = OData(self._authority, self._faults, self.organization, page_size, lambda: self.base)
-        self._default = self.register(redirect_uri=REDIRECT_URI, organization=next(iter(self._organizations), ""))
+        self._default = self.register(redirect_uri=redirect_uri, organization=next(iter(self._organizations), ""))
         self._runner: web.AppRunner | None = None
         self.base = ""
 
@@ -202,6 +204,7 @@ def environment(base: str, client: Client) -> dict[str, str]:
         "TRIBE_ALLOW_INSECURE_LOOPBACK": "1",
         "TRIBE_CLIENT_ID": client.client_id,
         "TRIBE_CLIENT_SECRET": client.client_secret.reveal(),  # a sandbox's, good for nothing else
+        "TRIBE_REDIRECT_URI": client.redirect_uri or "",
     }
 
 

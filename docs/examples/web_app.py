@@ -1,0 +1,165 @@
+"""A complete application: customers sign in, connect organizations of Tribe CRM, and see their persons.
+
+    python docs/examples/web_app.py --workers 4
+
+serves it at http://127.0.0.1:8080, against an emulated Tribe that it starts too, and that forgets everything when it
+ends. With TRIBE_CLIENT_ID, TRIBE_CLIENT_SECRET, TRIBE_AUTH_URL and TRIBE_API_URL set it uses that Tribe instead: say
+`--store` then, and what is connected survives a restart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import hmac
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import ExitStack, suppress
+from html import escape
+from typing import Any
+
+from aiohttp import web
+
+from tribe_oauth import Client, Endpoints, ReauthorizationRequired, TokenManager, UnknownOrganizationError, odata
+from tribe_oauth import web as tribe_web
+from tribe_oauth.stores.sqlite import SQLiteStore
+
+# Who is signed in. A real application has passwords, or another service, behind this.
+
+
+def seal(account: str) -> str:
+    """What the sign-in cookie says: a name, and a proof that we wrote it."""
+    key = os.environ["APP_SECRET"].encode()
+    return f"{hmac.new(key, account.encode(), hashlib.sha256).hexdigest()}:{account}"
+
+
+def account(request: web.Request) -> str | None:
+    """The account that this browser signed in to."""
+    cookie = request.cookies.get("account", "")
+    name = cookie.partition(":")[2]
+    return name if name and hmac.compare_digest(cookie.encode(), seal(name).encode()) else None
+
+
+async def sign_in(request: web.Request) -> web.StreamResponse:
+    """Set the cookie, and go on."""
+    name = str((await request.post()).get("account", "")).strip()
+    if not name.isalnum() or not name.isascii():
+        raise web.HTTPBadRequest(text="an account is letters and digits")
+    response = web.Response(status=303, headers={"Location": "/"})
+    response.set_cookie("account", seal(name), httponly=True, samesite="Lax")
+    return response
+
+
+SIGN_IN = '<form method="post" action="/sign-in"><input name="account" autofocus> <button>Sign in</button></form>'
+
+# What is done with Tribe
+
+
+async def home(request: web.Request) -> web.StreamResponse:
+    """The organizations of this account, or the way in."""
+    name = account(request)
+    if name is None:
+        return page(
+            '<form method="post" action="/sign-in"><input name="account" autofocus> <button>Sign in</button></form>'
+        )
+    links = [
+        f'<li><a href="/persons/{escape(organization)}">{escape(organization)}</a></li>'
+        async for organization in tribe_web.organizations(request)
+    ]
+    return page(
+        f"<p>Signed in as {escape(name)}.</p><ul>{''.join(sorted(links))}</ul>"
+        '<p><a href="/tribe/connect?next=/">Connect an organization</a>'
+        ' <a href="/tribe/connections">Connections</a></p>'
+    )
+
+
+async def persons(request: web.Request) -> web.StreamResponse:
+    """The persons of one organization."""
+    try:
+        async with tribe_web.session(request, request.match_info["organization"]) as session:
+            found = odata.rows(session, "Relation_Person", select=["Name", "EmailAddress"])
+            rows = [f"<li>{escape(row['Name'])} {escape(row['EmailAddress'] or '')}</li>" async for row in found]
+    except UnknownOrganizationError:
+        raise web.HTTPNotFound from None
+    except ReauthorizationRequired:
+        raise web.HTTPSeeOther("/tribe/connections") from None
+    return page(f"<h1>{len(rows)} persons</h1><ul>{''.join(rows)}</ul>")
+
+
+def page(body: str) -> web.Response:
+    """A document."""
+    text = f'<!doctype html><meta name="viewport" content="width=device-width"><title>Example</title>{body}'
+    return web.Response(text=text, content_type="text/html")
+
+
+def application() -> web.Application:
+    """One worker's application. All workers share the store."""
+    env = os.environ
+    client = Client(
+        env["TRIBE_CLIENT_ID"],
+        env["TRIBE_CLIENT_SECRET"],
+        redirect_uri=env["TRIBE_REDIRECT_URI"],
+        endpoints=Endpoints.at(env["TRIBE_AUTH_URL"], env["TRIBE_API_URL"], allow_insecure_loopback=True),
+    )
+    app = web.Application()
+    tribe_web.setup(app, TokenManager(client, store=SQLiteStore(env["STORE"])), authorize=account)
+    app.add_routes([web.get("/", home), web.post("/sign-in", sign_in), web.get("/persons/{organization}", persons)])
+    return app
+
+
+# Processes
+
+
+def main() -> None:
+    """Start the emulated Tribe where there is no other, and the workers; end all of them together."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--store", help="an SQLite file")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        web.run_app(application(), host="127.0.0.1", port=options.port, reuse_port=True, print=None, shutdown_timeout=5)
+        return
+    env = {"APP_SECRET": secrets.token_hex(32), **os.environ}
+    env.setdefault("TRIBE_REDIRECT_URI", f"http://127.0.0.1:{options.port}/tribe/callback")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as children:
+        env["STORE"] = options.store or f"{folder}/example.db"
+        if "TRIBE_CLIENT_ID" not in env:
+            command = [sys.executable, "-m", "tribe_oauth.sandbox", "--redirect-uri", env["TRIBE_REDIRECT_URI"]]
+            env |= settings(start(children, command, stdout=subprocess.PIPE))
+        command = [sys.executable, __file__, "--worker", f"--port={options.port}"]
+        workers = [start(children, command, env=env) for _ in range(options.workers)]
+        print(f"http://127.0.0.1:{options.port} (Ctrl-C ends it)", flush=True)
+        with suppress(KeyboardInterrupt):
+            workers[0].wait()
+
+
+def start(children: ExitStack, command: list[str], **options: Any) -> subprocess.Popen[str]:
+    """A process that is ended, and waited for, with this one."""
+    child = subprocess.Popen(command, text=True, **options)
+    children.callback(child.wait)
+    children.callback(child.terminate)
+    return child
+
+
+def settings(sandbox: subprocess.Popen[str]) -> dict[str, str]:
+    """What the emulated Tribe says when it is ready."""
+    assert sandbox.stdout is not None
+    ready = json.loads(sandbox.stdout.readline())
+    return {
+        "TRIBE_CLIENT_ID": ready["client_id"],
+        "TRIBE_CLIENT_SECRET": ready["client_secret"],
+        "TRIBE_AUTH_URL": ready["base_url"],
+        "TRIBE_API_URL": ready["base_url"],
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Login on one's own machine (S12, RFC 8252): the library's part; `tests/cli` has the command."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qsl, urlsplit
+
+import attrs
+import pytest
+from aiohttp import ClientSession
+
+from tribe_oauth import CallbackError, Client, Token, TokenEndpointError, TokenManager
+from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.web._loopback import login
+
+
+@attrs.define
+class Attempt:
+    """A login under way."""
+
+    sandbox: Sandbox
+    manager: TokenManager
+    url: str
+    pasted: asyncio.Future[str]
+    result: asyncio.Task[Token]
+
+    @property
+    def redirect_uri(self) -> str:
+        return dict(parse_qsl(urlsplit(self.url).query))["redirect_uri"]
+
+
+@asynccontextmanager
+async def attempt(redirect_uri: str = "http://127.0.0.1/callback", timeout: float = 30.0) -> AsyncIterator[Attempt]:
+    loop = asyncio.get_running_loop()
+    shown: asyncio.Future[str] = loop.create_future()
+    pasted: asyncio.Future[str] = loop.create_future()
+    async with Sandbox(redirect_uri=redirect_uri) as sandbox:
+        client = sandbox.client()
+        async with TokenManager(client) as manager:
+            task = asyncio.ensure_future(
+                login(
+                    client,
+                    lambda grant: manager.connect("acme", grant),
+                    show=shown.set_result,
+                    pasted=pasted,
+                    timeout=timeout,
+                )
+            )
+            yield Attempt(sandbox, manager, await shown, pasted, task)
+            await asyncio.wait({task})
+
+
+async def fetch(url: str) -> tuple[int, str]:
+    async with ClientSession() as session, session.get(url, allow_redirects=False) as response:
+        return response.status, await response.text()
+
+
+async def test_the_browser_comes_back() -> None:
+    """A free port of 127.0.0.1; the page says how it ended; later refreshes send the same redirect URI."""
+    async with attempt() as going:
+        port = urlsplit(going.redirect_uri).port
+        assert port
+        assert going.redirect_uri == f"http://127.0.0.1:{port}/callback"
+        callback = await going.sandbox.approve(going.url)
+        status, page = await fetch(callback)
+        assert (status, "You can close this page" in page) == (200, True)
+        await going.result
+        await going.manager.refresh("acme")  # the strict sandbox compares the redirect URI
+        with pytest.raises(OSError, match=str(port)):  # S12: one request, and nobody listens any more
+            await asyncio.open_connection("127.0.0.1", port)
+
+
+async def test_one_request() -> None:
+    """S12: the first callback decides; a second one is told that the link is over."""
+    async with attempt() as going:
+        callback = await going.sandbox.approve(going.url)
+        fault = going.sandbox.fault("hang")
+        first = asyncio.ensure_future(fetch(callback))
+        await fault.reached()
+        status, page = await fetch(callback)
+        assert (status, "does not work any more" in page) == (400, True)
+        fault.release()
+        assert (await first)[0] == 200
+        await going.result
+        assert going.sandbox.ledger.count("authorization_code") == 1
+
+
+async def test_a_forged_state() -> None:
+    """It connects nothing, and says so on both sides."""
+    async with attempt() as going:
+        status, _page = await fetch(f"{going.redirect_uri}/?code=x&state=forged-forged")
+        assert status == 400
+        with pytest.raises(CallbackError, match="state"):
+            await going.result
+
+
+async def test_a_denial() -> None:
+    """The terminal has the server's words, the browser a page."""
+    async with attempt() as going:
+        status, page = await fetch(await going.sandbox.approve(going.url, deny=True))
+        assert (status, "Nothing was changed" in page) == (403, True)
+        with pytest.raises(CallbackError, match="consent was not given"):
+            await going.result
+
+
+async def test_the_exchange_fails() -> None:
+    """What goes wrong after the callback is told in the browser too."""
+    async with attempt() as going:
+        going.sandbox.fault("lost_answer")
+        status, _page = await fetch(await going.sandbox.approve(going.url))
+        assert status == 503
+        with pytest.raises(TokenEndpointError, match="start the connection again"):
+            await going.result
+
+
+@pytest.mark.parametrize("redirect_uri", ["http://127.0.0.1/callback", "https://app.example/callback"])
+async def test_a_pasted_address(redirect_uri: str) -> None:
+    """Where no browser can come back: the address that it ended at, with white space around it."""
+    async with attempt(redirect_uri) as going:
+        going.pasted.set_result(f"  {await going.sandbox.approve(going.url)}\n")
+        assert (await going.result).scope == frozenset({"read", "write", "offline"})
+
+
+async def test_nobody_comes() -> None:
+    """S12: a time-out."""
+    async with attempt(timeout=0.05) as going:
+        with pytest.raises(CallbackError, match="nobody came back"):
+            await going.result
+
+
+async def test_a_port_in_use() -> None:
+    """A registered port that something else uses: what to do about it."""
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        client = Client("id", "secret", redirect_uri=f"http://127.0.0.1:{busy.getsockname()[1]}/callback")
+        with pytest.raises(ConfigurationError, match="cannot be listened at"):
+            await _login(client)
+
+
+async def test_a_registered_port() -> None:
+    """It is used as it stands."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with attempt(f"http://127.0.0.1:{port}/") as going:
+        assert going.redirect_uri == f"http://127.0.0.1:{port}/"
+        assert (await fetch(await going.sandbox.approve(going.url)))[0] == 200
+        await going.result
+
+
+async def test_without_a_redirect_uri() -> None:
+    """The error names the variable."""
+    with pytest.raises(ConfigurationError, match="TRIBE_REDIRECT_URI"):
+        await _login(Client("id", "secret"))
+
+
+async def _login(client: Client) -> None:
+    async def connect(grant: object) -> None:
+        raise AssertionError
+
+    await login(client, connect, show=print, pasted=asyncio.get_running_loop().create_future())

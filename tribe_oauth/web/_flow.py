@@ -1,0 +1,194 @@
+"""Out to Tribe and back: the connect link, the callback, and the pages that say what came of it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import attrs
+from aiohttp import ClientError, ClientSession, web
+
+from tribe_oauth import CallbackError, StoreError, Token, TokenEndpointError
+from tribe_oauth._token import parse_scope
+from tribe_oauth.errors import ScopeError, UnsavedError
+from tribe_oauth.odata import ODataError
+from tribe_oauth.web import _pending
+from tribe_oauth.web._organization import normal
+from tribe_oauth.web._outcome import Outcome
+from tribe_oauth.web._pending import NotPendingError, Pending
+from tribe_oauth.web._site import Site, local, see_other
+
+logger = logging.getLogger("tribe_oauth.web")
+
+MAX_FLOWS: Final = 16
+"""Flows of one browser that are open at a time; more cookies would make its headers too long."""
+MAX_ID: Final = 400
+"""Characters of an organization in a link."""
+
+_ASK_AGAIN: Final = frozenset({"server_error", "temporarily_unavailable"})
+_OUR_FAULT: Final = frozenset(
+    {"invalid_request", "invalid_scope", "invalid_state", "unauthorized_client", "unsupported_response_type"}
+)
+
+
+class _OtherOrganizationError(Exception):
+    """Another organization consented than the one that was expected."""
+
+
+@attrs.frozen
+class Flow:
+    """The handlers."""
+
+    site: Site
+
+    # Out
+
+    async def connect(self, request: web.Request) -> web.StreamResponse:
+        """Send the browser to Tribe.
+
+        ``organization`` pins one by Tribe's id; ``again`` names one that was connected before; ``next`` is where to go
+        when it is done.
+        """
+        prefix = await self.site.prefix(request)
+        pending = self._begin(request, prefix)
+        if pending is None:
+            return await self.site.show(request, Outcome.BAD_REQUEST)
+        try:
+            browser = await _pending.keep(self.site.manager.store, pending)
+        except StoreError as error:
+            logger.warning("a connection could not be started: %s", error)
+            return await self.site.show(request, Outcome.UNAVAILABLE, again=request.rel_url.raw_path_qs)
+        response = see_other(pending.request.url)
+        self._make_room(request, response)
+        name = _pending.cookie_name(pending.request.state, secure=self.site.secure)
+        self.site.set_cookie(response, name, browser, max_age=_pending.LIFETIME, samesite="Lax")
+        return response
+
+    def _begin(self, request: web.Request, prefix: str) -> Pending | None:
+        """The flow that a link asks for; None where the link cannot be understood."""
+        query = request.query
+        if len(query) != len(set(query)) or not set(query) <= {"organization", "again", "next"}:
+            return None
+        try:
+            following = local(query.get("next"))
+            pinned, again = _id(query.get("organization")), _id(query.get("again"))
+        except ValueError:
+            return None
+        if again is not None and not prefix:  # whoever sees all tenants' organizations names them by their whole key
+            tenant, colon, again = again.rpartition(":")
+            prefix, again = tenant + colon, normal(again)
+        expected = pinned if pinned is not None else again
+        if self.site.find is None:
+            pinned = expected  # nobody can look afterwards: it has to be said before
+            if pinned is None:
+                return None
+        return Pending(
+            request=self.site.client.authorization_request(organization_id=pinned),
+            prefix=prefix,
+            expected=expected,
+            next=following,
+            link=dict(query),
+        )
+
+    def _make_room(self, request: web.Request, response: web.StreamResponse) -> None:
+        flows = [name for name in request.cookies if name.startswith(self.site.cookie(_pending.COOKIE))]
+        for name in flows[: max(0, len(flows) - MAX_FLOWS + 1)]:
+            self.site.del_cookie(response, name)
+
+    # Back
+
+    async def callback(self, request: web.Request) -> web.StreamResponse:
+        """Take the flow away, then see what the callback says. Always on to a clean address."""
+        states = request.query.getall("state", [])
+        state = states[0] if len(states) == 1 else ""
+        store, secure = self.site.manager.store, self.site.secure
+        pending: Pending | None = None
+        try:
+            pending = await _pending.take(store, self.site.client, state, request.cookies, secure=secure)
+            outcome = await self._finish(request, pending)
+        except NotPendingError as error:
+            outcome = error.outcome
+        except StoreError as error:
+            logger.warning("the store did not answer at a callback: %s", error)
+            outcome = Outcome.UNAVAILABLE
+        response = see_other(self._after(outcome, pending))
+        if (name := _pending.cookie_name(state, secure=secure)) in request.cookies:
+            self.site.del_cookie(response, name)
+        return response
+
+    def _after(self, outcome: Outcome, pending: Pending | None) -> str:
+        page = f"outcome/{outcome.value}"
+        if pending is None:
+            return self.site.url(page)
+        if outcome.connected and pending.next is not None:
+            return pending.next
+        return self.site.url(page, **pending.link)
+
+    async def _finish(self, request: web.Request, pending: Pending) -> Outcome:
+        """Exchange the code and keep what it gives. What goes wrong is logged here, without its secrets."""
+        try:
+            # Its path led here, and a proxy may have cut it; the query is read as it came.
+            callback = f"{self.site.url(self.site.callback)}?{request.rel_url.raw_query_string}"
+            token = await self._connect(pending, callback)
+        except Exception as error:
+            outcome = judge(error)
+            level = logging.ERROR if outcome is Outcome.FAILED else logging.WARNING
+            logger.log(level, "%s: %s", outcome.value, error, exc_info=level == logging.ERROR)
+            return outcome
+        asked = parse_scope(pending.request.scope)
+        return Outcome.CONNECTED if token.scope is None or asked <= token.scope else Outcome.CONNECTED_WITH_LESS
+
+    async def _connect(self, pending: Pending, callback: str) -> Token:
+        grant = pending.request.grant(callback)
+        look = self.site.find
+        if look is None:
+            assert pending.expected is not None  # _begin() saw to it
+            return await self.site.manager.connect(pending.prefix + pending.expected, grant)
+
+        async def find(session: ClientSession) -> str:
+            found = normal(await look(session))
+            if pending.expected not in {None, found}:
+                raise _OtherOrganizationError(f"organization {found!r} consented, not {pending.expected!r}")
+            return pending.prefix + found
+
+        return await self.site.manager.connect(find, grant)
+
+    # What came of it
+
+    async def outcome(self, request: web.Request) -> web.StreamResponse:
+        """The page. Its address says nothing but which one it is, and how to start once more."""
+        try:
+            outcome = Outcome(request.match_info["outcome"])
+        except ValueError:
+            return await self.site.show(request, Outcome.BAD_REQUEST)
+        again = self.site.url("connect", **request.query) if outcome.words.again else None
+        return await self.site.show(request, outcome, again)
+
+
+def _id(organization: str | None) -> str | None:
+    """An organization as a link names it. Raises ValueError for what cannot be one."""
+    if organization is None:
+        return None
+    if not (0 < len(organization) <= MAX_ID and organization.isprintable()):
+        raise ValueError("not an organization's id")
+    return normal(organization)
+
+
+def judge(error: Exception) -> Outcome:
+    """What a customer is told of an error."""
+    match error:
+        case UnsavedError():
+            return Outcome.CONNECTED_UNSAVED
+        case _OtherOrganizationError():
+            return Outcome.OTHER_ORGANIZATION
+        case ScopeError(error="insufficient_scope"):
+            return Outcome.NOT_OFFLINE
+        case CallbackError(error=None) | TokenEndpointError(error="invalid_grant"):
+            return Outcome.UNKNOWN
+        case CallbackError(error=code) if code not in _ASK_AGAIN | _OUR_FAULT:
+            return Outcome.DENIED  # whatever the code: it need not be access_denied
+        case CallbackError(error=code) | TokenEndpointError(error=code) if code is None or code in _ASK_AGAIN:
+            return Outcome.UNAVAILABLE
+        case StoreError() | ODataError() | ClientError() | TimeoutError():
+            return Outcome.UNAVAILABLE
+    return Outcome.FAILED

@@ -1,0 +1,46 @@
+"""Which organization it is: found by asking the API, and kept under the tenant who connected it."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+from uuid import UUID
+
+from aiohttp import ClientSession
+
+from tribe_oauth import odata
+from tribe_oauth.errors import ConfigurationError, TribeOAuthError
+
+MAX_TENANT_BYTES: Final = 200
+
+
+async def organization_id(session: ClientSession) -> str:
+    """Tribe's id of the organization that this session's token belongs to.
+
+    Observed in public code: the one row of ``Relationship_Organization_Identity`` leads to it. Raises TribeOAuthError
+    where it does not, odata.ODataError or aiohttp's ClientError where the API does not answer.
+    """
+    rows = odata.rows(session, "Relationship_Organization_Identity", select=["Name"], expand=["Relation($select=ID)"])
+    found = [row["Relation"]["ID"] async for row in rows if isinstance(row.get("Relation"), dict)]
+    if len(found) != 1 or not isinstance(found[0], str):
+        raise TribeOAuthError(
+            "Tribe's API did not say which organization this is: pass setup() a `find` of your own, or pin"
+            " organizations by their id and pass find=None"
+        )
+    return normal(found[0])
+
+
+def normal(organization: str) -> str:
+    """An organization's id in one spelling: a UUID in lower case, anything else as it is."""
+    try:
+        return str(UUID(organization))
+    except ValueError:
+        return organization
+
+
+def prefix_of(tenant: str) -> str:
+    """What the keys of a tenant's organizations begin with. No other tenant's keys do, whatever the names."""
+    prefix = f"{quote(tenant, safe='')}:"
+    if not tenant or len(prefix) > MAX_TENANT_BYTES:
+        raise ConfigurationError(f"authorize() gives a tenant of 1 to {MAX_TENANT_BYTES} bytes, True or None")
+    return prefix
