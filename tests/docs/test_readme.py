@@ -12,9 +12,11 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 import tribe_oauth
 from tribe_oauth import Client, TokenManager, odata
+from tribe_oauth import web as tribe_web
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -129,6 +131,24 @@ async def test_an_own_session_and_rows(environment: Callable[[Sandbox], Client],
 async def test_the_sandbox() -> None:
     """The example of a test."""
     await run(example("sandbox.fault"))
+
+
+async def test_a_test_of_ones_own(tribe_manager: TokenManager) -> None:
+    """The example of a fixture."""
+    left = await run(example("tribe_manager"))
+    await left["test_persons"](tribe_manager)
+
+
+async def test_an_application() -> None:
+    """The line that adds the pages."""
+    client = Client("id", "secret", redirect_uri="https://app.example/tribe/callback")
+    await run(
+        example("tribe_web.setup"),
+        app=web.Application(),
+        manager=TokenManager(client),
+        account=lambda request: None,
+        tribe_web=tribe_web,
+    )
 
 
 def test_links() -> None:
