@@ -124,7 +124,7 @@ async def test_an_own_session_and_rows(environment: Callable[[Sandbox], Client],
             source = example("aiohttp.ClientSession").replace("https://api.tribecrm.nl", sandbox.base)
             left = await run(source, manager=manager)
             async with left["session"] as session:
-                await run(example("odata.rows"), session=session)
+                await run(example("odata.rows", "FirstName"), session=session)
     assert len(capsys.readouterr().out.splitlines()) > 200
 
 
