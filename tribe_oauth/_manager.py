@@ -201,8 +201,8 @@ class TokenManager:
         """Connect an organization, or connect it again: durable when it returns.
 
         `organization` is its key. For an authorization code it may be a function that finds the key: it is given a
-        session that carries the new token, before anything is stored. Whatever it raises comes out here, and the new
-        token is revoked.
+        session that carries the new token, before anything is stored. Whatever it raises comes out here, TimeoutError
+        after `request_timeout` too, and the new token is revoked.
 
         What was connected before goes on working until the new connection has proved itself. A grant that was used for
         this organization before changes nothing. Raises TokenEndpointError with the server's `error` where the grant is
@@ -226,7 +226,8 @@ class TokenManager:
         exchanged = await _connect.exchange(self._parts, grant, None)
         try:
             async with self._open(BearerMiddleware(OneToken(self._parts.where().api, exchanged.token))) as session:
-                organization = await find(session)
+                async with asyncio.timeout(self._parts.policy.request_timeout):
+                    organization = await find(session)
             _check_key(organization)
         except BaseException:
             await _connect.drop(self._parts, exchanged, None)

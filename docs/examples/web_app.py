@@ -3,8 +3,8 @@
     python docs/examples/web_app.py --workers 4
 
 serves it at http://127.0.0.1:8080, against an emulated Tribe that it starts too, and that forgets everything when it
-ends. With TRIBE_CLIENT_ID, TRIBE_CLIENT_SECRET, TRIBE_AUTH_URL and TRIBE_API_URL set it uses that Tribe instead: say
-`--store` then, and what is connected survives a restart.
+ends. With TRIBE_CLIENT_ID and TRIBE_CLIENT_SECRET set it uses Tribe instead (or the one at TRIBE_AUTH_URL and
+TRIBE_API_URL): say `--store` then, and set APP_SECRET, and connections and sign-ins survive a restart.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tribe_oauth import Client, Endpoints, ReauthorizationRequired, TokenManager, UnknownOrganizationError, odata
+from tribe_oauth import TRIBE, Client, Endpoints, ReauthorizationRequired, TokenManager, UnknownOrganizationError, odata
 from tribe_oauth import web as tribe_web
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -42,14 +42,23 @@ def account(request: web.Request) -> str | None:
     """The account that this browser signed in to."""
     cookie = request.cookies.get("account", "")
     name = cookie.partition(":")[2]
-    return name if name and hmac.compare_digest(cookie.encode(), seal(name).encode()) else None
+    return (
+        name
+        if is_name(name) and hmac.compare_digest(cookie.encode("utf-8", "surrogateescape"), seal(name).encode())
+        else None
+    )
+
+
+def is_name(name: str) -> bool:
+    """Whether this can be an account."""
+    return name.isascii() and name.isalnum() and len(name) <= 40
 
 
 async def sign_in(request: web.Request) -> web.StreamResponse:
     """Set the cookie, and go on."""
     name = str((await request.post()).get("account", "")).strip()
-    if not name.isalnum() or not name.isascii():
-        raise web.HTTPBadRequest(text="an account is letters and digits")
+    if not is_name(name):
+        raise web.HTTPBadRequest(text="an account is letters and digits, 40 at most")
     response = web.Response(status=303, headers={"Location": "/"})
     response.set_cookie("account", seal(name), httponly=True, samesite="Lax")
     return response
@@ -64,9 +73,7 @@ async def home(request: web.Request) -> web.StreamResponse:
     """The organizations of this account, or the way in."""
     name = account(request)
     if name is None:
-        return page(
-            '<form method="post" action="/sign-in"><input name="account" autofocus> <button>Sign in</button></form>'
-        )
+        return page(SIGN_IN)
     links = [
         f'<li><a href="/persons/{escape(organization)}">{escape(organization)}</a></li>'
         async for organization in tribe_web.organizations(request)
@@ -99,12 +106,14 @@ def page(body: str) -> web.Response:
 
 def application() -> web.Application:
     """One worker's application. All workers share the store."""
-    env = os.environ
+    env, endpoints = os.environ, TRIBE
+    if "TRIBE_AUTH_URL" in env:
+        endpoints = Endpoints.at(env["TRIBE_AUTH_URL"], env["TRIBE_API_URL"], allow_insecure_loopback=True)
     client = Client(
         env["TRIBE_CLIENT_ID"],
         env["TRIBE_CLIENT_SECRET"],
         redirect_uri=env["TRIBE_REDIRECT_URI"],
-        endpoints=Endpoints.at(env["TRIBE_AUTH_URL"], env["TRIBE_API_URL"], allow_insecure_loopback=True),
+        endpoints=endpoints,
     )
     app = web.Application()
     tribe_web.setup(app, TokenManager(client, store=SQLiteStore(env["STORE"])), authorize=account)
@@ -135,10 +144,11 @@ def main() -> None:
             command = [sys.executable, "-m", "tribe_oauth.sandbox", "--redirect-uri", env["TRIBE_REDIRECT_URI"]]
             env |= settings(start(children, command, stdout=subprocess.PIPE))
         command = [sys.executable, __file__, "--worker", f"--port={options.port}"]
-        workers = [start(children, command, env=env) for _ in range(options.workers)]
+        for _ in range(options.workers):
+            start(children, command, env=env)
         print(f"http://127.0.0.1:{options.port} (Ctrl-C ends it)", flush=True)
         with suppress(KeyboardInterrupt):
-            workers[0].wait()
+            os.wait()  # for whichever ends: then all do
 
 
 def start(children: ExitStack, command: list[str], **options: Any) -> subprocess.Popen[str]:

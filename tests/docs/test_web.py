@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -29,6 +31,9 @@ async def test_the_application_of_a_new_user(tmp_path: Path, monkeypatch: pytest
     assert 10 < sum(1 for line in source.splitlines() if line.strip()) < 30
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(web, "run_app", lambda app: None)
+    yours = ModuleType("yourapp")
+    yours.signed_in = account  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "yourapp", yours)
 
     def build(_app: web.Application, manager: TokenManager) -> web.Application:
         line = re.search("^client = .*$", source, re.MULTILINE)
@@ -74,6 +79,6 @@ async def test_pages_of_ones_own() -> None:
 def test_all_outcomes_are_told() -> None:
     """The table has each outcome of a callback, with the status of its page."""
     table = dict(re.findall(r"^\| `([a-z-]+)` \|.*\| (\d+) \|$", PAGE, re.MULTILINE))
-    not_of_a_callback = {"forbidden", "bad-request", "stale-form"}
+    not_of_a_callback = {"forbidden", "bad-request", "stale-form", "not-disconnected"}
     told = {outcome.value: str(outcome.words.status) for outcome in tribe_web.Outcome}
     assert table == {name: status for name, status in told.items() if name not in not_of_a_callback}

@@ -54,7 +54,7 @@ async def test_next_is_a_path_here(target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["?organization=", "?organization=a%00b", "?again=" + "x" * 401, "?next=/a&next=/b", "?scope=write"]
+    "query", ["?organization=", "?again=" + "x" * 301, "?again=%C3%A9" + "x" * 299, "?next=/a&next=/b", "?a=1&a=2"]
 )
 async def test_a_link_that_cannot_be_understood(query: str) -> None:
     """One clear page, no flow."""
@@ -453,6 +453,103 @@ async def test_only_a_code_is_connected_before_it_is_known_whose() -> None:
             await there.manager.connect(tribe_web.organization_id, ClientCredentialsGrant(there.client))
 
 
+@pytest.mark.parametrize("found", ["", None, 42, "x" * 301, "\ud800"])
+async def test_a_function_that_finds_nonsense(found: object, caplog: pytest.LogCaptureFixture) -> None:
+    """What cannot be an organization is not stored, and the log says whose fault it is."""
+
+    async def find(session: ClientSession) -> Any:
+        return found
+
+    async with world(find=find) as there, browsing(there) as browser:
+        assert (await browser.connect()).outcome == "failed"
+        assert "find() returned" in caplog.text
+        assert await keys(there) == []
+        assert [family.live for family in there.sandbox.ledger.families("Acme")] == [False]
+
+
+async def test_a_function_that_never_finds_it() -> None:
+    """It has as long as a token request has; then the new tokens are revoked, and the customer is told."""
+
+    async def find(session: ClientSession) -> str:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with world(find=find, manager={"request_timeout": 0.2}) as there, browsing(there) as browser:
+        assert (await browser.connect()).outcome == "unavailable"
+        assert [family.live for family in there.sandbox.ledger.families("Acme")] == [False]
+
+
+async def test_whatever_is_found_can_be_connected_again() -> None:
+    """S28: spaces, colons, hashes, capitals, NUL: one key, in the list, in a session, and in the link to reconnect."""
+    names = ["Acme\xa0B.V.", "nl:acme", "d41d8cd98f00b204e9800998ecf8427e", "ACME", "é" * 150, "a\0b", "../😀"]
+    current = ""
+
+    async def find(session: ClientSession) -> str:
+        return current
+
+    async with world(find=find) as there, browsing(there) as browser:
+        for current in names:
+            assert (await browser.connect()).outcome == "connected"
+            assert (await browser.connect(f"?again={quote(current, safe='')}")).outcome == "connected"
+        assert await keys(there) == sorted(f"ann:{name}" for name in names)
+
+
+async def test_an_operator_does_not_connect_as_a_tenant() -> None:
+    """A colon without a tenant before it would be some tenant's organization."""
+
+    async def find(session: ClientSession) -> str:
+        return "ann:acme"
+
+    async with world(find=find, authorize=lambda request: True) as there, browsing(there) as browser:
+        assert (await browser.connect()).outcome == "failed"
+        assert (await browser.get(there.path("connect") + "?organization=ann:acme")).status == 400
+
+
+async def test_a_link_from_a_mail() -> None:
+    """What others add to a link is passed over."""
+    async with world() as there, browsing(there) as browser:
+        assert (await browser.connect("?utm_source=x&next=/caf%C3%A9%3Fa=b")).location == "/caf%C3%A9?a=b"
+
+
+async def test_less_was_granted_on_the_way_elsewhere() -> None:
+    """It is told all the same, with a way to go on."""
+    async with world() as there, browsing(there) as browser:
+        seen = await browser.connect("?next=/settings", scopes=["read", "offline"])
+        assert seen.outcome == "connected-with-less"
+        page = await browser.get(seen.location)
+        assert 'href="/settings">Go on' in page.text
+        assert "Connect again" in page.text
+        assert (await browser.get(there.path("outcome/connected") + "?next=//evil.example")).status == 400
+
+
+async def test_a_note_of_another_version() -> None:
+    """What was begun by a version that kept it differently cannot be finished, and says so."""
+
+    class Older(MemoryStore):
+        async def take(self, key: str) -> bytes | None:
+            return None if await super().take(key) is None else b"{}"
+
+    async with world(store=Older()) as there, browsing(there) as browser:
+        callback = await browser.consent(await browser.start())
+        assert (await browser.get(callback)).outcome == "unknown"
+
+
+async def test_while_the_application_ends() -> None:
+    """A manager that is closing: another worker may answer the next attempt."""
+    async with world() as there, browsing(there) as browser:
+        callback = await browser.consent(await browser.start())
+        await there.manager.close()
+        assert (await browser.get(callback)).outcome == "unavailable"
+
+
+async def test_other_cookies() -> None:
+    """Cookies that only look like ours are left alone, however odd their names are."""
+    async with world() as there, browsing(there) as browser:
+        odd = "; ".join(f"tribe-flow-{{{number}}}=x" for number in range(40))
+        seen = await browser.get(there.path("connect"), headers={"Cookie": f"account=ann; {odd}"})
+        assert (seen.status, len(seen.headers.getall("Set-Cookie"))) == (303, 1)
+
+
 async def test_nothing_to_find_it_by() -> None:
     """The ready function says what to do where the API's answer is of another shape."""
     async with world() as there, browsing(there) as browser:
@@ -485,11 +582,12 @@ async def test_an_operator() -> None:
         assert await keys(there) == sorted([f"ann:{acme}", there.sandbox.organizations["Beta"]])
 
 
-@pytest.mark.parametrize("tenant", ["", "x" * 300])
-async def test_an_impossible_tenant(tenant: str) -> None:
+@pytest.mark.parametrize("tenant", ["", "x" * 300, "\udcff", 42, b"ann"])
+async def test_an_impossible_tenant(tenant: Any, caplog: pytest.LogCaptureFixture) -> None:
     """An empty name would see all tenants: refused, and the log says why."""
     async with world(authorize=lambda request: tenant) as there, browsing(there) as browser:
         assert (await browser.get(there.path("connect"))).status == 500
+        assert "authorize() gives a tenant" in caplog.text
 
 
 @pytest.mark.parametrize("tenant", ["a:b", "a", "a%3A", "../", "é", "😀", "A"])

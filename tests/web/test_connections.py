@@ -96,7 +96,24 @@ async def test_a_refresh_that_fails() -> None:
         await browser.post(there.path("connections"), await browser.form() | {"do": "refresh"})
         text = (await browser.get(there.path("connections"))).text
         assert "waiting to try again" in text
+        assert "nothing is lost" in text
+        assert "503" not in text
+
+
+async def test_what_an_operator_sees() -> None:
+    """Those who run the application see the errors themselves."""
+    store = MemoryStore()
+    async with world(store=store, authorize=lambda request: True) as there, browsing(there) as browser:
+        await browser.connect()
+        await store.swap(Record(organization="broken", status="connected", payload=b"{"))
+        there.sandbox.fault("status", status=503, times=None, body="<b>down</b>")
+        await browser.post(
+            there.path("connections"),
+            await browser.form() | {"do": "refresh", "organization": there.sandbox.organizations["Acme"]},
+        )
+        text = (await browser.get(there.path("connections"))).text
         assert "HTTP 503" in text
+        assert "restore it from a backup" in text
         assert "<b>" not in text
 
 
@@ -130,7 +147,7 @@ async def test_reauthorization_required() -> None:
         await browser.post(there.path("connections"), await browser.form() | {"do": "refresh"})
         text = (await browser.get(there.path("connections"))).text
         assert "has to be connected again" in text
-        assert "revoked or expired" in text
+        assert "taken back in Tribe" in text
         assert (await browser.connect(f"?again={there.sandbox.organizations['Acme']}")).outcome == "connected"
         assert "has to be connected again" not in (await browser.get(there.path("connections"))).text
 
@@ -168,6 +185,47 @@ async def test_a_form_that_cannot_be_understood() -> None:
         assert (await browser.post(there.path("connections"), {"form": form["form"], "do": "refresh"})).status == 400
 
 
+@pytest.mark.parametrize(
+    ("body", "content_type", "status"),
+    [
+        (b'{"do": "refresh"}', "application/json", 400),
+        (b"--x\r\n\r\n--x--", "multipart/form-data; boundary=x", 400),
+        (b"form=%FF&do=refresh", "application/x-www-form-urlencoded; charset=bogus", 400),
+        (b"form=\xff", "application/x-www-form-urlencoded", 400),
+        (b"form=%FF", "application/x-www-form-urlencoded", 403),
+        (b"", "application/x-www-form-urlencoded", 403),
+    ],
+)
+async def test_bodies_that_are_no_form(body: bytes, content_type: str, status: int) -> None:
+    """Whatever is posted: a clear page."""
+    async with world() as there, browsing(there) as browser:
+        url = there.address + "/connections"
+        async with browser.session.post(url, data=body, headers={"Content-Type": content_type}) as response:
+            assert response.status == status, await response.text()
+
+
+@pytest.mark.parametrize("cookie", ["x", "x" * 5000, "\xff" * 43, '"><script>'])
+async def test_a_form_cookie_that_is_not_ours(cookie: str) -> None:
+    """It is replaced, and shown nowhere."""
+    async with world() as there, browsing(there) as browser:
+        await browser.connect()
+        headers = {"Cookie": f"account=ann; tribe-form={cookie}"}
+        seen = await browser.get(there.path("connections"), headers=headers)
+        assert seen.status == 200
+        assert "tribe-form=" in seen.headers["Set-Cookie"]
+        assert f'value="{cookie}"' not in seen.text
+
+
+async def test_other_tabs_stay_good() -> None:
+    """The cookie of the forms comes along from Tribe too, and is the same all the time."""
+    async with world() as there, browsing(there) as browser:
+        await browser.connect()
+        first = await browser.form()
+        seen = await browser.get(there.path("connections"))
+        assert "SameSite=Lax" in seen.headers["Set-Cookie"]
+        assert (await browser.form()) == first
+
+
 async def test_names_are_text() -> None:
     """S10: whatever an organization is called, the page shows it and does not run it."""
     name = "<script>alert(1)</script>\"'&😀"
@@ -179,16 +237,16 @@ async def test_names_are_text() -> None:
         assert (await browser.form())["organization"] == name
 
 
-@pytest.mark.parametrize("page", ["1", "2", "3", "x", "%C2%B2", "99999999999"])
+@pytest.mark.parametrize("page", ["0", "1", "2", "3", "4", "x", "%C2%B2", "99999999999"])
 async def test_many_organizations(page: str) -> None:
-    """Fifty on a page, in order; a page that is not there is empty or the first."""
+    """Fifty on a page, in order; one that is not there is the nearest."""
     store = MemoryStore()
     async with world(store=store) as there, browsing(there) as browser:
         for number in range(120):
             await store.swap(Record(organization=f"ann:{number:03}", status="connected"))
         seen = await browser.get(there.path("connections") + f"?page={page}")
         rows = re.findall(r'<th scope="row">(\d+)</th>', seen.text)
-        number = int(page) if page in "123" else 1
+        number = {"2": 2, "3": 3, "4": 3}.get(page, 1)
         assert rows == [f"{n:03}" for n in range(50 * (number - 1), min(120, 50 * number))]
         assert ("Earlier" in seen.text, "Later" in seen.text) == (number > 1, number < 3)
 
@@ -239,7 +297,8 @@ async def test_the_store_is_down() -> None:
         form = await browser.form() | {"do": "disconnect"}
         store.down = True
         assert (await browser.get(there.path("connections"))).status == 503
-        assert (await browser.post(there.path("connections"), form)).status == 503
+        seen = await browser.post(there.path("connections"), form)
+        assert (seen.status, "Not disconnected yet" in seen.text) == (503, True)
 
 
 async def test_pages_of_ones_own() -> None:
@@ -247,9 +306,9 @@ async def test_pages_of_ones_own() -> None:
 
     class Own(tribe_web.Pages):
         async def outcome(
-            self, request: web.Request, outcome: tribe_web.Outcome, *, again: str | None, connections: str | None
+            self, request: web.Request, outcome: tribe_web.Outcome, links: tribe_web.Links
         ) -> web.StreamResponse:
-            return web.Response(text=f"{outcome.value} {again}")
+            return web.Response(text=f"{outcome.value} {links.again}")
 
         async def connections(self, request: web.Request, view: tribe_web.Connections) -> web.StreamResponse:
             names = ", ".join(row.organization for row in view.rows)
@@ -267,11 +326,14 @@ async def test_pages_of_ones_own() -> None:
 
 
 async def persons(request: web.Request) -> web.Response:
-    async with (
-        tribe_web.session(request, request.match_info["organization"]) as session,
-        session.get("/v1/odata/Relation_Person", params={"$top": "3"}) as response,
-    ):
-        return web.json_response((await response.json())["value"])
+    try:
+        async with (
+            tribe_web.session(request, request.match_info["organization"]) as session,
+            session.get("/v1/odata/Relation_Person", params={"$top": "3"}) as response,
+        ):
+            return web.json_response((await response.json())["value"])
+    except UnknownOrganizationError:
+        raise web.HTTPNotFound from None
 
 
 async def mine(request: web.Request) -> web.Response:
@@ -294,7 +356,9 @@ async def test_a_session_for_a_request() -> None:
         assert seen.text.count('"FirstName"') == 3
         assert (await ann.get("/mine")).text == f'["{acme}"]'
         assert (await bob.get("/mine")).text == "[]"
-        assert (await bob.get(f"/persons/{acme}")).status == 500  # UnknownOrganizationError, for the app to handle
+        assert (await ann.get(f"/persons/{acme.upper()}")).status == 200
+        assert (await bob.get(f"/persons/{acme}")).status == 404
+        assert (await ann.get(f"/persons/{'x' * 600}")).status == 404
         async with browsing(there, None) as stranger:
             assert (await stranger.get(f"/persons/{acme}")).status == 403
 
@@ -380,6 +444,27 @@ def test_setup_that_cannot_work(redirect_uri: str | None, path: str | None, says
     manager = TokenManager(Client("id", "secret", redirect_uri=redirect_uri))
     with pytest.raises(ConfigurationError, match=says):
         tribe_web.setup(web.Application(), manager, path=path)
+
+
+def test_setup_twice() -> None:
+    """The second would run in the first one's place: refused."""
+    app, client = web.Application(), Client("id", "secret", redirect_uri="https://app.example/tribe/callback")
+    tribe_web.setup(app, TokenManager(client))
+    with pytest.raises(ConfigurationError, match="already"):
+        tribe_web.setup(app, TokenManager(client))
+
+
+async def test_behind_a_proxy_when_the_store_is_down() -> None:
+    """The link to try again leads where the browser sees it."""
+
+    class Down(MemoryStore):
+        async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
+            raise StoreError("the store does not answer")
+
+    async with world(store=Down()) as there, browsing(there) as browser:
+        object.__setattr__(there.app[tribe_web._SITE], "base", "/ext/tribe")
+        seen = await browser.get(there.path("connect") + "?next=/x&a=b")
+        assert 'href="/ext/tribe/connect?next=%2Fx"' in seen.text
 
 
 def test_a_manager_without_a_client() -> None:

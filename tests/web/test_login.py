@@ -25,7 +25,8 @@ class Attempt:
     sandbox: Sandbox
     manager: TokenManager
     url: str
-    pasted: asyncio.Future[str]
+    pasted: asyncio.Queue[str]
+    shown: list[str]
     result: asyncio.Task[Token]
 
     @property
@@ -37,7 +38,15 @@ class Attempt:
 async def attempt(redirect_uri: str = "http://127.0.0.1/callback", timeout: float = 30.0) -> AsyncIterator[Attempt]:
     loop = asyncio.get_running_loop()
     shown: asyncio.Future[str] = loop.create_future()
-    pasted: asyncio.Future[str] = loop.create_future()
+    told: list[str] = []
+    pasted: asyncio.Queue[str] = asyncio.Queue()
+
+    def show(text: str) -> None:
+        if shown.done():
+            told.append(text)
+        else:
+            shown.set_result(text)
+
     async with Sandbox(redirect_uri=redirect_uri) as sandbox:
         client = sandbox.client()
         async with TokenManager(client) as manager:
@@ -45,12 +54,12 @@ async def attempt(redirect_uri: str = "http://127.0.0.1/callback", timeout: floa
                 login(
                     client,
                     lambda grant: manager.connect("acme", grant),
-                    show=shown.set_result,
-                    pasted=pasted,
+                    show=show,
+                    pasted=pasted.get,
                     timeout=timeout,
                 )
             )
-            yield Attempt(sandbox, manager, await shown, pasted, task)
+            yield Attempt(sandbox, manager, await shown, pasted, told, task)
             await asyncio.wait({task})
 
 
@@ -90,12 +99,13 @@ async def test_one_request() -> None:
 
 
 async def test_a_forged_state() -> None:
-    """It connects nothing, and says so on both sides."""
+    """It connects nothing and ends nothing: the login waits for its own callback."""
     async with attempt() as going:
-        status, _page = await fetch(f"{going.redirect_uri}/?code=x&state=forged-forged")
-        assert status == 400
-        with pytest.raises(CallbackError, match="state"):
-            await going.result
+        for query in ("?code=x&state=forged-forged", "?x=1", ""):
+            status, _page = await fetch(f"{going.redirect_uri}/{query}")
+            assert status == 400
+        assert (await fetch(await going.sandbox.approve(going.url)))[0] == 200
+        await going.result
 
 
 async def test_a_denial() -> None:
@@ -121,8 +131,19 @@ async def test_the_exchange_fails() -> None:
 async def test_a_pasted_address(redirect_uri: str) -> None:
     """Where no browser can come back: the address that it ended at, with white space around it."""
     async with attempt(redirect_uri) as going:
-        going.pasted.set_result(f"  {await going.sandbox.approve(going.url)}\n")
+        going.pasted.put_nowait("yes\n")
+        going.pasted.put_nowait(f"  {await going.sandbox.approve(going.url)}\n")
         assert (await going.result).scope == frozenset({"read", "write", "offline"})
+        assert len(going.shown) == 1
+        assert "another path" in going.shown[0]
+
+
+async def test_a_pasted_denial() -> None:
+    """The server's own words end it."""
+    async with attempt() as going:
+        going.pasted.put_nowait(await going.sandbox.approve(going.url, deny=True))
+        with pytest.raises(CallbackError, match="consent was not given"):
+            await going.result
 
 
 async def test_nobody_comes() -> None:
@@ -163,4 +184,4 @@ async def _login(client: Client) -> None:
     async def connect(grant: object) -> None:
         raise AssertionError
 
-    await login(client, connect, show=print, pasted=asyncio.get_running_loop().create_future())
+    await login(client, connect, show=print, pasted=asyncio.Queue[str]().get)

@@ -23,19 +23,22 @@ async def run(
     """Connect an organization by consent."""
     console = Console()
 
-    def show(url: str) -> None:
+    def show(text: str) -> None:
+        if not text.startswith("http"):
+            console.print(f"[bold red]not that[/]: {escape(text)}", soft_wrap=True)
+            return
         console.print("Allow the access in your browser, at this address:\n")
-        console.print(url, markup=False, highlight=False, soft_wrap=True)
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
         console.print("\nWhere the browser cannot come back here: paste the address that it ends at, and press Enter.")
         if browser:
-            _in_background(webbrowser.open, url)
+            _in_background(webbrowser.open, text)
 
     async with manager:
         token = await login(
             client,
             lambda grant: manager.connect(organization, grant),
             show=show,
-            pasted=_line(),
+            pasted=_lines().get,
             organization_id=pin,
             timeout=timeout,
         )
@@ -43,19 +46,19 @@ async def run(
     console.print(f"connected: {escape(organization)}; scope: {escape(scope)}")
 
 
-def _line() -> asyncio.Future[str]:
-    """A line from the keyboard, some time."""
+def _lines() -> asyncio.Queue[str]:
+    """What is typed, line by line, but for empty ones."""
     loop = asyncio.get_running_loop()
-    line: asyncio.Future[str] = loop.create_future()
+    lines: asyncio.Queue[str] = asyncio.Queue()
 
     def read() -> None:
-        text = sys.stdin.readline()
         with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            if text.strip():
-                loop.call_soon_threadsafe(line.set_result, text)
+            for line in sys.stdin:
+                if line.strip():
+                    loop.call_soon_threadsafe(lines.put_nowait, line)
 
     _in_background(read)
-    return line
+    return lines
 
 
 def _in_background(work: Callable[..., object], *arguments: object) -> None:

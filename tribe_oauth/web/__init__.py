@@ -20,14 +20,14 @@ from typing import Final
 
 from aiohttp import ClientSession, web
 
-from tribe_oauth import Client, TokenManager
+from tribe_oauth import Client, TokenManager, UnknownOrganizationError
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.web._connections import ConnectionsPage
 from tribe_oauth.web._flow import Flow
 from tribe_oauth.web._log import HideCallbacks, hide_callbacks
-from tribe_oauth.web._organization import organization_id
+from tribe_oauth.web._organization import normal, organization_id
 from tribe_oauth.web._outcome import Outcome
-from tribe_oauth.web._pages import Connection, Connections, Pages
+from tribe_oauth.web._pages import Connection, Connections, Links, Pages
 from tribe_oauth.web._site import Authorize, Find, Site, site
 
 __all__ = [
@@ -35,6 +35,7 @@ __all__ = [
     "Connection",
     "Connections",
     "HideCallbacks",
+    "Links",
     "Outcome",
     "Pages",
     "organization_id",
@@ -78,6 +79,8 @@ def setup(
     `path`: where the redirect URI's path begins for this app, where a proxy or a parent app takes away a part of it.
     `client`: by default the manager's. `pages`: yours. Raises ConfigurationError.
     """
+    if _SITE in app:
+        raise ConfigurationError("setup() was called for this application already: put the second into a sub-app")
     there = site(manager, client=client, authorize=authorize, find=find, path=path, pages=pages or Pages())
     flow, connections = Flow(there), ConnectionsPage(there)
     router = app.router
@@ -121,10 +124,16 @@ def _site_of(request: web.Request) -> Site:
 async def session(request: web.Request, organization: str) -> AsyncIterator[ClientSession]:
     """A session for Tribe's API, for an organization of whoever makes this request.
 
-    Raises HTTPForbidden where `authorize` refuses. An organization of another tenant is not known to this one.
+    Raises HTTPForbidden where `authorize` refuses. An organization of another tenant is not known to this one: the
+    first request raises UnknownOrganizationError, as for one that does not exist.
     """
     there = _site_of(request)
-    async with there.manager.session(await there.prefix(request) + organization) as session:
+    prefix = await there.prefix(request)
+    try:
+        key = prefix + normal(organization)
+    except ValueError:
+        raise UnknownOrganizationError(f"there is no organization {organization[:80]!r}") from None
+    async with there.manager.session(key) as session:
         yield session
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import re
 import secrets
 import time
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 import attrs
 from aiohttp import web
 
-from tribe_oauth import StoreError, TribeOAuthError, UnknownOrganizationError
+from tribe_oauth import Status, StoreError, TribeOAuthError, UnknownOrganizationError
 from tribe_oauth.web._outcome import Outcome
 from tribe_oauth.web._pages import Connection, Connections
 from tribe_oauth.web._site import Site, guarded, see_other
@@ -24,7 +25,12 @@ PAGE: Final = 50
 PATIENCE: Final = 10.0
 """Seconds that a browser waits for a refresh that somebody asked for; it goes on afterwards."""
 _COOKIE: Final = "tribe-form"
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _SAME: Final = frozenset({"same-origin", "none"})
+_FOR_CUSTOMERS: Final = {
+    "revoked or expired": "The access was taken back in Tribe, or was not used for too long.",
+    "lost rotation": "An answer of Tribe was lost on its way.",
+}
 
 
 @attrs.frozen
@@ -37,11 +43,10 @@ class ConnectionsPage:
         """The page."""
         site = self.site
         prefix = await site.prefix(request)
-        number = request.query.get("page", "1")
-        page = int(number) if number.isdecimal() and len(number) < 9 else 1
-        form = request.cookies.get(site.cookie(_COOKIE)) or secrets.token_urlsafe(32)
+        form = self._form_cookie(request) or secrets.token_urlsafe(32)
         try:
             known = sorted([organization async for organization in site.organizations(prefix)])
+            page = _page(request.query.get("page", "1"), len(known))
             shown = known[PAGE * (page - 1) : PAGE * page]
             rows = await asyncio.gather(*(self._connection(prefix, organization) for organization in shown))
         except StoreError as error:
@@ -58,29 +63,41 @@ class ConnectionsPage:
             later=site.url("connections", page=str(page + 1)) if len(known) > PAGE * page else None,
         )
         response = guarded(await site.pages.connections(request, view))
-        site.set_cookie(response, site.cookie(_COOKIE), form, samesite="Strict")
+        # Lax: a browser that comes back from Tribe brings it along, and the forms of its other tabs stay good.
+        site.set_cookie(response, site.cookie(_COOKIE), form, samesite="Lax")
         return response
 
     async def _connection(self, prefix: str, organization: str) -> Connection | None:
-        site = self.site
-        reconnect = site.url("connect", again=organization, next=site.url("connections"))
+        site, status, error = self.site, None, None
         try:
             status = await site.manager.status(prefix + organization)
         except UnknownOrganizationError:
             return None  # disconnected since it was listed
-        except TribeOAuthError as error:
-            return Connection(organization=organization, status=None, error=str(error), reconnect=reconnect)
-        return Connection(organization=organization, status=status, error=status.cause, reconnect=reconnect)
+        except TribeOAuthError as unreadable:
+            logger.warning("the connections page: %s", unreadable)
+            error = str(unreadable)
+        return Connection(
+            organization=organization,
+            status=status,
+            # Whoever sees all organizations runs this application; others are its customers.
+            error=_for_customers(status) if prefix else error or (status and status.cause),
+            reconnect=site.url("connect", again=organization, next=site.url("connections")),
+        )
 
     async def act(self, request: web.Request) -> web.StreamResponse:
         """Refresh or disconnect an organization, then back to the page."""
         site = self.site
         prefix = await site.prefix(request)
-        form = await request.post()
-        if not self._is_ours(request, form.get("form")):
+        if request.content_type != "application/x-www-form-urlencoded":
+            return await site.show(request, Outcome.BAD_REQUEST)
+        try:
+            form = {name: str(value) for name, value in (await request.post()).items()}
+        except (ValueError, LookupError):  # a body that is no text in its own charset
+            return await site.show(request, Outcome.BAD_REQUEST)
+        if not self._is_ours(request, form.get("form", "")):
             return await site.show(request, Outcome.STALE_FORM)
-        organization, do = form.get("organization"), form.get("do")
-        if not isinstance(organization, str) or do not in {"refresh", "disconnect"}:
+        do, organization = form.get("do"), form.get("organization", "")
+        if do not in {"refresh", "disconnect"} or not organization:
             return await site.show(request, Outcome.BAD_REQUEST)
         try:
             async with asyncio.timeout(PATIENCE):
@@ -91,12 +108,32 @@ class ConnectionsPage:
         except (TribeOAuthError, TimeoutError) as error:
             logger.warning("%s of organization %r: %s", do, prefix + organization, error)
             if do == "disconnect":
-                return await site.show(request, Outcome.UNAVAILABLE, again=site.url("connections"))
+                return await site.show(request, Outcome.NOT_DISCONNECTED)
         return see_other(site.url("connections"))
 
-    def _is_ours(self, request: web.Request, given: object) -> bool:
-        """Whether the form comes from our own page: it repeats a cookie that no other site can read or send."""
+    def _form_cookie(self, request: web.Request) -> str | None:
+        """The value that our forms repeat; None where there is none of ours."""
         cookie = request.cookies.get(self.site.cookie(_COOKIE), "")
-        if not isinstance(given, str) or not cookie or request.headers.get("Sec-Fetch-Site", "none") not in _SAME:
+        return cookie if _TOKEN.fullmatch(cookie) else None
+
+    def _is_ours(self, request: web.Request, given: str) -> bool:
+        """Whether the form comes from our own page: it repeats a cookie that no other site can read or send."""
+        cookie = self._form_cookie(request)
+        if cookie is None or request.headers.get("Sec-Fetch-Site", "none") not in _SAME:
             return False
-        return hmac.compare_digest(cookie.encode("utf-8", "surrogateescape"), given.encode("utf-8", "surrogateescape"))
+        return hmac.compare_digest(cookie.encode(), given.encode("utf-8", "surrogateescape"))
+
+
+def _page(number: str, organizations: int) -> int:
+    """The page that is asked for, or the nearest one that there is."""
+    asked = int(number) if number.isdecimal() and len(number) < 9 else 1
+    return max(1, min(asked, -(-organizations // PAGE)))
+
+
+def _for_customers(status: Status | None) -> str | None:
+    """Why it does not work, without the names of hosts and settings that errors are about."""
+    if status is None:
+        return "It cannot be read just now. The people who run this application find the reason in its log."
+    if status.state == "backing_off":
+        return "Tribe did not answer well. It is tried again by itself; nothing is lost."
+    return _FOR_CUSTOMERS.get(status.cause or "", status.cause)

@@ -10,7 +10,7 @@ from aiohttp import ClientError, ClientSession, web
 
 from tribe_oauth import CallbackError, StoreError, Token, TokenEndpointError
 from tribe_oauth._token import parse_scope
-from tribe_oauth.errors import ScopeError, UnsavedError
+from tribe_oauth.errors import ConfigurationError, ManagerError, ScopeError, UnsavedError
 from tribe_oauth.odata import ODataError
 from tribe_oauth.web import _pending
 from tribe_oauth.web._organization import normal
@@ -22,8 +22,6 @@ logger = logging.getLogger("tribe_oauth.web")
 
 MAX_FLOWS: Final = 16
 """Flows of one browser that are open at a time; more cookies would make its headers too long."""
-MAX_ID: Final = 400
-"""Characters of an organization in a link."""
 
 _ASK_AGAIN: Final = frozenset({"server_error", "temporarily_unavailable"})
 _OUR_FAULT: Final = frozenset(
@@ -57,7 +55,7 @@ class Flow:
             browser = await _pending.keep(self.site.manager.store, pending)
         except StoreError as error:
             logger.warning("a connection could not be started: %s", error)
-            return await self.site.show(request, Outcome.UNAVAILABLE, again=request.rel_url.raw_path_qs)
+            return await self.site.show(request, Outcome.UNAVAILABLE, again=self.site.url("connect", **pending.link))
         response = see_other(pending.request.url)
         self._make_room(request, response)
         name = _pending.cookie_name(pending.request.state, secure=self.site.secure)
@@ -67,17 +65,19 @@ class Flow:
     def _begin(self, request: web.Request, prefix: str) -> Pending | None:
         """The flow that a link asks for; None where the link cannot be understood."""
         query = request.query
-        if len(query) != len(set(query)) or not set(query) <= {"organization", "again", "next"}:
+        link = {name: value for name, value in query.items() if name in {"organization", "again", "next"}}
+        if len(query) != len(set(query)):
             return None
         try:
-            following = local(query.get("next"))
-            pinned, again = _id(query.get("organization")), _id(query.get("again"))
+            following = local(link.get("next"))
+            pinned = self._named(prefix, link.get("organization"))
+            again = link.get("again")
+            if again is not None and not prefix and ":" in again:  # whoever sees all tenants' names them by whole keys
+                tenant, _, again = again.partition(":")
+                prefix = f"{tenant}:"
+            expected = pinned or self._named(prefix, again)
         except ValueError:
             return None
-        if again is not None and not prefix:  # whoever sees all tenants' organizations names them by their whole key
-            tenant, colon, again = again.rpartition(":")
-            prefix, again = tenant + colon, normal(again)
-        expected = pinned if pinned is not None else again
         if self.site.find is None:
             pinned = expected  # nobody can look afterwards: it has to be said before
             if pinned is None:
@@ -87,11 +87,19 @@ class Flow:
             prefix=prefix,
             expected=expected,
             next=following,
-            link=dict(query),
+            link=link,
         )
 
+    def _named(self, prefix: str, organization: str | None) -> str | None:
+        """An organization as a link names it. Raises ValueError for what cannot be one."""
+        if organization is None:
+            return None
+        if not prefix and ":" in organization:
+            raise ValueError("without a tenant before it, this would be some tenant's organization")
+        return normal(organization)
+
     def _make_room(self, request: web.Request, response: web.StreamResponse) -> None:
-        flows = [name for name in request.cookies if name.startswith(self.site.cookie(_pending.COOKIE))]
+        flows = [name for name in request.cookies if _pending.is_cookie(name, secure=self.site.secure)]
         for name in flows[: max(0, len(flows) - MAX_FLOWS + 1)]:
             self.site.del_cookie(response, name)
 
@@ -120,7 +128,7 @@ class Flow:
         page = f"outcome/{outcome.value}"
         if pending is None:
             return self.site.url(page)
-        if outcome.connected and pending.next is not None:
+        if outcome is Outcome.CONNECTED and pending.next is not None:
             return pending.next
         return self.site.url(page, **pending.link)
 
@@ -146,12 +154,21 @@ class Flow:
             return await self.site.manager.connect(pending.prefix + pending.expected, grant)
 
         async def find(session: ClientSession) -> str:
-            found = normal(await look(session))
+            found = self._found(pending, await look(session))
             if pending.expected not in {None, found}:
                 raise _OtherOrganizationError(f"organization {found!r} consented, not {pending.expected!r}")
             return pending.prefix + found
 
         return await self.site.manager.connect(find, grant)
+
+    def _found(self, pending: Pending, organization: object) -> str:
+        try:
+            found = self._named(pending.prefix, organization)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ConfigurationError(f"find() returned {organization!r}, but {error}") from None
+        if found is None:
+            raise ConfigurationError("find() returned None: it has to return the organization, or raise")
+        return found
 
     # What came of it
 
@@ -159,19 +176,11 @@ class Flow:
         """The page. Its address says nothing but which one it is, and how to start once more."""
         try:
             outcome = Outcome(request.match_info["outcome"])
+            onward = local(request.query.get("next"))
         except ValueError:
             return await self.site.show(request, Outcome.BAD_REQUEST)
         again = self.site.url("connect", **request.query) if outcome.words.again else None
-        return await self.site.show(request, outcome, again)
-
-
-def _id(organization: str | None) -> str | None:
-    """An organization as a link names it. Raises ValueError for what cannot be one."""
-    if organization is None:
-        return None
-    if not (0 < len(organization) <= MAX_ID and organization.isprintable()):
-        raise ValueError("not an organization's id")
-    return normal(organization)
+        return await self.site.show(request, outcome, again, onward if outcome.connected else None)
 
 
 def judge(error: Exception) -> Outcome:
@@ -189,6 +198,6 @@ def judge(error: Exception) -> Outcome:
             return Outcome.DENIED  # whatever the code: it need not be access_denied
         case CallbackError(error=code) | TokenEndpointError(error=code) if code is None or code in _ASK_AGAIN:
             return Outcome.UNAVAILABLE
-        case StoreError() | ODataError() | ClientError() | TimeoutError():
-            return Outcome.UNAVAILABLE
+        case StoreError() | ODataError() | ClientError() | TimeoutError() | ManagerError():
+            return Outcome.UNAVAILABLE  # a manager that is closing goes with a worker: the next one answers
     return Outcome.FAILED

@@ -19,7 +19,7 @@ class HideCallbacks(logging.Filter):
         """True: every record is logged."""
         record.msg = _hidden(record.msg)
         record.args = _hidden(record.args)
-        for name in ("first_request_line", "request_header"):  # aiohttp's extras
+        for name in ("first_request_line", "request_header", "response_header"):  # aiohttp's extras
             if name in record.__dict__:
                 record.__dict__[name] = _hidden(record.__dict__[name])
         return True

@@ -7,19 +7,20 @@ pasted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import hmac
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from tribe_oauth import Client
+from tribe_oauth import AuthorizationRequest, Client
 from tribe_oauth._client import AuthorizationCodeGrant
 from tribe_oauth.errors import CallbackError, ConfigurationError
 from tribe_oauth.web._flow import judge
 from tribe_oauth.web._outcome import Outcome
-from tribe_oauth.web._pages import Pages
+from tribe_oauth.web._pages import Links, Pages
 from tribe_oauth.web._pending import LIFETIME
 from tribe_oauth.web._site import guarded
 
@@ -34,14 +35,15 @@ async def login(
     connect: Connect[Connected],
     *,
     show: Callable[[str], object],
-    pasted: asyncio.Future[str],
+    pasted: Callable[[], Awaitable[str]],
     organization_id: str | None = None,
     timeout: float = LIFETIME,
 ) -> Connected:
     """Have somebody consent in a browser, and connect with what comes back.
 
-    `show` is given the address to open. `pasted` may be set to the address that the browser ended at. `timeout` is in
-    seconds. The redirect URI is used as it is registered; on 127.0.0.1 without a port, with one that is free. Raises
+    `show` is given the address to open, and later what was wrong with what was pasted; `pasted` waits for the address
+    that the browser ended at. Neither a paste nor a request that is not of this login ends it. `timeout` is in seconds.
+    The redirect URI is used as it is registered; on 127.0.0.1 without a port, with one that is free. Raises
     CallbackError, and whatever `connect` raises, which the browser is told too.
     """
     if client.redirect_uri is None:
@@ -49,60 +51,97 @@ async def login(
             f"a login needs the redirect URI that is registered with the Application: set TRIBE_REDIRECT_URI, for a"
             f" login on this machine to http://{HOST}/callback"
         )
-    arrived: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    told: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-    async with _listening(client, arrived, told) as client:
+    listener = _Listener()
+    async with listener.listening(client) as client:
         request = client.authorization_request(organization_id=organization_id)
+        listener.state = request.state
         show(request.url)
-        await asyncio.wait({arrived, pasted}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        first = next((came for came in (arrived, pasted) if came.done()), None)
-        if first is None:
-            raise CallbackError(f"nobody came back from the consent within {timeout:.0f} seconds: start again")
         try:
-            connected = await connect(request.grant(first.result().strip()))
+            async with asyncio.timeout(timeout):
+                grant = await _first(_arrived(request, listener.callback), _pasted(request, pasted, show=show))
+            connected = await connect(grant)
+        except TimeoutError:
+            raise CallbackError(
+                f"nobody came back from the consent within {timeout:.0f} seconds: start again"
+            ) from None
         except Exception as error:
-            told.set_result(judge(error))
+            listener.outcome.set_result(judge(error))
             raise
-        told.set_result(Outcome.CONNECTED)
+        listener.outcome.set_result(Outcome.CONNECTED)
         return connected
 
 
-@asynccontextmanager
-async def _listening(
-    client: Client, arrived: asyncio.Future[str], told: asyncio.Future[Outcome]
-) -> AsyncIterator[Client]:
-    """Listen where the redirect URI leads, for one callback; the client with the port that was free.
+async def _arrived(request: AuthorizationRequest, callback: Awaitable[str]) -> AuthorizationCodeGrant:
+    return request.grant(await callback)
 
-    Nobody listens where it leads to another machine.
-    """
-    assert client.redirect_uri is not None  # login() saw to it
-    redirect = urlsplit(client.redirect_uri)
-    if (redirect.scheme, redirect.hostname) not in {("http", HOST), ("http", "localhost")}:
-        yield client
-        return
 
-    async def callback(request: web.Request) -> web.StreamResponse:
-        if arrived.done():
-            return await answer(request, Outcome.UNKNOWN)
-        arrived.set_result(request.rel_url.raw_path_qs)
-        return await answer(request, await told)
+async def _pasted(
+    request: AuthorizationRequest, pasted: Callable[[], Awaitable[str]], *, show: Callable[[str], object]
+) -> AuthorizationCodeGrant:
+    """What a pasted callback gives; whatever else is pasted is told, and waited on for another."""
+    while True:
+        try:
+            return request.grant((await pasted()).strip())
+        except CallbackError as error:
+            if error.error is not None:  # the server's own words: it was the right one
+                raise
+            show(str(error))
 
-    async def answer(request: web.Request, outcome: Outcome) -> web.StreamResponse:
-        return guarded(await Pages().outcome(request, outcome, again=None, connections=None))
 
-    app = web.Application()
-    path = redirect.path.rstrip("/")
-    for there in {path or "/", f"{path}/"}:  # Tribe adds a slash before the question mark
-        app.router.add_get(there, callback, allow_head=False)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)  # the log would show the code
-    await runner.setup()
+async def _first(*ways: Coroutine[Any, Any, AuthorizationCodeGrant]) -> AuthorizationCodeGrant:
+    """The result of whichever comes first, a grant or what is wrong with it."""
+    tasks = [asyncio.ensure_future(way) for way in ways]
     try:
-        await _listen(runner, redirect.port or 0, redirect.path)
-        yield client if redirect.port else _with_port(client, runner.addresses[0][1])
+        done, _waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return next(task for task in tasks if task in done).result()
     finally:
-        if not told.done():
-            told.set_result(Outcome.UNAVAILABLE)
-        await runner.cleanup()
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+class _Listener:
+    """Takes one callback where the redirect URI leads, and tells the browser how it ended.
+
+    Nobody listens where that is another machine.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.state = ""
+        self.callback: asyncio.Future[str] = loop.create_future()
+        self.outcome: asyncio.Future[Outcome] = loop.create_future()
+
+    @asynccontextmanager
+    async def listening(self, client: Client) -> AsyncIterator[Client]:
+        """The client, with the port that was free."""
+        assert client.redirect_uri is not None  # login() saw to it
+        redirect = urlsplit(client.redirect_uri)
+        if (redirect.scheme, redirect.hostname) not in {("http", HOST), ("http", "localhost")}:
+            yield client
+            return
+        app = web.Application()
+        path = redirect.path.rstrip("/")
+        for there in {path or "/", f"{path}/"}:  # Tribe adds a slash before the question mark
+            app.router.add_get(there, self._answer, allow_head=False)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=2.0)  # the log would show the code
+        await runner.setup()
+        try:
+            await _listen(runner, redirect.port or 0, redirect.path)
+            yield client if redirect.port else _with_port(client, runner.addresses[0][1])
+        finally:
+            if not self.outcome.done():
+                self.outcome.set_result(Outcome.UNAVAILABLE)
+            await runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        state = request.query.get("state", "").encode("utf-8", "surrogatepass")
+        if self.callback.done() or not hmac.compare_digest(state, self.state.encode()):
+            outcome = Outcome.UNKNOWN  # a second one, or a stranger's: neither ends this login
+        else:
+            self.callback.set_result(request.rel_url.raw_path_qs)
+            outcome = await asyncio.shield(self.outcome)
+        return guarded(await Pages().outcome(request, outcome, Links()))
 
 
 async def _listen(runner: web.AppRunner, port: int, path: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 from urllib.parse import quote
-from uuid import UUID
 
 from aiohttp import ClientSession
 
@@ -12,6 +12,10 @@ from tribe_oauth import odata
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 
 MAX_TENANT_BYTES: Final = 200
+MAX_ORGANIZATION_BYTES: Final = 300
+"""Together with the tenant it makes a key, which has 512 at most."""
+
+_UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 async def organization_id(session: ClientSession) -> str:
@@ -31,16 +35,23 @@ async def organization_id(session: ClientSession) -> str:
 
 
 def normal(organization: str) -> str:
-    """An organization's id in one spelling: a UUID in lower case, anything else as it is."""
-    try:
-        return str(UUID(organization))
-    except ValueError:
-        return organization
+    """An organization's id in one spelling: a UUID in lower case, anything else as it is.
+
+    Raises ValueError for what cannot be one.
+    """
+    if not isinstance(organization, str) or not 0 < len(organization.encode()) <= MAX_ORGANIZATION_BYTES:
+        raise ValueError(f"an organization is text of 1 to {MAX_ORGANIZATION_BYTES} bytes")
+    return organization.lower() if _UUID.fullmatch(organization) else organization
 
 
 def prefix_of(tenant: str) -> str:
     """What the keys of a tenant's organizations begin with. No other tenant's keys do, whatever the names."""
-    prefix = f"{quote(tenant, safe='')}:"
-    if not tenant or len(prefix) > MAX_TENANT_BYTES:
-        raise ConfigurationError(f"authorize() gives a tenant of 1 to {MAX_TENANT_BYTES} bytes, True or None")
+    try:
+        prefix = f"{quote(tenant, safe='')}:"
+    except (TypeError, ValueError):
+        prefix = ""
+    if not 1 < len(prefix) <= MAX_TENANT_BYTES or not isinstance(tenant, str):
+        raise ConfigurationError(
+            f"authorize() gives a tenant (text that takes 1 to {MAX_TENANT_BYTES} bytes, percent-encoded), True or None"
+        )
     return prefix

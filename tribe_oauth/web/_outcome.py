@@ -35,6 +35,7 @@ class Outcome(Enum):
     FORBIDDEN = "forbidden"
     BAD_REQUEST = "bad-request"
     STALE_FORM = "stale-form"
+    NOT_DISCONNECTED = "not-disconnected"
 
     @property
     def words(self) -> Words:
@@ -107,6 +108,12 @@ _WORDS = {
     ),
     Outcome.BAD_REQUEST: Words(
         400, "This link is not complete", "Something in its address cannot be understood.", again=False
+    ),
+    Outcome.NOT_DISCONNECTED: Words(
+        503,
+        "Not disconnected yet",
+        "Our storage did not answer in time. It may still be done in a minute: look again then.",
+        again=False,
     ),
     Outcome.STALE_FORM: Words(
         403, "Please try that again", "The page was open for too long, or came from elsewhere.", again=False

@@ -60,6 +60,15 @@ class Connections:
     later: str | None
 
 
+@attrs.frozen(kw_only=True)
+class Links:
+    """Where an outcome's page may lead; None where that makes no sense. `again`: to start once more."""
+
+    again: str | None = None
+    onward: str | None = None
+    connections: str | None = None
+
+
 class Pages:
     """The pages. To put your own in place, override a method and pass an instance to `setup`.
 
@@ -67,18 +76,15 @@ class Pages:
     does not have them.
     """
 
-    async def outcome(
-        self, request: web.Request, outcome: Outcome, *, again: str | None, connections: str | None
-    ) -> web.StreamResponse:
-        """What came of a connection. `again` and `connections` are addresses to link to, where it makes sense."""
+    async def outcome(self, request: web.Request, outcome: Outcome, links: Links) -> web.StreamResponse:
+        """What came of a connection."""
         words = outcome.words
-        links = [
-            f'<a class="button{" first" if first else ""}" href="{escape(address)}">{label}</a>'
-            for address, label, first in (
-                (again, "Try again", True),
-                (connections if outcome is not Outcome.FORBIDDEN else None, "See connections", False),
-            )
-            if address is not None
+        again = "Connect again" if outcome.connected else "Try again"
+        ways = [(links.onward, "Go on"), (links.again, again), (links.connections, "See connections")]
+        there = [(address, label) for address, label in ways if address is not None]
+        buttons = [
+            f'<a class="button{"" if number else " first"}" href="{escape(address)}">{label}</a>'
+            for number, (address, label) in enumerate(there)
         ]
         mark = "good" if outcome.connected else "bad"
         body = _OUTCOME.substitute(
@@ -86,7 +92,7 @@ class Pages:
             sign="✓" if outcome.connected else "!",
             title=escape(words.title),
             text=escape(words.text),
-            links="".join(links),
+            links="".join(buttons),
         )
         return page(words.title, body, status=words.status, narrow=True)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Final
@@ -69,23 +70,25 @@ async def take(store: TokenStore, client: Client, state: str, cookies: Mapping[s
     note = await store.take(_key(state))
     if note is None:
         raise NotPendingError(Outcome.UNKNOWN)
-    kept = json.loads(note)
-    browser = cookies.get(cookie_name(state, secure=secure), "")
-    if not hmac.compare_digest(_hash(browser), kept["browser"]):
-        raise NotPendingError(Outcome.OTHER_BROWSER)
     try:
+        kept = json.loads(note)
+        started, rest = kept["browser"], {name: kept[name] for name in ("prefix", "expected", "next", "link")}
         request = client.resume(json.dumps(kept["request"] | {"state": state}))
-    except ConfigurationError:  # begun before the client was changed
+    except (ConfigurationError, ValueError, LookupError, TypeError):  # begun by another version, or for another client
         raise NotPendingError(Outcome.UNKNOWN) from None
-    return Pending(request=request, **{name: kept[name] for name in ("prefix", "expected", "next", "link")})
-
-
-COOKIE: Final = "tribe-flow-"
+    if not hmac.compare_digest(_hash(cookies.get(cookie_name(state, secure=secure), "")), started):
+        raise NotPendingError(Outcome.OTHER_BROWSER)
+    return Pending(request=request, **rest)
 
 
 def cookie_name(state: str, *, secure: bool) -> str:
     """A cookie for each flow, so that two tabs do not disturb each other."""
-    return f"{cookie_prefix(secure=secure)}{COOKIE}{_hash(state)[:16]}"
+    return f"{cookie_prefix(secure=secure)}tribe-flow-{_hash(state)[:16]}"
+
+
+def is_cookie(name: str, *, secure: bool) -> bool:
+    """Whether this is the cookie of a flow."""
+    return re.fullmatch(f"{cookie_prefix(secure=secure)}tribe-flow-[0-9a-f]{{16}}", name) is not None
 
 
 def cookie_prefix(*, secure: bool) -> str:

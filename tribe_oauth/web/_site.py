@@ -10,7 +10,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, Final
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import attrs
 from aiohttp import ClientSession, web
@@ -19,7 +19,7 @@ from tribe_oauth import Client, TokenManager
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.web._organization import prefix_of
 from tribe_oauth.web._outcome import Outcome
-from tribe_oauth.web._pages import Pages
+from tribe_oauth.web._pages import Links, Pages
 from tribe_oauth.web._pending import cookie_prefix
 
 Allowed = str | bool | None
@@ -70,9 +70,13 @@ class Site:
         given = {key: value for key, value in query.items() if value is not None}
         return f"{self.base}/{name}" + (f"?{urlencode(given)}" if given else "")
 
-    async def show(self, request: web.Request, outcome: Outcome, again: str | None = None) -> web.StreamResponse:
-        """The page of an outcome. `again`: where to start once more."""
-        return guarded(await self.pages.outcome(request, outcome, again=again, connections=self.url("connections")))
+    async def show(
+        self, request: web.Request, outcome: Outcome, again: str | None = None, onward: str | None = None
+    ) -> web.StreamResponse:
+        """The page of an outcome. `again`: where to start once more; `onward`: where to go on."""
+        connections = None if outcome is Outcome.FORBIDDEN else self.url("connections")
+        links = Links(again=again, onward=onward, connections=connections)
+        return guarded(await self.pages.outcome(request, outcome, links))
 
     def set_cookie(self, response: web.StreamResponse, name: str, value: str, **options: Any) -> None:
         """A cookie that scripts do not see and other hosts cannot set. `name` comes with its prefix."""
@@ -96,7 +100,7 @@ def guarded(response: web.StreamResponse) -> web.StreamResponse:
 
 def see_other(location: str) -> web.Response:
     """On to a clean address."""
-    response = web.Response(status=303, headers={"Location": location})
+    response = web.Response(status=303, headers={"Location": quote(location, safe="%/?#[]@!$&'()*+,;=:~-._")})
     guarded(response)
     return response
 
