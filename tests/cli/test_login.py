@@ -75,8 +75,9 @@ async def test_an_address_is_pasted(sandbox: Sandbox, tmp_path: Path) -> None:
     async with login(sandbox, tmp_path, "--no-browser", f"--pin={acme}") as (process, url):
         assert f"organization_id={acme}" in url
         callback = await sandbox.approve(url)
-        said = (await process.communicate(f"{callback}\n".encode()))[0].decode()
+        said = (await process.communicate(f"\nhuh?\n{callback}\n".encode()))[0].decode()
     assert (process.returncode, "connected: default" in said) == (0, True), said
+    assert "not that: the callback came to another path" in said
     code = URL(callback).query["code"]
     assert code not in said
 

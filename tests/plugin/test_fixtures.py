@@ -12,14 +12,14 @@ from tribe_oauth import TokenManager
 from tribe_oauth.sandbox import Sandbox
 
 WITHOUT_PYTEST_ASYNCIO = """\
-import sys
+from importlib.machinery import PathFinder
 
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.startswith("pytest_asyncio"):
-            raise ImportError(name)
+find_spec = PathFinder.find_spec  # which pytest's own finder asks too
 
-sys.meta_path.insert(0, Missing())
+def without(name, path=None, target=None):
+    return None if name.startswith("pytest_asyncio") else find_spec(name, path, target)
+
+PathFinder.find_spec = without
 """
 PROJECT = """\
 import pytest
@@ -57,7 +57,8 @@ def test_in_another_project(runner: str, tmp_path: Path) -> None:
     (tmp_path / "conftest.py").write_text(
         "import pytest\n\n@pytest.fixture\ndef anyio_backend():\n    return 'asyncio'\n", encoding="utf-8"
     )
-    options = ["-q", "-W", "error", "-p", "no:cacheprovider"]
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    options = ["-q", "-W", "error", "-p", "no:cacheprovider", "-c", str(tmp_path / "pytest.ini"), str(tmp_path)]
     main = "import pytest, sys\nsys.exit(pytest.main(sys.argv[1:]))"
     if runner == "asyncio":
         options += ["-o", "asyncio_default_fixture_loop_scope=function"]
@@ -66,7 +67,6 @@ def test_in_another_project(runner: str, tmp_path: Path) -> None:
         main = f"{WITHOUT_PYTEST_ASYNCIO}\n{main}"
     run = subprocess.run(
         [sys.executable, "-c", main, *options],
-        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=60,
