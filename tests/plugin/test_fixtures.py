@@ -16,10 +16,10 @@ from importlib.machinery import PathFinder
 
 find_spec = PathFinder.find_spec  # which pytest's own finder asks too
 
-def without(name, path=None, target=None):
+def without(cls, name, path=None, target=None):
     return None if name.startswith("pytest_asyncio") else find_spec(name, path, target)
 
-PathFinder.find_spec = without
+PathFinder.find_spec = classmethod(without)
 """
 PROJECT = """\
 import pytest
