@@ -32,6 +32,8 @@ class Service:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.targets.append(request.raw_path)
         self.authorizations.append(request.headers.get("Authorization"))
+        if "$skip=" in request.raw_path and request.raw_path not in self.answers:
+            return web.Response(status=501)  # where no script says otherwise, it knows no $skip
         return await self.answers[request.raw_path](request)
 
 

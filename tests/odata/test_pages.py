@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -81,13 +82,75 @@ async def test_a_count_that_is_none(session: aiohttp.ClientSession, service: Ser
     assert (await collect(session, count=True))[0].count is None
 
 
-async def test_a_page_is_fetched_when_it_is_asked_for(session: aiohttp.ClientSession, service: Service) -> None:
-    """Whoever stops after a page has caused no request for the next."""
-    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?$skiptoken=2"})
+async def test_one_page_is_read_ahead(session: aiohttp.ClientSession, service: Service) -> None:
+    """While a page is used the next is read, and none after that; whoever stops leaves nothing under way."""
+    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"})
+    service.says("People?p=2", {"value": [{"ID": "2"}], "@odata.nextLink": "People?p=3"})
+    service.says("People?p=3", {"value": [{"ID": "3"}]})
     pages = odata.pages(session, "People")
     await anext(pages)
+    before = asyncio.all_tasks()
+    while len(service.targets) < 2:
+        await asyncio.sleep(0)
+    await asyncio.wait(before - {asyncio.current_task()} | {asyncio.ensure_future(asyncio.sleep(0))}, timeout=1)
+    assert service.targets == ["/v1/odata/People", "/v1/odata/People?p=2"]
     await pages.aclose()
-    assert service.targets == ["/v1/odata/People"]
+    assert len(service.targets) == 2
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+async def test_whoever_stops_cancels_what_is_read_ahead(
+    session: aiohttp.ClientSession, service: Service, ending: str
+) -> None:
+    """Closed or cancelled, it ends with nothing under way: the request is given up, and no task is left."""
+    over, gone = asyncio.Event(), asyncio.Event()
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        try:
+            over.set()
+            await asyncio.Event().wait()
+        finally:
+            gone.set()
+        raise AssertionError
+
+    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"})
+    service.answers["/v1/odata/People?p=2"] = never
+    before = asyncio.all_tasks()
+    pages = odata.pages(session, "People")
+    await anext(pages)
+    await over.wait()
+    if ending == "closed":
+        await pages.aclose()
+    else:
+        consumer = asyncio.ensure_future(collect_rest(pages))
+        await asyncio.sleep(0)
+        consumer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+    named = {task for task in asyncio.all_tasks() - before if "page" in str(task.get_coro())}
+    assert not named
+
+
+async def collect_rest(pages: AsyncIterator[odata.Page]) -> list[odata.Page]:
+    return [page async for page in pages]
+
+
+async def test_a_failure_ahead_is_told_when_its_turn_comes(session: aiohttp.ClientSession, service: Service) -> None:
+    """The page before it is whole; and who stops there never hears of it."""
+    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"})
+    service.says("People?p=2", ERROR, status=400)
+    for stops in (True, False):
+        service.targets.clear()
+        pages = odata.pages(session, "People")
+        assert (await anext(pages)).rows == [{"ID": "1"}]
+        while len(service.targets) < 2:
+            await asyncio.sleep(0)
+        if stops:
+            await asyncio.wait([task for task in asyncio.all_tasks() if "Reader.page" in repr(task)], timeout=5)
+            await pages.aclose()
+        else:
+            with pytest.raises(odata.ODataError, match="answered 400"):
+                await anext(pages)
 
 
 # Refusals
