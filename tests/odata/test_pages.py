@@ -89,10 +89,8 @@ async def test_one_page_is_read_ahead(session: aiohttp.ClientSession, service: S
     service.says("People?p=3", {"value": [{"ID": "3"}]})
     pages = odata.pages(session, "People")
     await anext(pages)
-    before = asyncio.all_tasks()
-    while len(service.targets) < 2:
-        await asyncio.sleep(0)
-    await asyncio.wait(before - {asyncio.current_task()} | {asyncio.ensure_future(asyncio.sleep(0))}, timeout=1)
+    await service.asked(2)
+    await settled()
     assert service.targets == ["/v1/odata/People", "/v1/odata/People?p=2"]
     await pages.aclose()
     assert len(service.targets) == 2
@@ -115,7 +113,6 @@ async def test_whoever_stops_cancels_what_is_read_ahead(
 
     service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"})
     service.answers["/v1/odata/People?p=2"] = never
-    before = asyncio.all_tasks()
     pages = odata.pages(session, "People")
     await anext(pages)
     await over.wait()
@@ -127,8 +124,19 @@ async def test_whoever_stops_cancels_what_is_read_ahead(
         consumer.cancel()
         with pytest.raises(asyncio.CancelledError):
             await consumer
-    named = {task for task in asyncio.all_tasks() - before if "page" in str(task.get_coro())}
-    assert not named
+    assert reads() == []
+    await asyncio.wait_for(gone.wait(), 5)
+
+
+def reads() -> list[asyncio.Task[Any]]:
+    """What reads ahead."""
+    return [task for task in asyncio.all_tasks() if "Reader.page" in repr(task)]
+
+
+async def settled() -> None:
+    """Wait until what is read ahead is there."""
+    if under_way := reads():
+        await asyncio.wait(under_way, timeout=5)
 
 
 async def collect_rest(pages: AsyncIterator[odata.Page]) -> list[odata.Page]:
@@ -143,10 +151,9 @@ async def test_a_failure_ahead_is_told_when_its_turn_comes(session: aiohttp.Clie
         service.targets.clear()
         pages = odata.pages(session, "People")
         assert (await anext(pages)).rows == [{"ID": "1"}]
-        while len(service.targets) < 2:
-            await asyncio.sleep(0)
+        await service.asked(2)
         if stops:
-            await asyncio.wait([task for task in asyncio.all_tasks() if "Reader.page" in repr(task)], timeout=5)
+            await settled()
             await pages.aclose()
         else:
             with pytest.raises(odata.ODataError, match="answered 400"):

@@ -104,8 +104,8 @@ def _decimal(value: Any, kind: type[Decimal]) -> Decimal:
 _CONVERTER: Final = cattrs.Converter()
 for _kind in (str, int, float, bool):
     _CONVERTER.register_structure_hook(_kind, _as_it_is)
-for _kind in (UUID, datetime, date, time):
-    _CONVERTER.register_structure_hook(_kind, _from_text)
+for _textual in (UUID, datetime, date, time):
+    _CONVERTER.register_structure_hook(_textual, _from_text)
 _CONVERTER.register_structure_hook(Decimal, _decimal)
 
 
