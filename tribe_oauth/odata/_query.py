@@ -58,6 +58,10 @@ class Query:
         if (self.top is not None and self.top < 0) or (self.page_size is not None and self.page_size < 1):
             raise ConfigurationError("top is a number of rows, not negative; page_size is at least 1")
 
+    def __str__(self) -> str:
+        """The question in one line: equal for equal ones, and kept beside a position."""
+        return f"{self.url().raw_path_qs} key={self.key} page_size={self.page_size}"
+
     def url(self) -> URL:
         """The first request, where the server pages."""
         return self._url(self.orderby, self.top)
