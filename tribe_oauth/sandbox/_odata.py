@@ -67,13 +67,17 @@ class OData:
 
     def _access(self, request: web.Request) -> Access | None:
         """What the request's token may do, now."""
+        return self.authority.access(self._bearer(request))
+
+    @staticmethod
+    def _bearer(request: web.Request) -> str:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        return self.authority.access(token) if scheme.lower() == "bearer" else None
+        return token if scheme.lower() == "bearer" else ""
 
     async def _answer(self, request: web.Request) -> web.Response:
         access = self._access(request)
         if access is None:
-            challenge = 'Bearer error="invalid_token"' if "Authorization" in request.headers else "Bearer"
+            challenge = 'Bearer error="invalid_token"' if self._bearer(request) else "Bearer"
             return web.Response(status=401, headers={"WWW-Authenticate": challenge})
         try:
             answer = self._read(request, access)

@@ -22,6 +22,7 @@ from tribe_oauth.sync._sink import Checkpoint, SinkError
 
 T = TypeVar("T")
 
+_SHARE: Final = 10  # times as long as a checkpoint takes, until the next: or a slow disk would do nothing else
 _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
@@ -48,14 +49,15 @@ class JSONLinesFolder:
     """A sink: ``FOLDER/ORGANIZATION/ENTITY_SET.jsonl``. An async context manager; one process at a time.
 
     `restart`: read everything from the beginning; complete files stay until their successors are. `every`: seconds
-    between two checkpoints of a file. Files and folders are their owner's alone. Raises SinkError, and
+    between two checkpoints of a file, and more where the disk is slow. Files and folders are their owner's alone. Raises SinkError, and
     ConfigurationError where another export writes there.
     """
 
-    def __init__(self, folder: str | Path, *, restart: bool = False, every: float = 1.0) -> None:
+    def __init__(self, folder: str | Path, *, restart: bool = False, every: float = 0.25) -> None:
         self._folder = Path(folder)
         self._restart = restart
         self._every = every
+        # With each, when its next checkpoint is due.
         self._files: dict[tuple[str, str], tuple[Growing, float]] = {}
         self._lock: int | None = None
 
@@ -69,7 +71,7 @@ class JSONLinesFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            for file, _kept_at in self._files.values():
+            for file, _due in self._files.values():
                 if not file.is_kept:
                     await self._keep(file)
         except SinkError:
@@ -92,21 +94,23 @@ class JSONLinesFolder:
         file = Growing(self.path(organization, entity_set))
         with clear(file.final):
             await _to_its_end(lambda: file.open(restart=self._restart))
-        self._files[organization, entity_set] = file, time.monotonic()
+        self._files[organization, entity_set] = file, time.monotonic() + self._every
         return file.checkpoint
 
     async def write(self, rows: Sequence[dict[str, Any]], checkpoint: Checkpoint) -> None:
         """See `Sink`."""
         key = checkpoint.organization, checkpoint.entity_set
-        file, kept_at = self._files[key]
+        file, due = self._files[key]
         with clear(file.final):
             file.append(_lines(rows), checkpoint)  # into the page cache: a thread would cost more
+        began = time.monotonic()
         if checkpoint.done:
             await self._keep(file)
             del self._files[key]
-        elif time.monotonic() - kept_at >= self._every:
+        elif began >= due:
             await self._keep(file)
-            self._files[key] = file, time.monotonic()
+            took = time.monotonic() - began
+            self._files[key] = file, began + took + max(self._every, _SHARE * took)
 
     async def _keep(self, file: Growing) -> None:
         with clear(file.final):
