@@ -41,21 +41,24 @@ def add_to(app: typer.Typer, run: Run) -> None:
             list[str] | None, typer.Option("--organization", help="Which; again for more. By default all.")
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="What happens as JSON, a line for each event.")] = False,
+        at_once: Annotated[int, typer.Option(help="Requests at a time, at most.", min=1)] = 32,
         restart: Annotated[bool, typer.Option("--restart", help="Read everything from the beginning.")] = False,
     ) -> None:
         """Write everything to JSON Lines; run again after an interruption, it goes on where it was."""
         if restart and to == "-":
             raise typer.BadParameter("standard output always begins at the beginning", param_hint="--restart")
-        run(_export(entity_sets, organizations or [], to, as_json=as_json, restart=restart))
+        run(_export(entity_sets, organizations or [], to, as_json=as_json, restart=restart, at_once=at_once))
 
 
-async def _export(entity_sets: list[str], organizations: list[str], to: str, *, as_json: bool, restart: bool) -> None:
+async def _export(
+    entity_sets: list[str], organizations: list[str], to: str, *, as_json: bool, restart: bool, at_once: int
+) -> None:
     try:
-        import stamina
-
         from tribe_oauth import sync
     except ImportError:
         raise ConfigurationError("export needs an extra: pip install 'tribe-oauth[cli,sync]'") from None
+    import stamina
+
     stamina.instrumentation.set_on_retry_hooks(())  # retries are events here, not lines in a log
     sink: AbstractAsyncContextManager[JSONLinesFolder | JSONLinesStream] = (
         nullcontext(sync.JSONLinesStream(sys.stdout.buffer)) if to == "-" else sync.JSONLinesFolder(to, restart=restart)
@@ -67,7 +70,9 @@ async def _export(entity_sets: list[str], organizations: list[str], to: str, *, 
             tell = (lambda event: _write(event, said)) if as_json else screen.tell
             with screen.progress:
                 async with sink as opened:
-                    outcomes = await sync.export(manager, keys, entity_sets, opened, on_event=tell)
+                    outcomes = await sync.export(
+                        manager, keys, entity_sets, opened, on_event=tell, pace=sync.Pace(most=at_once)
+                    )
         if not as_json:
             Console(file=said).print(_table(outcomes), soft_wrap=True)
     except (BrokenPipeError, sync.SinkError) as error:

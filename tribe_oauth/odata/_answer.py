@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
@@ -13,6 +12,7 @@ from aiohttp import ClientError, ClientPayloadError, ClientSession, InvalidURL
 from yarl import URL
 
 from tribe_oauth.errors import TribeOAuthError
+from tribe_oauth.odata._json import decode
 
 _SHOWN: Final = 300  # characters of the server's own words in an error
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-correlation-id", "x-amzn-requestid", "x-b3-traceid")
@@ -121,13 +121,13 @@ async def _fetch(session: ClientSession, url: URL) -> tuple[int, URL, Mapping[st
 def _parsed(content: bytes) -> Any:
     """The JSON value, or None: a proxy's HTML is nothing that OData says."""
     try:
-        return json.loads(content)
+        return decode(content)
     except (ValueError, RecursionError):
         return None
 
 
 def _are_rows(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(row, dict) for row in value)
+    return isinstance(value, list) and set(map(type, value)) <= {dict}
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:

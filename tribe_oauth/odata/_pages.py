@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Any, Final
 
 import attrs
@@ -19,7 +21,8 @@ from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._answer import Answer, ODataError, get
 from tribe_oauth.odata._query import SERVICE_ROOT, Query
 
-_REMEMBERED: Final = 256  # pages: of these a loop is seen at once, of longer ones in their second round at most
+_REMEMBERED: Final = 64  # pages: a loop of so many is seen at once, a longer one a round or two later
+_VISIBLE: Final = re.compile(r"[!-\[\]-~]+")  # RFC 3986 §2; a backslash is none of them, and some take it for a slash
 _WINDOW: Final = re.compile(r"skip=(\d{1,15}),size=(\d{1,9}),full=([01])")
 
 
@@ -82,6 +85,7 @@ async def ahead(read: Callable[[str | None], Awaitable[Page]], start: str | None
         reading = asyncio.ensure_future(read(page.next))
         try:
             yield page
+            del page  # it would be kept for as long as the next takes
             page = await reading
         finally:
             if not reading.done():
@@ -89,6 +93,7 @@ async def ahead(read: Callable[[str | None], Awaitable[Page]], start: str | None
                 await asyncio.wait([reading])
             elif not reading.cancelled():
                 reading.exception()  # whoever stops here does not want to know
+            del reading  # so would its result
     yield page
 
 
@@ -96,21 +101,20 @@ class Trail:
     """Where a read has been, in a memory that does not grow: a loop is found however long it is (Brent's method)."""
 
     def __init__(self) -> None:
-        self._recent: dict[str, None] = {}
-        self._mark = ""
+        self._recent: deque[int] = deque(maxlen=_REMEMBERED)
+        self._mark: int | None = None
         self._steps = 0
         self._until_mark = 1
 
     def add(self, position: str) -> None:
         """Go on to there. Raises ODataError where that was before."""
-        if position in self._recent or position == self._mark:
+        place = hash(position)
+        if place == self._mark or place in self._recent:
             raise ODataError("@odata.nextLink leads to a page that was read already")
-        self._recent[position] = None
-        if len(self._recent) > _REMEMBERED:
-            del self._recent[next(iter(self._recent))]
+        self._recent.append(place)
         self._steps += 1
         if self._steps == self._until_mark:
-            self._mark, self._until_mark = position, 2 * self._until_mark
+            self._mark, self._until_mark = place, 2 * self._until_mark
 
 
 @attrs.frozen
@@ -202,7 +206,7 @@ def _next(answer: Answer) -> URL | None:
     if link is None:
         return None
     try:
-        base = asked.join(_root(context)) if isinstance(context, str) else asked
+        base = _base(asked.with_query(None), context) if isinstance(context, str) else asked
         url = base.join(_verbatim(link)).with_fragment(None)
         if _origin(url) == _origin(asked) and "@" not in url.raw_authority and _below_root(url.path):
             if url == asked:
@@ -215,14 +219,15 @@ def _next(answer: Answer) -> URL | None:
 
 def _verbatim(link: object) -> URL:
     """The link without any re-encoding: a server may compare it with what it gave."""
-    if not isinstance(link, str) or not link or any(not "!" <= mark <= "~" or mark == "\\" for mark in link):
+    if not isinstance(link, str) or not _VISIBLE.fullmatch(link):
         raise ValueError
     return URL(link, encoded=True)
 
 
-def _root(context: str) -> URL:
-    """The service root that a context URL begins with (OData Protocol 4.0 §10)."""
-    return _verbatim(context.partition("$metadata")[0] or ".")
+@lru_cache(maxsize=64)  # the same for every page of a read
+def _base(asked: URL, context: str) -> URL:
+    """The service root, which a context URL begins with (OData Protocol 4.0 §10)."""
+    return asked.join(_verbatim(context.partition("$metadata")[0] or "."))
 
 
 def _origin(url: URL) -> tuple[str, str | None, int | None]:

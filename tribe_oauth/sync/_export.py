@@ -13,6 +13,7 @@ from contextlib import aclosing, contextmanager
 from typing import Final, Literal
 
 import attrs
+import stamina
 from aiohttp import ClientSession
 
 from tribe_oauth import TokenManager
@@ -21,11 +22,6 @@ from tribe_oauth.odata import ODataError, Page, Query
 from tribe_oauth.odata._pages import Reader, ahead
 from tribe_oauth.sync._pace import OrganizationPace, Pace, Place
 from tribe_oauth.sync._sink import Checkpoint, Sink
-
-try:
-    import stamina
-except ImportError:
-    raise ImportError("sync needs an extra: pip install 'tribe-oauth[sync]'") from None
 
 _GONE: Final = frozenset({400, 404, 410})
 
@@ -218,6 +214,7 @@ class _Stream:
                 with _callers_own():
                     await self.job.sink.write(page.rows, checkpoint)
                 self._tell("page")
+                del page  # it would be kept for as long as the next takes
 
     def failed(self, error: TribeOAuthError) -> None:
         """It is not complete."""
@@ -257,14 +254,35 @@ class _Reading:
 
     async def page(self, position: str | None) -> Page:
         """The page, or the error of the last attempt."""
-        failed: TribeOAuthError | None = None
+        try:
+            return await self._attempt(position)
+        except TribeOAuthError as error:
+            failed = error
+        try:
+            return await self._further(position, failed)
+        except ODataError as error:
+            if position is None or position != self.start or error.status not in _GONE:
+                raise
+            text, status = str(error), error.status
+        raise ODataError(
+            f"{text}; an earlier run stopped here, and from here it no longer goes on: restart", status=status
+        )
+
+    async def _attempt(self, position: str | None) -> Page:
+        return await self.pace.run(lambda: self._timely(position), self.stream.place.leave)
+
+    async def _further(self, position: str | None, failed: TribeOAuthError) -> Page:
+        """Retries by stamina. Its first attempt is the one that was made: most pages need no more, and none of this."""
+        attempts = 0
 
         async def attempt() -> Page:
-            nonlocal failed
-            if failed is not None:
-                self.stream.retried(failed)
+            nonlocal attempts, failed
+            attempts += 1
+            if attempts == 1:
+                raise failed
+            self.stream.retried(failed)
             try:
-                return await self.pace.run(lambda: self._timely(position), self.stream.place.leave)
+                return await self._attempt(position)
             except TribeOAuthError as error:
                 failed = error
                 raise
@@ -272,14 +290,7 @@ class _Reading:
         retry = stamina.AsyncRetryingCaller(
             attempts=self.stream.job.attempts, timeout=None, wait_initial=0.2, wait_max=30.0, wait_jitter=0.2
         )
-        try:
-            return await retry(self._again, attempt)
-        except ODataError as error:
-            if position is None or position != self.start or error.status not in _GONE:
-                raise
-            text = f"{error}; an earlier run stopped here, and the API no longer goes on from there: restart"
-            status = error.status
-        raise ODataError(text, status=status)
+        return await retry(self._again, attempt)
 
     async def _timely(self, position: str | None) -> Page:
         seconds = self.stream.job.request_timeout

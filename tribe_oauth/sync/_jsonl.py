@@ -11,10 +11,12 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, TypeVar
+
+import msgspec
 
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sync._disk import Growing, clear, make_folder, make_lock, path_of
@@ -23,16 +25,15 @@ from tribe_oauth.sync._sink import Checkpoint, SinkError
 T = TypeVar("T")
 
 _SHARE: Final = 10  # times as long as a checkpoint takes, until the next: or a slow disk would do nothing else
-_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_encoder: Final = msgspec.json.Encoder()
 
 
-def _lines(rows: Iterable[object]) -> bytes:
-    """A line of UTF-8 for each. What JSON allows in text and UTF-8 does not, half a surrogate pair, stays escaped."""
-    text = "".join([_encode(row) + "\n" for row in rows])
+def _lines(rows: Sequence[object]) -> bytes:
+    """A line of UTF-8 for each. What JSON allows in text and UTF-8 does not, half a surrogate pair, is escaped."""
     try:
-        return text.encode()
+        return _encoder.encode_lines(rows)
     except UnicodeEncodeError:
-        return "".join(mark if mark < "\ud800" or mark > "\udfff" else f"\\u{ord(mark):x}" for mark in text).encode()
+        return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
 
 
 async def _to_its_end(job: Callable[[], T]) -> T:
@@ -49,8 +50,8 @@ class JSONLinesFolder:
     """A sink: ``FOLDER/ORGANIZATION/ENTITY_SET.jsonl``. An async context manager; one process at a time.
 
     `restart`: read everything from the beginning; complete files stay until their successors are. `every`: seconds
-    between two checkpoints of a file, and more where the disk is slow. Files and folders are their owner's alone. Raises SinkError, and
-    ConfigurationError where another export writes there.
+    between two checkpoints of a file, and more where the disk is slow. Files and folders are their owner's alone.
+    Raises SinkError, and ConfigurationError where another export writes there.
     """
 
     def __init__(self, folder: str | Path, *, restart: bool = False, every: float = 0.25) -> None:
@@ -131,7 +132,7 @@ class JSONLinesStream:
     async def write(self, rows: Sequence[dict[str, Any]], checkpoint: Checkpoint) -> None:
         """See `Sink`. Waits for whoever reads."""
         whose = {"organization": checkpoint.organization, "entity_set": checkpoint.entity_set}
-        content = _lines({**whose, "row": row} for row in rows)
+        content = _lines([{**whose, "row": row} for row in rows])
         async with self._turn:
             try:
                 await _to_its_end(lambda: self._write(content))

@@ -76,7 +76,7 @@ class Pace:
     `patience`: seconds after which a request, and its organization, no longer count among those.
     """
 
-    def __init__(self, *, most: int = 64, each: int = 8, organizations: int = 64, patience: float = 1.0) -> None:
+    def __init__(self, *, most: int = 32, each: int = 8, organizations: int = 64, patience: float = 1.0) -> None:
         if min(most, each, organizations) < 1 or patience <= 0:
             raise ConfigurationError("most, each and organizations are at least 1; patience is more than 0 seconds")
         self.patience = patience
