@@ -239,7 +239,7 @@ async def _main() -> None:
             killed = await kills(
                 folder,
                 organizations=8,
-                rows=arguments.rows or 200_000,
+                rows=arguments.rows or 400_000,
                 times=arguments.times,
                 seed=arguments.seed,
                 longest=2.5,

@@ -108,10 +108,11 @@ class Growing:
     def _read(self) -> tuple[Checkpoint, int] | None:
         """The checkpoint and its bytes; None where there is nothing to go on from, or somebody took the file away."""
         try:
-            kept = json.loads(self.beside.read_bytes())
+            content = self.beside.read_bytes()
         except FileNotFoundError:
             return None
         try:
+            kept = json.loads(content)
             size = int(kept.pop("bytes"))
             checkpoint = Checkpoint(**kept)
         except (TypeError, ValueError, KeyError, AttributeError):
