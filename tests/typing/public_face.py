@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import assert_type
+from typing import Any, assert_type
 
+import attrs
 from aiohttp import ClientMiddlewareType, ClientSession
 
 from tribe_oauth import (
@@ -19,10 +20,17 @@ from tribe_oauth import (
     TokenManager,
     TokenStore,
     TribeOAuthError,
+    odata,
+    sync,
 )
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.encrypted import EncryptedStore
 from tribe_oauth.stores.sqlite import SQLiteStore
+
+
+@attrs.frozen
+class Row:
+    ID: str
 
 
 async def everything() -> None:
@@ -53,3 +61,14 @@ async def everything() -> None:
         assert_type(sandbox.client(), Client)
         assert_type(sandbox.paste_token("Acme"), str)
         assert_type(await sandbox.approve("url"), str)
+
+
+async def rows(session: ClientSession, manager: TokenManager) -> None:
+    assert_type([row async for row in odata.rows(session, "x")], list[dict[str, Any]])
+    assert_type([row async for row in odata.rows(session, "x", type=Row)], list[Row])
+    async for page in odata.pages(session, odata.Query("x").path, count=True, page_size=10, start=None):
+        assert_type(page.next, str | None)
+    async with sync.JSONLinesFolder("out") as folder:
+        sink: sync.Sink = folder
+        assert_type(await sync.export(manager, ["a"], ["x", odata.Query("x")], sink), list[sync.Outcome])
+        await sync.export(manager, manager.organizations(), ["x"], sink, pace=sync.Pace(most=1), on_event=print)
