@@ -67,3 +67,12 @@ def crash(session: nox.Session) -> None:
     """The long crash test: nox -s crash -- --rounds 2000 --seed 1 --store postgres."""
     session.install(".[test]")
     session.run("python", "tests/crash/harness.py", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session(default=False)
+def sync(session: nox.Session) -> None:
+    """The big shows of the export: nox -s sync -- everything, nox -s sync -- kills --times 50 --seed 1."""
+    session.install(".[test]")
+    shows = [session.posargs] if session.posargs else [["everything"], ["kills"]]
+    for show in shows:
+        session.run("python", "tests/sync/shows.py", *show, env=INSTALLED_ONLY)

@@ -76,7 +76,7 @@ def test_imports_go_one_way(room: str) -> None:
 def test_every_room_has_its_place() -> None:
     """A new module of the core is put into the list above."""
     core = {module_name(path) for path in [*PACKAGE.glob("*.py"), *PACKAGE.glob("stores/*.py")]}
-    assert core - {"odata", "pytest_plugin"} == set(ROOMS)
+    assert core - {"pytest_plugin"} == set(ROOMS)
 
 
 def test_the_sandbox_is_an_independent_witness() -> None:
@@ -95,7 +95,19 @@ def test_the_sandbox_is_an_independent_witness() -> None:
 
 def test_odata_knows_no_authentication() -> None:
     """Pages and rows know sessions, not tokens."""
-    assert imports_of(PACKAGE / "odata.py") <= {"errors"}
+    rooms = list(PACKAGE.glob("odata/*.py"))
+    assert len(rooms) > 1
+    for path in rooms:
+        assert all(room == "errors" or room.startswith("odata.") for room in imports_of(path)), path.name
+
+
+def test_the_sync_uses_what_users_have() -> None:
+    """It stands on the manager's and odata's public names and reads pages; nothing of a token is its business."""
+    rooms = list(PACKAGE.glob("sync/*.py"))
+    assert len(rooms) > 1
+    for path in rooms:
+        for imported in imports_of(path):
+            assert imported in {"__init__", "errors"} or imported.startswith(("odata", "sync.")), path.name
 
 
 # The same for the rooms of the web application; of the core they see what users see, and three helpers.

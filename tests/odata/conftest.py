@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -19,6 +20,13 @@ class Service:
         self.targets: list[str] = []
         self.authorizations: list[str | None] = []
         self.base = ""
+        self._arrived = asyncio.Event()
+
+    async def asked(self, times: int) -> None:
+        """Wait until so many requests came."""
+        while len(self.targets) < times:
+            self._arrived.clear()
+            await asyncio.wait_for(self._arrived.wait(), 10)
 
     def says(self, target: str, body: Any, *, status: int = 200, **headers: str) -> None:
         """Answer this target with JSON, or with the bytes as they are."""
@@ -31,7 +39,10 @@ class Service:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.targets.append(request.raw_path)
+        self._arrived.set()
         self.authorizations.append(request.headers.get("Authorization"))
+        if "$skip=" in request.raw_path and request.raw_path not in self.answers:
+            return web.Response(status=501)  # where no script says otherwise, it knows no $skip
         return await self.answers[request.raw_path](request)
 
 
@@ -40,7 +51,7 @@ async def started(stack: list[web.AppRunner]) -> Service:
     service = Service()
     app = web.Application()
     app.router.add_get("/{path:.*}", service.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
     await runner.setup()
     stack.append(runner)
     await web.TCPSite(runner, "127.0.0.1", 0).start()

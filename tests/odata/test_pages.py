@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
+import sys
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -10,6 +13,7 @@ from aiohttp import web
 
 from tribe_oauth import odata
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
+from tribe_oauth.odata._json import decoder
 
 from .conftest import Service
 
@@ -81,13 +85,82 @@ async def test_a_count_that_is_none(session: aiohttp.ClientSession, service: Ser
     assert (await collect(session, count=True))[0].count is None
 
 
-async def test_a_page_is_fetched_when_it_is_asked_for(session: aiohttp.ClientSession, service: Service) -> None:
-    """Whoever stops after a page has caused no request for the next."""
-    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?$skiptoken=2"})
+async def test_one_page_is_read_ahead(session: aiohttp.ClientSession, service: Service) -> None:
+    """While a page is used the next is read, and none after that; whoever stops leaves nothing under way."""
+    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"})
+    service.says("People?p=2", {"value": [{"ID": "2"}], "@odata.nextLink": "People?p=3"})
+    service.says("People?p=3", {"value": [{"ID": "3"}]})
     pages = odata.pages(session, "People")
     await anext(pages)
+    await service.asked(2)
+    await settled()
+    assert service.targets == ["/v1/odata/People", "/v1/odata/People?p=2"]
     await pages.aclose()
-    assert service.targets == ["/v1/odata/People"]
+    assert len(service.targets) == 2
+
+
+@pytest.mark.parametrize("ending", ["closed", "cancelled"])
+async def test_whoever_stops_cancels_what_is_read_ahead(
+    session: aiohttp.ClientSession, service: Service, ending: str
+) -> None:
+    """Closed or cancelled, it ends with nothing under way: the request is given up, and no task is left."""
+    over, gone = asyncio.Event(), asyncio.Event()
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        try:
+            over.set()
+            await asyncio.Event().wait()
+        finally:
+            gone.set()
+        raise AssertionError
+
+    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"})
+    service.answers["/v1/odata/People?p=2"] = never
+    pages = odata.pages(session, "People")
+    await anext(pages)
+    await over.wait()
+    if ending == "closed":
+        await pages.aclose()
+    else:
+        consumer = asyncio.ensure_future(collect_rest(pages))
+        await asyncio.sleep(0)
+        consumer.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await consumer
+    assert reads() == []
+    await asyncio.wait_for(gone.wait(), 5)
+
+
+def reads() -> list[asyncio.Task[Any]]:
+    """What reads ahead."""
+    return [task for task in asyncio.all_tasks() if "Reader.page" in repr(task)]
+
+
+async def settled() -> None:
+    """Wait until what is read ahead is there."""
+    if under_way := reads():
+        await asyncio.wait(under_way, timeout=5)
+
+
+async def collect_rest(pages: AsyncIterator[odata.Page]) -> list[odata.Page]:
+    return [page async for page in pages]
+
+
+async def test_a_failure_ahead_is_told_when_its_turn_comes(session: aiohttp.ClientSession, service: Service) -> None:
+    """The page before it is whole; and who stops there never hears of it."""
+    service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"})
+    service.says("People?p=2", ERROR, status=400)
+    for stops in (True, False):
+        service.targets.clear()
+        pages = odata.pages(session, "People")
+        assert (await anext(pages)).rows == [{"ID": "1"}]
+        await service.asked(2)
+        if stops:
+            await settled()
+            await pages.aclose()
+        else:
+            with pytest.raises(odata.ODataError, match="answered 400"):
+                await anext(pages)
 
 
 # Refusals
@@ -135,6 +208,51 @@ async def test_a_refusal_without_words(session: aiohttp.ClientSession, service: 
     assert (it.value.status, it.value.code, it.value.message, it.value.target) == (502, None, None, None)
 
 
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "17"}, 17.0),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "-1"}, None),
+        ({"Retry-After": "1.5"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "9" * 400}, None),
+        ({"Retry-After": "²"}, None),
+        ({"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0.0),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, pytest.approx(2.5e11, rel=0.1)),
+        ({"Retry-After": "Fri, 99 Dec 9999 23:59:59 GMT"}, None),
+    ],
+    ids=repr,
+)
+async def test_how_long_to_wait(
+    session: aiohttp.ClientSession, service: Service, headers: dict[str, str], seconds: float | None
+) -> None:
+    """Retry-After in seconds, of a number or a date; None for what is neither."""
+    service.says("People", b"", status=429, **headers)
+    with pytest.raises(odata.ODataError) as it:
+        await collect(session)
+    assert it.value.retry_after == seconds
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(400, False), (408, True), (429, True), (501, False), (502, True)])
+async def test_what_passes(session: aiohttp.ClientSession, service: Service, status: int, retryable: bool) -> None:
+    """Whether the same request may succeed later."""
+    service.says("People", b"", status=status)
+    with pytest.raises(odata.ODataError) as it:
+        await collect(session)
+    assert it.value.retryable is retryable
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_the_request_has_a_name(session: aiohttp.ClientSession, service: Service, status: int) -> None:
+    """The server's own, for whoever has to ask its operators; printable like all its words."""
+    service.says("People", b"<html>", status=status, **{"X-Request-Id": "abc\u200b-1"})
+    with pytest.raises(odata.ODataError) as it:
+        await collect(session)
+    assert it.value.request_id == "abc\N{REPLACEMENT CHARACTER}-1"
+
+
 async def test_long_words_are_cut(session: aiohttp.ClientSession, service: Service) -> None:
     """A server's stack trace does not fill the log."""
     service.says("People", {"error": {"message": "x" * 100_000}}, status=500)
@@ -153,6 +271,24 @@ async def test_a_redirect_is_not_followed(session: aiohttp.ClientSession, servic
 
 
 # Answers that are not whole
+
+
+def test_without_the_quick_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python's own takes its place."""
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    assert decoder() is json.loads
+
+
+@pytest.mark.parametrize("content", [b'\xef\xbb\xbf{"n": 1}', b'{"n": 1}', '{"n": 1}'.encode("utf-16")])
+def test_the_quick_parser_takes_what_the_slow_one_does(content: bytes) -> None:
+    """A byte order mark, another encoding."""
+    assert decoder()(content) == {"n": 1}
+
+
+@pytest.mark.parametrize("content", [b'"\\ud800"', b"NaN", b"123456789012345678901234567890", b"1e400", b'"\\u00e9"'])
+def test_the_two_parsers_agree(content: bytes) -> None:
+    """On what JSON leaves open."""
+    assert repr(decoder()(content)) == repr(json.loads(content))
 
 
 @pytest.mark.parametrize(
@@ -194,6 +330,32 @@ async def test_a_200_that_breaks_off(session: aiohttp.ClientSession, service: Se
         await collect(session)
     assert it.value.__context__ is None
     assert it.value.status is None
+
+
+@pytest.mark.parametrize("how", ["broken off", "half", "nothing"])
+async def test_a_cut_answer_is_read_again(session: aiohttp.ClientSession, service: Service, how: str) -> None:
+    """Once: what came whole the second time is the page, as if nothing had happened."""
+    service.says("People", {"value": [{"ID": "1"}]})
+    whole = service.answers["/v1/odata/People"]
+
+    async def first(request: web.Request) -> web.StreamResponse:
+        service.answers["/v1/odata/People"] = whole
+        if how == "broken off":
+            return await broken_off(request)
+        return web.Response(body=b'{"value": [{"ID":' if how == "half" else b"", content_type="application/json")
+
+    service.answers["/v1/odata/People"] = first
+    assert await collect(session) == [odata.Page([{"ID": "1"}])]
+    assert service.targets[:2] == ["/v1/odata/People"] * 2
+
+
+async def test_it_is_read_again_once(session: aiohttp.ClientSession, service: Service) -> None:
+    """A second time in a row it is an error; whoever wants to may try again."""
+    service.answers["/v1/odata/People"] = broken_off
+    with pytest.raises(odata.ODataError) as it:
+        await collect(session)
+    assert it.value.retryable
+    assert len(service.targets) == 2
 
 
 async def test_the_second_page_breaks_off(session: aiohttp.ClientSession, service: Service) -> None:

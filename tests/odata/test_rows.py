@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -56,6 +56,61 @@ async def test_rows_of_a_class(session: aiohttp.ClientSession, service: Service)
     found = [person async for person in odata.rows(session, "People", type=Person)]
     assert found == [Person("1", None, 3, 2.0, False, [Phone("+31")]), Person("2")]
     assert type(found[0].Score) is float
+
+
+@attrs.frozen
+class Contact:
+    ID: UUID
+    Since: datetime
+    Born: date | None
+    Wakes: time
+    Debt: Decimal
+
+
+CONTACT = {
+    "ID": "6f9619ff-8b86-d011-b42d-00c04fc964ff",
+    "Since": "2024-02-29T12:30:00Z",
+    "Born": "2000-02-29",
+    "Wakes": "07:30:00",
+    "Debt": 0.1,
+}
+
+
+@pytest.mark.parametrize("debt", [0.1, "0.1"])
+async def test_what_json_has_no_type_for(session: aiohttp.ClientSession, service: Service, debt: object) -> None:
+    """GUIDs, times and decimals, as OData writes them."""
+    service.says("People", {"value": [{**CONTACT, "Debt": debt}]})
+    assert [row async for row in odata.rows(session, "People", type=Contact)] == [
+        Contact(
+            UUID("6f9619ff-8b86-d011-b42d-00c04fc964ff"),
+            datetime(2024, 2, 29, 12, 30, tzinfo=UTC),
+            date(2000, 2, 29),
+            time(7, 30),
+            Decimal("0.1"),
+        )
+    ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ID", 17),
+        ("Since", "canary"),
+        ("Since", None),
+        ("Wakes", 7.5),
+        ("Debt", "canary"),
+        ("Debt", True),
+        ("Debt", None),
+    ],
+)
+async def test_a_field_that_is_none_of_those(
+    session: aiohttp.ClientSession, service: Service, field: str, value: object
+) -> None:
+    """The error names it, and shows no value."""
+    service.says("People", {"value": [{**CONTACT, field: value}]})
+    with pytest.raises(odata.ODataError, match=f"does not fit Contact: field {field}$") as it:
+        await anext(odata.rows(session, "People", type=Contact))
+    assert "canary" not in str(it.value)
 
 
 @pytest.mark.parametrize(

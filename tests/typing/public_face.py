@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from typing import assert_type
+from typing import Any, assert_type
 
+import attrs
 from aiohttp import ClientMiddlewareType, ClientSession, web
 
 from tribe_oauth import (
@@ -19,11 +20,18 @@ from tribe_oauth import (
     TokenManager,
     TokenStore,
     TribeOAuthError,
+    odata,
+    sync,
 )
 from tribe_oauth import web as tribe_web
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.encrypted import EncryptedStore
 from tribe_oauth.stores.sqlite import SQLiteStore
+
+
+@attrs.frozen
+class Row:
+    ID: str
 
 
 async def everything() -> None:
@@ -78,3 +86,14 @@ async def may(request: web.Request) -> bool:
 def application() -> None:
     tribe_web.setup(web.Application(), TokenManager(), authorize=account)
     tribe_web.setup(web.Application(), TokenManager(), authorize=may, find=None, path="/tribe", pages=tribe_web.Pages())
+
+
+async def rows(session: ClientSession, manager: TokenManager) -> None:
+    assert_type([row async for row in odata.rows(session, "x")], list[dict[str, Any]])
+    assert_type([row async for row in odata.rows(session, "x", type=Row)], list[Row])
+    async for page in odata.pages(session, odata.Query("x").path, count=True, page_size=10, start=None):
+        assert_type(page.next, str | None)
+    async with sync.JSONLinesFolder("out") as folder:
+        sink: sync.Sink = folder
+        assert_type(await sync.export(manager, ["a"], ["x", odata.Query("x")], sink), list[sync.Outcome])
+        await sync.export(manager, manager.organizations(), ["x"], sink, pace=sync.Pace(most=1), on_event=print)

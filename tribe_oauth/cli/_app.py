@@ -20,6 +20,7 @@ from tribe_oauth import RefreshTokenGrant, Status, TokenManager, TribeOAuthError
 from tribe_oauth import _environment as environment
 from tribe_oauth._token import format_scope
 from tribe_oauth._words import relative
+from tribe_oauth.cli import _export
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sandbox import PROFILES, Sandbox
 
@@ -276,3 +277,6 @@ async def _get(organization: str | None, path: str, options: dict[str, Any], *, 
     for row in rows:
         table.add_row(*(escape("" if row.get(name) is None else str(row[name])) for name in names))
     Console().print(table if rows else "no rows")
+
+
+_export.add_to(app, _run)

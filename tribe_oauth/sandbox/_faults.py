@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from random import Random
 from typing import Final, Literal, get_args
 
 from aiohttp import web
@@ -18,7 +19,10 @@ INVALID_CLIENT: Final = b'{"error":"invalid_client","error_description":"Client 
 
 @define(eq=False)
 class Fault:
-    """One order. `times`: how many answers go wrong; None: all until `cancel`."""
+    """One order. `times`: how many answers go wrong; None: all until `cancel`.
+
+    `organization`: only its answers, where it is known whose they are. `chance`: of each answer to be hit, drawn anew.
+    """
 
     kind: Kind
     endpoint: Endpoint = "token"
@@ -30,6 +34,8 @@ class Fault:
     body: str | None = None
     content_type: str = "text/html"
     hang: bool = False
+    organization: str | None = None
+    chance: float = 1.0
     hits: int = field(default=0, init=False)
     _reached: asyncio.Event = field(factory=asyncio.Event, init=False)
     _released: asyncio.Event = field(factory=asyncio.Event, init=False)
@@ -73,16 +79,22 @@ class Faults:
     """The orders that stand, oldest first."""
 
     orders: list[Fault] = Factory(list)
+    random: Random = Factory(lambda: Random(0))  # noqa: S311 (faults that can be replayed)
 
     def order(self, fault: Fault) -> Fault:
         """Add one."""
         self.orders.append(fault)
         return fault
 
-    def take(self, endpoint: Endpoint) -> Fault | None:
+    def take(self, endpoint: Endpoint, organization: str | None = None) -> Fault | None:
         """The order for this answer, if one stands."""
         for fault in self.orders:
-            if fault.endpoint == endpoint and fault.pending:
+            if (
+                fault.endpoint == endpoint
+                and fault.pending
+                and fault.organization in {None, organization}
+                and (fault.chance >= 1 or self.random.random() < fault.chance)
+            ):
                 fault.hits += 1
                 return fault
         return None

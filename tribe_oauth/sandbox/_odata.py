@@ -58,17 +58,26 @@ class OData:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Every request below the service root."""
-        fault = self.faults.take("api")
+        access = self._access(request)
+        fault = self.faults.take("api", None if access is None else access.organization)
         if fault is None:
             return await self._answer(request)
         response, _delivered = await _faults.serve(fault, request, lambda: self._answer(request))
         return response
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    def _access(self, request: web.Request) -> Access | None:
+        """What the request's token may do, now."""
+        return self.authority.access(self._bearer(request))
+
+    @staticmethod
+    def _bearer(request: web.Request) -> str:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        access = self.authority.access(token) if scheme.lower() == "bearer" else None
+        return token if scheme.lower() == "bearer" else ""
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        access = self._access(request)
         if access is None:
-            challenge = 'Bearer error="invalid_token"' if token else "Bearer"
+            challenge = 'Bearer error="invalid_token"' if self._bearer(request) else "Bearer"
             return web.Response(status=401, headers={"WWW-Authenticate": challenge})
         try:
             answer = self._read(request, access)

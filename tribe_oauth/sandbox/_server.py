@@ -170,7 +170,8 @@ class Sandbox:
         delay (`seconds`); cut (`after_bytes` of the body); status (`status`, `retry_after`, `body`, `content_type`);
         hang (until `release`, then processed); lost_answer (processed, then the connection is aborted); lost_request
         (aborted without being processed); with `hang`, both only on `release`; invalid_client; body (a literal one);
-        drip (a byte each `seconds`). Raises ValueError or TypeError for what there is not.
+        drip (a byte each `seconds`). On the API, `organization`: only its answers; anywhere, `chance`: of an answer to
+        be hit. Raises ValueError or TypeError for what there is not.
         """
         return self._faults.order(Fault(kind, endpoint, times, **options))
 

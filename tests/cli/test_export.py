@@ -1,0 +1,247 @@
+"""``tribe-oauth export`` as a person types it, against a sandbox."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import threading
+from asyncio import Event, new_event_loop
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from tribe_oauth.cli._app import app
+from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sync import JSONLinesFolder
+
+DONE, REFUSED, USAGE = 0, 1, 2
+COMMAND = [sys.executable, "-m", "tribe_oauth.cli", "export"]
+
+
+@pytest.fixture(scope="module")
+def sandbox() -> Iterator[Sandbox]:
+    """A sandbox on a loop of its own, since commands bring theirs."""
+    loop, ended = new_event_loop(), Event()
+    sandbox = Sandbox(organizations=["Acme", "[bold]Beta"], persons=30, page_size=10)
+
+    async def serve() -> None:
+        async with sandbox:
+            ready.set()
+            await ended.wait()
+
+    ready = threading.Event()
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    assert ready.wait(10)
+    yield sandbox
+    loop.call_soon_threadsafe(ended.set)
+    thread.join()
+    loop.close()
+
+
+@pytest.fixture(autouse=True)
+def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("TRIBE_")]:
+        monkeypatch.delenv(name)
+    for name, value in sandbox.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TRIBE_STORE", str(tmp_path / "tribe.db"))
+    monkeypatch.setenv("COLUMNS", "250")
+    monkeypatch.chdir(tmp_path)
+
+
+def run(*arguments: str, code: int = DONE, typed: str | None = None) -> Result:
+    result = CliRunner().invoke(app, arguments, input=typed)
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture
+def connected(sandbox: Sandbox) -> None:
+    """Both organizations, under keys of our own."""
+    for key, name in (("acme", "Acme"), ("[bold]beta", "[bold]Beta")):
+        run("connect", key, "--paste", typed=f"{sandbox.paste_token(name)}\n")
+
+
+def read(folder: str, organization: str, entity_set: str = "Relation_Person") -> list[dict[str, Any]]:
+    lines = JSONLinesFolder(folder).path(organization, entity_set).read_text(encoding="utf-8").splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def cells(output: str) -> list[list[str]]:
+    return [[cell.strip() for cell in line.strip("│").split("│")] for line in output.splitlines() if "│" in line]
+
+
+@pytest.mark.usefixtures("connected")
+def test_everything_to_files(sandbox: Sandbox) -> None:
+    """All connected organizations, a file each; a table says what came of each; run again, nothing is left to do."""
+    said = run("export", "Relation_Person", "Relation_Organization", "--to", "out").stdout
+    assert read("out", "acme") == sandbox.organization("Acme").all("Relation_Person")
+    assert read("out", "[bold]beta") == sandbox.organization("[bold]Beta").all("Relation_Person")
+    assert read("out", "acme", "Relation_Organization") == sandbox.organization("Acme").all("Relation_Organization")
+    rows = cells(said)
+    assert [row[:4] for row in rows] == [
+        ["[bold]beta", "Relation_Organization", "6", "6"],
+        ["[bold]beta", "Relation_Person", "30", "30"],
+        ["acme", "Relation_Organization", "6", "6"],
+        ["acme", "Relation_Person", "30", "30"],
+    ]
+    assert {row[-1] for row in rows} == {"complete"}
+    again = cells(run("export", "Relation_Person", "--to", "out").stdout)
+    assert [row[2:4] for row in again] == [["30", "0"], ["30", "0"]]
+    anew = cells(run("export", "Relation_Person", "--to", "out", "--restart", "--at-once", "1").stdout)
+    assert [row[2:4] for row in anew] == [["30", "30"], ["30", "30"]]
+
+
+@pytest.mark.usefixtures("connected")
+def test_chosen_organizations_to_standard_output(sandbox: Sandbox) -> None:
+    """Lines that say whose they are, and nothing between them: the table goes to the other channel."""
+    result = run("export", "Relation_Person", "--organization", "acme", "--organization", "acme", "--to", "-")
+    lines = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [line["row"] for line in lines] == sandbox.organization("Acme").all("Relation_Person")
+    assert {(line["organization"], line["entity_set"]) for line in lines} == {("acme", "Relation_Person")}
+    assert "complete" in result.stderr
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize("to", ["out", "-"])
+def test_events_for_machines(to: str) -> None:
+    """A line for each, on the channel that the rows do not use."""
+    result = run("export", "Relation_Person", "--organization", "acme", "--to", to, "--json")
+    events = [json.loads(line) for line in (result.stderr if to == "-" else result.stdout).splitlines()]
+    assert [(it["event"], it["rows"], it["total"]) for it in events] == [
+        ("started", 0, None),
+        ("page", 10, 30),
+        ("page", 20, 30),
+        ("page", 30, 30),
+        ("finished", 30, 30),
+    ]
+    assert {(it["organization"], it["entity_set"], it["error"]) for it in events} == {("acme", "Relation_Person", None)}
+
+
+@pytest.mark.usefixtures("connected")
+def test_one_that_fails() -> None:
+    """The others are complete; the table says why, in one line, and the exit code says that something is missing."""
+    arguments = ("export", "Relation_Person", "Nothing", "--organization", "acme", "--organization", "who", "--to", "o")
+    rows = cells(run(*arguments, code=REFUSED).stdout)
+    outcomes = {tuple(row[:2]): row[-1] for row in rows}
+    assert outcomes["acme", "Relation_Person"] == "complete"
+    assert outcomes["acme", "Nothing"].startswith("ODataError: the API answered 404")
+    assert outcomes["who", "Relation_Person"].startswith("UnknownOrganizationError: ")
+    result = run(*arguments, "--json", code=REFUSED)
+    failed = [json.loads(line) for line in result.stdout.splitlines() if '"failed"' in line]
+    assert {it["error"]["type"] for it in failed} == {"ODataError", "UnknownOrganizationError"}
+
+
+def test_nobody_is_connected(sandbox: Sandbox) -> None:
+    """Then it is the organization of the environment, as for every other command."""
+    run("export", "Relation_Person", "--to", "out")
+    assert read("out", "default") == sandbox.organization("Acme").all("Relation_Person")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("Relation_Person",), USAGE, "Missing option '--to'"),
+        (("--to", "out"), USAGE, "Missing argument"),
+        (("Relation_Person", "--to", "-", "--restart"), USAGE, "always begins at the beginning"),
+        (("/x", "--to", "out"), REFUSED, "ConfigurationError: the path names what to read"),
+        (("Relation_Person", "Relation_Person", "--to", "out"), REFUSED, "named twice"),
+        (("Relation_Person", "--to", "tribe.txt"), REFUSED, "SinkError: 'tribe.txt' cannot be written"),
+    ],
+)
+def test_what_cannot_work(arguments: tuple[str, ...], code: int, words: str) -> None:
+    """One clear line."""
+    Path("tribe.txt").write_text("")
+    result = run("export", *arguments, code=code)
+    assert words in re.sub(r"\s+", " ", result.output)
+    if code == REFUSED:
+        assert len(result.output.splitlines()) == 1
+
+
+def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line says how to get it."""
+    for name in [name for name in sys.modules if name.startswith("tribe_oauth.sync")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "stamina", None)
+    monkeypatch.delattr("tribe_oauth.sync", raising=False)
+    result = run("export", "Relation_Person", "--to", "out", code=REFUSED)
+    assert result.output == "ConfigurationError: export needs an extra: pip install 'tribe-oauth[cli,sync]'\n"
+
+
+@pytest.mark.parametrize("options", [["--to", "-"], ["--to", "out", "--json"]], ids=repr)
+def test_whoever_reads_goes_away(options: list[str]) -> None:
+    """As `| head` does: it ends, and says nothing more of it."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "wb") as closed:
+        done = subprocess.run(
+            [*COMMAND, "Relation_Person", *options], stdout=closed, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == REFUSED
+    assert done.stderr == ""
+
+
+def test_a_retry_is_an_event_and_no_line_in_a_log(sandbox: Sandbox) -> None:
+    """What went wrong on the way is counted, and does not fill the screen."""
+    sandbox.fault("status", endpoint="api", status=503)
+    done = subprocess.run([*COMMAND, "Relation_Person", "--to", "out"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert [row[4] for row in cells(done.stdout)] == ["1"]
+
+
+@pytest.mark.usefixtures("connected")
+def test_bars_for_people() -> None:
+    """At a terminal, bars move while it works, more of them than fit are left out, and the table stays."""
+    keyboard, terminal = pty.openpty()
+    sets = ["Relation_Person", "Activity_Conversation", *(f"Nothing_{number}" for number in range(14))]
+    with subprocess.Popen(
+        [*COMMAND, *sets, "--to", "out"],
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+    ) as process:
+        os.close(terminal)
+        said = ""
+        try:
+            while piece := os.read(keyboard, 10_000):
+                said += piece.decode(errors="replace")
+        except OSError:
+            pass  # Linux says that the other side is gone so
+        assert process.wait(20) == REFUSED
+    os.close(keyboard)
+    assert "━" in said
+    assert "complete" in said
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_ended_by_a_signal(sandbox: Sandbox, number: signal.Signals, code: int) -> None:
+    """It ends in good order: what was read is kept, and the next run goes on from there."""
+    process = subprocess.Popen(
+        [*COMMAND, "Relation_Person", "--to", "out", "--json"], stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        fault = None
+        for line in process.stdout:
+            if json.loads(line)["event"] == "started":
+                fault = sandbox.fault("delay", endpoint="api", seconds=0.2, times=None)
+            if json.loads(line)["event"] == "page":
+                process.send_signal(number)
+                break
+        assert process.wait(20) == code
+    assert fault is not None
+    fault.cancel()
+    (row,) = cells(run("export", "Relation_Person", "--to", "out").stdout)
+    assert row[2] == "30"
+    assert int(row[3]) < 30
+    assert read("out", "default") == sandbox.organization("Acme").all("Relation_Person")

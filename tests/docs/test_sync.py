@@ -1,0 +1,89 @@
+"""The examples of docs/sync.md, run as they stand."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import psycopg
+import pytest
+from psycopg.types.json import Jsonb
+
+from tribe_oauth import ClientCredentialsGrant, TokenManager
+from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sync import Checkpoint, JSONLinesFolder, export
+
+DOCUMENT = (Path(__file__).parents[2] / "docs" / "sync.md").read_text(encoding="utf-8")
+EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
+FILES, QUERY, SINK = EXAMPLES
+
+
+async def run(source: str, **names: Any) -> dict[str, Any]:
+    """Run an example inside a function, with these names; what it leaves behind."""
+    scope = dict(names)
+    code = f"async def example():\n{textwrap.indent(source, '    ')}\n    return locals()\n"
+    exec(compile(code, "sync.md", "exec"), scope)  # noqa: S102 (the document is ours)
+    function: Callable[[], Awaitable[dict[str, Any]]] = scope["example"]
+    return await function()
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[tuple[Sandbox, TokenManager]]:
+    """One organization."""
+    async with Sandbox(organizations=["acme"], page_size=40) as sandbox, TokenManager() as manager:
+        await manager.connect("acme", ClientCredentialsGrant(sandbox.client()))
+        yield sandbox, manager
+
+
+async def test_files_and_a_query(
+    world: tuple[Sandbox, TokenManager], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Files in a folder, and what came of each; a query with a filter of dates."""
+    sandbox, manager = world
+    monkeypatch.chdir(tmp_path)
+    await run(FILES, manager=manager)
+    assert capsys.readouterr().out == "acme 250 complete\n"
+    assert len((tmp_path / "out" / "acme" / "Relation_Person.jsonl").read_bytes().splitlines()) == 250
+    async with JSONLinesFolder(tmp_path / "recent") as sink:
+        left = await run(QUERY, manager=manager, export=export, sink=sink, datetime=datetime, UTC=UTC)
+    since = [row for row in sandbox.organization("acme").all("Relation_Person") if row["CreatedOn"] >= "2020"]
+    assert [outcome.rows for outcome in left["outcomes"]] == [len(since)]
+
+
+@attrs.frozen
+class Pool:
+    """As small as a pool can be: a connection for each who asks."""
+
+    uri: str
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+        async with await psycopg.AsyncConnection.connect(self.uri) as connection:
+            yield connection
+
+
+async def test_a_sink_of_ones_own(world: tuple[Sandbox, TokenManager], database: str) -> None:
+    """Each row exactly once, although the database goes away in the middle of a page."""
+    sandbox, manager = world
+    with psycopg.connect(database, autocommit=True) as connection:
+        connection.execute("CREATE TABLE entity (organization text, entity_set text, entity jsonb)")
+        connection.execute(
+            "CREATE TABLE checkpoint (organization text, entity_set text, kept jsonb,"
+            " PRIMARY KEY (organization, entity_set))"
+        )
+        left = await run(SINK, Checkpoint=Checkpoint, Jsonb=Jsonb, attrs=attrs)
+        sink = left["PostgresSink"](Pool(database))
+        connection.execute("ALTER TABLE checkpoint ADD CHECK ((kept->>'rows')::int < 100)")
+        with pytest.raises(psycopg.errors.CheckViolation):
+            await export(manager, ["acme"], ["Relation_Person"], sink)
+        connection.execute("ALTER TABLE checkpoint DROP CONSTRAINT checkpoint_kept_check")
+        (outcome,) = await export(manager, ["acme"], ["Relation_Person"], sink)
+        assert (outcome.rows, outcome.read) == (250, 170)
+        kept = connection.execute("SELECT entity FROM entity").fetchall()
+    assert [row for (row,) in kept] == sandbox.organization("acme").all("Relation_Person")

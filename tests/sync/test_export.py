@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import attrs
+import pytest
+
+from tribe_oauth import TribeOAuthError, UnknownOrganizationError
+from tribe_oauth.errors import ConfigurationError, TemporarilyUnavailable
+from tribe_oauth.odata import ODataError, Query, literal
+from tribe_oauth.sync import Checkpoint, Event, Outcome, Pace, SinkError, export
+from tribe_oauth.sync._export import _Reading
+
+from .conftest import Kept, World, connected
+
+PEOPLE = "Relation_Person"
+
+
+async def take(
+    world: World, sink: Any, *organizations: str, sets: Sequence[str | Query] = (PEOPLE,), **options: Any
+) -> list[Outcome]:
+    return await export(world.manager, organizations or list(world.sandbox.organizations), sets, sink, **options)
+
+
+async def test_everything_of_everybody(world: World) -> None:
+    """All rows of all entity sets of all organizations, in the API's order; what came of each."""
+    sink = Kept()
+    sets = [PEOPLE, "Activity_Conversation"]
+    outcomes = await export(world.manager, world.manager.organizations(), sets, sink)
+    assert {(it.organization, it.entity_set) for it in outcomes} == {
+        (name, entity_set) for name in world.sandbox.organizations for entity_set in sets
+    }
+    for outcome in outcomes:
+        expected = world.expected(outcome.organization, outcome.entity_set)
+        assert sink.rows[outcome.organization, outcome.entity_set] == expected
+        assert (outcome.rows, outcome.read, outcome.retries, outcome.error) == (len(expected), len(expected), 0, None)
+        assert outcome.seconds > 0
+
+
+async def test_options(world: World) -> None:
+    """An entity set can be a query, with all its options."""
+    sink = Kept()
+    wanted = Query(PEOPLE, select=["ID", "Name"], filter=f"Active eq {literal(True)}", orderby="Name desc")
+    await take(world, sink, "Acme", sets=[wanted])
+    rows = sink.rows["Acme", PEOPLE]
+    assert sorted(row["Name"] for row in rows) == sorted(row["Name"] for row in world.expected("Acme") if row["Active"])
+    assert set(rows[0]) == {"ID", "Name"}
+
+
+async def test_events(world: World) -> None:
+    """What happens, as it happens: how many rows, of how many."""
+    events: list[Event] = []
+    await take(world, Kept(), "Acme", on_event=events.append)
+    assert [(it.kind, it.rows, it.total) for it in events] == [
+        ("started", 0, None),
+        ("page", 10, 25),
+        ("page", 20, 25),
+        ("page", 25, 25),
+        ("finished", 25, 25),
+    ]
+    assert {(it.organization, it.entity_set, it.error) for it in events} == {("Acme", PEOPLE, None)}
+
+
+async def test_it_goes_on_where_it_was(world: World) -> None:
+    """A sink that keeps the checkpoint with its rows has each row once, whatever ended the first run."""
+    sink = Kept(fails_at=2)
+    with pytest.raises(OSError, match="the disk is full"):
+        await take(world, sink, "Acme")
+    assert len(sink.rows["Acme", PEOPLE]) == 20
+    sink.fails_at = None
+    (outcome,) = await take(world, sink, "Acme")
+    assert sink.rows["Acme", PEOPLE] == world.expected("Acme")
+    assert (outcome.rows, outcome.read) == (25, 5)
+    (outcome,) = await take(world, sink, "Acme")
+    assert (outcome.rows, outcome.read) == (25, 0)
+
+
+@pytest.mark.parametrize("error", [SinkError("no room"), OSError("no room")], ids=repr)
+async def test_an_error_of_the_sink_ends_the_export(world: World, error: Exception) -> None:
+    """It comes out as it is, of all organizations' concurrent work, and nothing is left under way."""
+    before = asyncio.all_tasks()
+    with pytest.raises(type(error)) as it:
+        await take(world, Kept(fails_at=1, error=error))
+    assert it.value is error
+    assert {task for task in asyncio.all_tasks() - before if "sync" in repr(task.get_coro())} == set()
+
+
+@pytest.mark.parametrize("kind", ["started", "page", "finished"])
+async def test_an_error_of_the_callback_ends_the_export(world: World, kind: str) -> None:
+    """The same; an error of this library's own kind is not taken for an organization's."""
+
+    def refuse(event: Event) -> None:
+        if event.kind == kind:
+            raise TribeOAuthError("seen enough")
+
+    with pytest.raises(TribeOAuthError, match="seen enough"):
+        await take(world, Kept(), "Acme", on_event=refuse)
+
+
+async def test_an_error_of_begin_ends_the_export(world: World) -> None:
+    """A sink that cannot say where it was is not read into."""
+
+    class Forgetful(Kept):
+        async def begin(self, organization: str, entity_set: str) -> Checkpoint | None:
+            raise SinkError("forgotten")
+
+    with pytest.raises(SinkError, match="forgotten"):
+        await take(world, Forgetful())
+
+
+async def test_one_that_fails_disturbs_no_other(world: World) -> None:
+    """Neither one that is not connected, nor one whose name is none, nor one that the API refuses."""
+    events: list[Event] = []
+    refusal = world.sandbox.fault("status", endpoint="api", status=403, times=None, organization="Beta")
+    sink = Kept()
+    outcomes = await take(world, sink, "Acme", "Beta", "nobody", "", on_event=events.append)
+    errors = {it.organization: it.error for it in outcomes}
+    assert errors["Acme"] is None
+    assert sink.rows["Acme", PEOPLE] == world.expected("Acme")
+    assert isinstance(errors["Beta"], ODataError)
+    assert isinstance(errors["nobody"], UnknownOrganizationError)
+    assert isinstance(errors[""], ConfigurationError)
+    assert refusal.hits == 1
+    assert {it.organization: it.error for it in events if it.kind == "failed"} == {
+        name: error for name, error in errors.items() if error is not None
+    }
+
+
+FAULTS: dict[str, dict[str, Any]] = {
+    "401": {"kind": "status", "status": 401},
+    "429": {"kind": "status", "status": 429, "retry_after": 0},
+    "503": {"kind": "status", "status": 503},
+    "cut": {"kind": "cut", "after_bytes": 100},
+    "reset": {"kind": "lost_answer"},
+    "cut thrice": {"kind": "cut", "after_bytes": 100, "times": 3},
+    "401 thrice": {"kind": "status", "status": 401, "times": 3},
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+async def test_what_passes_is_survived(world: World, name: str) -> None:
+    """The page is read again, and every row is there once."""
+    events: list[Event] = []
+    fault = world.sandbox.fault(**{"endpoint": "api", "times": 1, **FAULTS[name]})
+    sink = Kept()
+    (outcome,) = await take(world, sink, "Acme", on_event=events.append)
+    assert not fault.pending
+    assert sink.rows["Acme", PEOPLE] == world.expected("Acme")
+    assert outcome.retries == sum(event.kind == "retried" for event in events)
+    assert all(event.error is not None for event in events if event.kind == "retried")
+
+
+async def test_tokens_that_die_all_the_time() -> None:
+    """Tokens rotate in the middle of a read, and nobody notices."""
+    async with connected(organizations=["Acme"], persons=300, page_size=10) as world:
+        sink = Kept()
+
+        def expire(event: Event) -> None:
+            if event.kind == "page" and event.rows % 50 == 0:
+                world.sandbox.expire("Acme")
+
+        (outcome,) = await take(world, sink, on_event=expire)
+    assert sink.rows["Acme", PEOPLE] == world.expected("Acme")
+    assert outcome.error is None
+
+
+async def test_it_gives_up(world: World) -> None:
+    """After so many attempts the error is the outcome; what was read stands."""
+    world.sandbox.fault("status", endpoint="api", status=503, times=None, organization="Beta")
+    sink = Kept()
+    outcomes = await take(world, sink, "Acme", "Beta", attempts=2)
+    errors = {it.organization: (it.error and str(it.error), it.retries) for it in outcomes}
+    assert errors == {"Acme": (None, 0), "Beta": ("the API answered 503", 1)}
+
+
+async def test_a_pause_that_is_too_long(world: World) -> None:
+    """Who says to come back tomorrow is not waited for."""
+    world.sandbox.fault("status", endpoint="api", status=429, retry_after=86_400)
+    (outcome,) = await take(world, Kept(), "Acme")
+    assert isinstance(outcome.error, ODataError)
+    assert outcome.error.retry_after == 86_400
+    assert outcome.retries == 0
+
+
+async def test_no_answer(world: World) -> None:
+    """A request that hangs is given up, and sent again."""
+    fault = world.sandbox.fault("hang", endpoint="api")
+    sink, events = Kept(), list[Event]()
+    (outcome,) = await take(world, sink, "Acme", request_timeout=0.2, on_event=events.append)
+    assert fault.hits == 1
+    assert (outcome.retries, outcome.rows) == (1, 25)
+    assert [str(event.error) for event in events if event.error] == [
+        "no whole answer came from the API within 0.2 seconds"
+    ]
+
+
+async def test_a_token_endpoint_that_is_down(world: World) -> None:
+    """It is waited for, as long as the library itself says."""
+    world.sandbox.expire("Acme")
+    fault = world.sandbox.fault("status", status=503)
+    sink = Kept()
+    (outcome,) = await take(world, sink, "Acme")
+    assert fault.hits == 1
+    assert outcome.error is None
+    assert sink.rows["Acme", PEOPLE] == world.expected("Acme")
+
+
+def reading(longest_pause: float) -> _Reading:
+    class Job:
+        pass
+
+    class Stream:
+        job = Job()
+
+    Job.longest_pause = longest_pause  # type: ignore[attr-defined]
+    return _Reading(Stream(), None, None, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (TemporarilyUnavailable("down", next_attempt_at=1.0), True),
+        (TemporarilyUnavailable("down", next_attempt_at=1e12), False),
+        (TemporarilyUnavailable("down"), True),
+        (UnknownOrganizationError("who"), False),
+        (ODataError("no", status=400), False),
+        (ODataError("no", status=401), True),
+        (ODataError("no", status=401, retry_after=601), False),
+        (KeyError("a bug"), False),
+    ],
+    ids=repr,
+)
+def test_what_is_tried_again(error: Exception, again: bool) -> None:
+    """What passes, and not for longer than is worth waiting for; never what is a bug."""
+    assert (reading(600)._again(error) is not False) == again
+
+
+async def test_another_question_does_not_go_on_there(world: World) -> None:
+    """A checkpoint of other options is not gone on from: rows of two kinds would stand in one place."""
+    sink = Kept()
+    await take(world, sink, "Acme")
+    (outcome,) = await take(world, sink, "Acme", sets=[Query(PEOPLE, select=["ID"])])
+    assert isinstance(outcome.error, ConfigurationError)
+    assert "other options" in str(outcome.error)
+    assert len(sink.rows["Acme", PEOPLE]) == 25
+
+
+@pytest.mark.parametrize("status", [400, 404, 410])
+async def test_a_place_that_is_gone(world: World, status: int) -> None:
+    """Where the API no longer knows the link that an earlier run stopped at, the error says what to do."""
+    sink = Kept(fails_at=1)
+    with pytest.raises(OSError, match="full"):
+        await take(world, sink, "Acme")
+    sink.fails_at = None
+    world.sandbox.fault("status", endpoint="api", status=status)
+    (outcome,) = await take(world, sink, "Acme")
+    assert isinstance(outcome.error, ODataError)
+    assert outcome.error.status == status
+    assert "from here it no longer goes on: restart" in str(outcome.error)
+
+
+async def test_a_refusal_in_the_middle_is_none_of_those(world: World) -> None:
+    """The same status for a page further on is the API's error."""
+    sink = Kept()
+
+    def refuse(event: Event) -> None:
+        if event.kind == "started":
+            world.sandbox.fault("status", endpoint="api", status=404)
+
+    (outcome,) = await take(world, sink, "Acme", on_event=refuse)
+    assert str(outcome.error) == "the API answered 404"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"attempts": 0},
+        {"request_timeout": 0},
+        {"longest_pause": -1},
+        {"sets": [PEOPLE, Query(PEOPLE)]},
+        {"sets": ["/x"]},
+    ],
+    ids=repr,
+)
+async def test_what_is_no_order(world: World, options: dict[str, Any]) -> None:
+    """Said before anything is read."""
+    with pytest.raises(ConfigurationError):
+        await take(world, Kept(), **options)
+
+
+async def test_organizations_are_asked_for_one_by_one(world: World) -> None:
+    """Thousands are not held at once: another begins when one has ended."""
+    asked: list[str] = []
+    sink = Kept()
+
+    async def names() -> AsyncIterator[str]:
+        for name in world.sandbox.organizations:
+            asked.append(name)
+            if len(asked) > 2:
+                assert len(sink.rows) >= len(asked) - 2
+            yield name
+
+    await export(world.manager, names(), [PEOPLE], sink, pace=Pace(organizations=1, patience=60))
+    assert len(asked) == 3
+
+
+async def test_cancelled(world: World) -> None:
+    """It ends with nothing under way, and goes on later."""
+    fault = world.sandbox.fault("hang", endpoint="api", times=None)
+    before = asyncio.all_tasks()
+    exporting = asyncio.ensure_future(take(world, Kept()))
+    await asyncio.wait_for(fault.reached(), 10)
+    exporting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await exporting
+    assert {task for task in asyncio.all_tasks() - before if "sync" in repr(task.get_coro())} == set()
+
+
+def test_a_checkpoint_is_plain() -> None:
+    """It goes through JSON, or into a row of the user's own database."""
+    checkpoint = Checkpoint(organization="a", entity_set="b", query="c", position="d", rows=1)
+    assert Checkpoint(**attrs.asdict(checkpoint)) == checkpoint

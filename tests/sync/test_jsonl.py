@@ -1,0 +1,311 @@
+from __future__ import annotations
+
+import asyncio
+import errno
+import io
+import json
+import os
+import resource
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.sync import Checkpoint, JSONLinesFolder, JSONLinesStream, SinkError
+from tribe_oauth.sync._disk import path_of
+from tribe_oauth.sync._jsonl import _lines, _to_its_end
+
+ROWS: list[dict[str, Any]] = [{"ID": "1", "Name": "Zoë"}, {"ID": "2", "Name": None}]
+TEXT = '{"ID":"1","Name":"Zoë"}\n{"ID":"2","Name":null}\n'
+
+
+def checkpoint(rows: int, position: str | None = "next", *, done: bool = False) -> Checkpoint:
+    return Checkpoint(organization="acme", entity_set="People", query="q", position=position, rows=rows, done=done)
+
+
+def part(folder: Path) -> Path:
+    return folder / "acme" / "People.jsonl.part"
+
+
+def kept(folder: Path) -> Path:
+    return folder / "acme" / "People.jsonl.checkpoint"
+
+
+async def test_a_complete_file(tmp_path: Path) -> None:
+    """It has its name when it is complete, not before; its lines are UTF-8, with nothing to spare."""
+    async with JSONLinesFolder(tmp_path / "new" / "out") as sink:
+        final = sink.path("acme", "People")
+        assert final == tmp_path / "new" / "out" / "acme" / "People.jsonl"
+        assert await sink.begin("acme", "People") is None
+        await sink.write(ROWS, checkpoint(2))
+        assert not final.exists()
+        await sink.write([], checkpoint(2, None, done=True))
+    assert final.read_text(encoding="utf-8") == TEXT
+    assert stat.S_IMODE(final.stat().st_mode) == 0o600
+    assert stat.S_IMODE(final.parent.stat().st_mode) == 0o700
+    async with JSONLinesFolder(tmp_path / "new" / "out") as sink:
+        assert await sink.begin("acme", "People") == checkpoint(2, None, done=True)
+    assert final.read_text(encoding="utf-8") == TEXT
+
+
+async def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path: Path) -> None:
+    """What a killed process left is gone: whole lines, half a line, and a page whose checkpoint was not yet due."""
+    sink = JSONLinesFolder(tmp_path, every=0)
+    async with sink:
+        await sink.begin("acme", "People")
+        await sink.write(ROWS, checkpoint(2, "2"))
+        assert json.loads(kept(tmp_path).read_text())["rows"] == 2
+    with part(tmp_path).open("a") as file:
+        file.write(TEXT + '{"ID":')
+    async with JSONLinesFolder(tmp_path) as sink:
+        assert await sink.begin("acme", "People") == checkpoint(2, "2")
+        await sink.write([{"ID": "3"}], checkpoint(3, None, done=True))
+        assert sink.path("acme", "People").read_text(encoding="utf-8") == TEXT + '{"ID":"3"}\n'
+
+
+async def test_checkpoints_are_now_and_then(tmp_path: Path) -> None:
+    """Not after each page, and always at the end: who leaves in good order loses nothing."""
+    async with JSONLinesFolder(tmp_path, every=60) as sink:
+        await sink.begin("acme", "People")
+        await sink.begin("acme", "Phones")
+        await sink.write(ROWS, checkpoint(2, "2"))
+        assert not kept(tmp_path).exists()
+    async with JSONLinesFolder(tmp_path) as sink:
+        assert await sink.begin("acme", "People") == checkpoint(2, "2")
+        assert await sink.begin("acme", "Phones") is None
+
+
+async def test_killed_between_the_last_checkpoint_and_the_name(tmp_path: Path) -> None:
+    """The file is complete, and only has to get its name."""
+    async with JSONLinesFolder(tmp_path) as sink:
+        await sink.begin("acme", "People")
+        await sink.write(ROWS, checkpoint(2, None, done=True))
+        final = sink.path("acme", "People")
+    final.rename(part(tmp_path))
+    async with JSONLinesFolder(tmp_path) as sink:
+        assert await sink.begin("acme", "People") == checkpoint(2, None, done=True)
+    assert final.read_text(encoding="utf-8") == TEXT
+    assert not part(tmp_path).exists()
+
+
+async def test_restart(tmp_path: Path) -> None:
+    """Everything is read from the beginning; the complete file stays until its successor is."""
+    async with JSONLinesFolder(tmp_path) as sink:
+        await sink.begin("acme", "People")
+        await sink.write(ROWS, checkpoint(2, None, done=True))
+    async with JSONLinesFolder(tmp_path, restart=True) as sink:
+        assert await sink.begin("acme", "People") is None
+        final = sink.path("acme", "People")
+        assert final.read_text(encoding="utf-8") == TEXT
+        await sink.write([{"ID": "9"}], checkpoint(1, None, done=True))
+    assert final.read_text(encoding="utf-8") == '{"ID":"9"}\n'
+
+
+@pytest.mark.parametrize("loss", ["part gone", "part shorter", "final gone", "final shorter"])
+async def test_somebody_took_the_file_away(tmp_path: Path, loss: str) -> None:
+    """There is nothing to go on from: it is read from the beginning."""
+    done = loss.startswith("final")
+    async with JSONLinesFolder(tmp_path) as sink:
+        await sink.begin("acme", "People")
+        await sink.write(ROWS, checkpoint(2, None if done else "2", done=done))
+        path = sink.path("acme", "People") if done else part(tmp_path)
+    if loss.endswith("gone"):
+        path.unlink()
+    else:
+        os.truncate(path, 3)
+    async with JSONLinesFolder(tmp_path) as sink:
+        assert await sink.begin("acme", "People") is None
+        assert part(tmp_path).read_bytes() == b""
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"bytes": 1}', '{"bytes": "x"}', '{"bytes": 1, "more": 2}'])
+async def test_a_checkpoint_that_is_none(tmp_path: Path, content: str) -> None:
+    """It is not guessed at; the error names the remedy, which works."""
+    kept(tmp_path).parent.mkdir()
+    kept(tmp_path).write_text(content)
+    async with JSONLinesFolder(tmp_path) as sink:
+        with pytest.raises(SinkError, match="not a checkpoint of this library: restart"):
+            await sink.begin("acme", "People")
+    async with JSONLinesFolder(tmp_path, restart=True) as sink:
+        assert await sink.begin("acme", "People") is None
+
+
+async def test_one_export_at_a_time(tmp_path: Path) -> None:
+    """A second one, in this process or another, is told; after the first it may."""
+    script = (
+        "import asyncio, sys\nfrom tribe_oauth.sync import JSONLinesFolder\n"
+        "async def main():\n    async with JSONLinesFolder(sys.argv[1]): print('in')\nasyncio.run(main())"
+    )
+
+    def other() -> str:
+        run = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False)
+        return run.stdout + run.stderr
+
+    async with JSONLinesFolder(tmp_path):
+        with pytest.raises(ConfigurationError, match="another export writes to"):
+            await JSONLinesFolder(tmp_path).__aenter__()
+        assert "another export writes to" in await asyncio.to_thread(other)
+    assert await asyncio.to_thread(other) == "in\n"
+
+
+async def test_a_sink_that_is_not_open(tmp_path: Path) -> None:
+    """Said, instead of writing beside another export."""
+    with pytest.raises(ConfigurationError, match="async context manager"):
+        await JSONLinesFolder(tmp_path).begin("acme", "People")
+
+
+async def test_a_folder_that_is_none(tmp_path: Path) -> None:
+    """One clear line."""
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SinkError, match=r"file' cannot be written \(Not a directory\): make room or access"):
+        await JSONLinesFolder(tmp_path / "file").__aenter__()
+
+
+async def test_a_full_disk(tmp_path: Path) -> None:
+    """What is refused half-way is an error, and is cut off when there is room again; the reason is not covered up."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    async def write() -> None:
+        async with JSONLinesFolder(tmp_path) as sink:
+            await sink.begin("acme", "People")
+            await sink.write(ROWS, checkpoint(2, "2"))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(TEXT.encode()) + 5, limits[1]))
+            try:
+                await sink.write(ROWS, checkpoint(4, "4"))
+            finally:
+                resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    with pytest.raises(SinkError, match=r"acme.People\.jsonl' cannot be written \(File too large\)"):
+        await write()
+    assert part(tmp_path).stat().st_size == len(TEXT.encode()) + 5
+    async with JSONLinesFolder(tmp_path) as sink:
+        assert await sink.begin("acme", "People") == checkpoint(2, "2")
+    assert part(tmp_path).read_text(encoding="utf-8") == TEXT
+
+
+@pytest.mark.parametrize("other", [False, True], ids=["alone", "after another error"])
+async def test_a_last_checkpoint_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool) -> None:
+    """It is told, unless there is an error already: that is the one that comes out."""
+
+    def refuse(file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async def write() -> None:
+        async with JSONLinesFolder(tmp_path, every=60) as sink:
+            await sink.begin("acme", "People")
+            await sink.write(ROWS, checkpoint(2, "2"))
+            monkeypatch.setattr(os, "fsync", refuse)
+            if other:
+                raise KeyError("mine")
+
+    with pytest.raises(KeyError if other else SinkError, match="mine" if other else "Input/output error"):
+        await write()
+    monkeypatch.undo()
+    async with JSONLinesFolder(tmp_path):
+        pass  # the lock was let go of
+
+
+def test_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no flock, and folders cannot be synced, files are written all the same."""
+
+    async def write() -> None:
+        async with JSONLinesFolder(tmp_path) as sink:
+            await sink.begin("acme", "People")
+            await sink.write(ROWS, checkpoint(2, None, done=True))
+
+    monkeypatch.setattr("tribe_oauth.sync._disk.os", _Elsewhere())
+    asyncio.run(write())
+    assert (tmp_path / "acme" / "People.jsonl").read_text(encoding="utf-8") == TEXT
+
+
+class _Elsewhere:
+    name = "nt"
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+
+# Names
+
+NAMES = [
+    "acme", "Acme", "ACME", "", ".", "..", "../x", "/", "a/b", "a\\b", "a b", "a_b", "a\0b", "é", "e\u0301", "🙂",
+    "x" * 100, "x" * 101, "x" * 511 + "y", "x" * 511 + "z", "acme~", ".lock", "nul", "-", "_", "\n", "\ud800",
+]  # fmt: skip
+
+
+def test_names_are_safe_and_differ(tmp_path: Path) -> None:
+    """S28: any organization has a folder of its own, below the one that was named, where capitals count nothing too."""
+    paths = [path_of(tmp_path, name, "People") for name in NAMES]
+    assert len({str(path).lower() for path in paths}) == len(NAMES)
+    for path in paths:
+        assert path.parent.parent == tmp_path
+        path.parent.mkdir()
+        path.write_text("")
+    assert path_of(tmp_path, "acme", "Relation_Person(1)/Phones").parent == tmp_path / "acme"
+    assert path_of(tmp_path, "acme", "People") != path_of(tmp_path, "acme", "People ")
+
+
+def test_lines_of_what_utf_8_has_not() -> None:
+    """Half a surrogate pair is escaped, and read back as it was."""
+    rows = [{"Name": "a\ud800ë"}, {"Name": "b"}]
+    assert [json.loads(line) for line in _lines(rows).decode().splitlines()] == rows
+    assert _lines([]) == b""
+
+
+def test_numbers_are_kept() -> None:
+    """Whole numbers of any size."""
+    assert _lines([{"n": 10**30}]) == b'{"n":1000000000000000000000000000000}\n'
+
+
+# Threads and streams
+
+
+async def test_a_cancelled_write_is_waited_for() -> None:
+    """Nothing writes on behind the back of whoever was cancelled."""
+    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait()
+        ended.set()
+
+    working = asyncio.ensure_future(_to_its_end(work))
+    await asyncio.to_thread(begun.wait)
+    working.cancel()
+    await asyncio.sleep(0)
+    assert not working.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await working
+    assert ended.is_set()
+
+
+async def test_a_stream() -> None:
+    """Each line says whose it is; pages are not mixed up; there is nothing to go on from."""
+    out = io.BytesIO()
+    sink = JSONLinesStream(out)
+    assert await sink.begin("acme", "People") is None
+    await asyncio.gather(*(sink.write(ROWS, checkpoint(2)) for _ in range(20)))
+    lines = [json.loads(line) for line in out.getvalue().decode().splitlines()]
+    assert lines == [{"organization": "acme", "entity_set": "People", "row": row} for row in ROWS] * 20
+
+
+async def test_a_stream_that_was_closed() -> None:
+    """Whoever read has gone: one clear line."""
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "wb", buffering=0) as stream, pytest.raises(SinkError, match=r"closed \(Broken pipe\)"):
+        await JSONLinesStream(stream).write(ROWS, checkpoint(2))
+
+
+@pytest.mark.parametrize("missing", ["stamina", "msgspec"])
+def test_without_the_extra(missing: str) -> None:
+    """It says how to get it."""
+    script = f"import sys\nsys.modules[{missing!r}] = None\nimport tribe_oauth.sync"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "pip install 'tribe-oauth[sync]'" in run.stderr

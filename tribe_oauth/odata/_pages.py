@@ -1,0 +1,238 @@
+"""Page after page, one read ahead. What comes next is the server's word, where it says one; else it is counted.
+
+May be imported by `_rows` and by `sync`, which reads the same pages at a pace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import aclosing
+from functools import lru_cache
+from typing import Any, Final
+
+import attrs
+from aiohttp import ClientSession
+from yarl import URL
+
+from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.odata._answer import Answer, ODataError, get
+from tribe_oauth.odata._query import SERVICE_ROOT, Query
+
+_REMEMBERED: Final = 64  # pages: a loop of so many is seen at once, a longer one a round or two later
+_VISIBLE: Final = re.compile(r"[!-\[\]-~]+")  # RFC 3986 §2; a backslash is none of them, and some take it for a slash
+_WINDOW: Final = re.compile(r"skip=(\d{1,15}),size=(\d{1,9}),full=([01])")
+
+
+@attrs.frozen
+class Page:
+    """The rows of one answer. `count` is the number of all rows, where it was asked for and the server said it.
+
+    `next` is where the reading goes on after this page: for `start` of the same read, in this process or a later one.
+    None: this was the last.
+    """
+
+    rows: list[dict[str, Any]]
+    count: int | None = None
+    next: str | None = attrs.field(default=None, eq=False)
+
+
+async def pages(
+    session: ClientSession,
+    path: str,
+    *,
+    select: Iterable[str] = (),
+    filter: str | None = None,  # noqa: A002 (OData's own word)
+    expand: Iterable[str] = (),
+    orderby: Iterable[str] = (),
+    count: bool = False,
+    top: int | None = None,
+    page_size: int | None = None,
+    start: str | None = None,
+) -> AsyncGenerator[Page]:
+    """Read page after page; while one is used, the next is read, and no more than that.
+
+    `path` and the options are those of `Query`; write values into `filter` with `literal`. `@odata.nextLink` is
+    followed as it stands. Where the server gives none and still has rows, they are read with ``$top`` and ``$skip`` in
+    a stable order; with `page_size` from the beginning. An answer that breaks off is read again, once. Raises
+    ODataError. Errors of the session's own middlewares come as they are.
+    """
+    query = Query(
+        path,
+        select=select,
+        filter=filter,
+        expand=expand,
+        orderby=orderby,
+        count=count,
+        top=top,
+        page_size=page_size,
+    )
+    reader = Reader(session, query)
+    async with aclosing(ahead(reader.page, start, query)) as found:
+        async for page in found:
+            yield page
+
+
+async def ahead(read: Callable[[str | None], Awaitable[Page]], start: str | None, query: Query) -> AsyncGenerator[Page]:
+    """Pages, each of which `read` gets for the `next` of the one before; the next one while this one is used."""
+    trail = Trail()
+    trail.add(start or query.url().raw_path_qs)
+    page = await read(start)
+    while page.next is not None:
+        trail.add(page.next)
+        reading = asyncio.ensure_future(read(page.next))
+        try:
+            yield page
+            del page  # it would be kept for as long as the next takes
+            page = await reading
+        finally:
+            if not reading.done():
+                reading.cancel()
+                await asyncio.wait([reading])
+            elif not reading.cancelled():
+                reading.exception()  # whoever stops here does not want to know
+            del reading  # so would its result
+    yield page
+
+
+class Trail:
+    """Where a read has been, in a memory that does not grow: a loop is found however long it is (Brent's method)."""
+
+    def __init__(self) -> None:
+        self._recent: deque[int] = deque(maxlen=_REMEMBERED)
+        self._mark: int | None = None
+        self._steps = 0
+        self._until_mark = 1
+
+    def add(self, position: str) -> None:
+        """Go on to there. Raises ODataError where that was before."""
+        place = hash(position)
+        if place == self._mark or place in self._recent:
+            raise ODataError("@odata.nextLink leads to a page that was read already")
+        self._recent.append(place)
+        self._steps += 1
+        if self._steps == self._until_mark:
+            self._mark, self._until_mark = place, 2 * self._until_mark
+
+
+@attrs.frozen
+class _Window:
+    """Where this side's own paging is. `full`: a page was as long as was asked for, and a shorter one is the end."""
+
+    skip: int
+    size: int
+    full: bool = False
+
+    def __str__(self) -> str:
+        return f"skip={self.skip},size={self.size},full={self.full:d}"
+
+
+@attrs.define
+class Reader:
+    """Gets single pages of one read, one at a time."""
+
+    session: ClientSession
+    query: Query
+    _before: object = None
+
+    async def page(self, position: str | None) -> Page:
+        """The page at a position; None: the first. Raises ODataError, and ConfigurationError for no position."""
+        if position is None:
+            return await self._first()
+        if (window := _WINDOW.fullmatch(position)) is not None:
+            skip, size, full = map(int, window.groups())
+            return await self._counted(_Window(skip, size, bool(full)))
+        try:
+            url = _verbatim(position)
+        except ValueError:
+            url = URL("")
+        if url.absolute or not _below_root(url.path):
+            raise ConfigurationError("this is no position of a read: give the `next` of a page")
+        return self._linked(await get(self.session, url))
+
+    async def _first(self) -> Page:
+        if self.query.page_size is not None:
+            return await self._counted(_Window(0, self.query.page_size))
+        answer = await get(self.session, self.query.url())
+        size = len(answer.rows)
+        page = self._linked(answer)
+        if page.next is not None or await self._is_all(answer):
+            return page
+        # The server cuts without a word. Its own order need not be the same for every part: begin again in one that is.
+        return await self._counted(_Window(0, size))
+
+    async def _is_all(self, answer: Answer) -> bool:
+        """Whether an answer without a nextLink has all rows, as OData promises, or some service has cut it."""
+        size = len(answer.rows)
+        if size == 0 or size == self.query.top or answer.count == size:
+            return True
+        try:
+            more = (await get(self.session, self.query.beyond(size))).rows
+        except ODataError as error:
+            if error.status in {400, 404, 405, 501}:
+                return True  # it knows no $skip, so that it can have meant only all of them
+            raise
+        # More than the one that was asked for, or the same again: it does not look at options at all.
+        return len(more) != 1 or (size == 1 and more == answer.rows)
+
+    def _linked(self, answer: Answer) -> Page:
+        url = _next(answer)
+        return Page(answer.rows, answer.count, None if url is None else url.raw_path_qs)
+
+    async def _counted(self, window: _Window) -> Page:
+        left = None if self.query.top is None else self.query.top - window.skip
+        size = window.size if left is None else min(window.size, left)
+        if size <= 0:
+            return Page([])
+        answer = await get(self.session, self.query.window(window.skip, size))
+        got = len(answer.rows)
+        begins_with = answer.rows[0].get(self.query.key) if got else None
+        if got > size or (begins_with is not None and begins_with == self._before):
+            raise ODataError("the API does not keep to $top and $skip: leave page_size out")
+        self._before = begins_with
+        skip, full = window.skip + got, window.full or got == window.size
+        ended = got == 0 or (got < size and full) or got == left
+        return Page(answer.rows, answer.count, None if ended else str(_Window(skip, window.size, full)))
+
+
+# The next page
+
+
+def _next(answer: Answer) -> URL | None:
+    """Where the next page is, after a look at where that is: the session's token goes with the request."""
+    link, context, asked = answer.next_link, answer.context, answer.asked
+    if link is None:
+        return None
+    try:
+        base = _base(asked.with_query(None), context) if isinstance(context, str) else asked
+        url = base.join(_verbatim(link)).with_fragment(None)
+        if _origin(url) == _origin(asked) and "@" not in url.raw_authority and _below_root(url.path):
+            if url == asked:
+                raise ODataError("@odata.nextLink leads to a page that was read already")
+            return url
+    except ValueError:
+        pass
+    raise ODataError(f"@odata.nextLink leads out of the API's {SERVICE_ROOT}: it is not followed")
+
+
+def _verbatim(link: object) -> URL:
+    """The link without any re-encoding: a server may compare it with what it gave."""
+    if not isinstance(link, str) or not _VISIBLE.fullmatch(link):
+        raise ValueError
+    return URL(link, encoded=True)
+
+
+@lru_cache(maxsize=64)  # the same for every page of a read
+def _base(asked: URL, context: str) -> URL:
+    """The service root, which a context URL begins with (OData Protocol 4.0 §10)."""
+    return asked.join(_verbatim(context.partition("$metadata")[0] or "."))
+
+
+def _origin(url: URL) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.host and url.host.lower(), url.port
+
+
+def _below_root(path: str) -> bool:
+    return path.startswith(SERVICE_ROOT) and not {".", ".."} & set(path.split("/"))

@@ -1,0 +1,118 @@
+"""What to read: a path, the query options and literals, as they stand in a URL (OData URL Conventions 4.0).
+
+May be imported by the rooms of `odata` and by `sync`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Final
+from urllib.parse import quote
+from uuid import UUID
+
+import attrs
+from yarl import URL
+
+from tribe_oauth.errors import ConfigurationError
+
+SERVICE_ROOT: Final = "/v1/odata/"
+_SAFE: Final = "$'()*,/:=@!"  # RFC 3986 §3.4 allows these, and none of them separates options
+
+
+def _names(names: Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _path(path: str) -> str:
+    return path.removeprefix(SERVICE_ROOT)
+
+
+@attrs.frozen
+class Query:
+    """A path below ``/v1/odata``, with or without it, and OData's options, unencoded.
+
+    The path may go on below an entity: ``"Relation_Person(6f9619ff-8b86-d011-b42d-00c04fc964ff)/Phones"``. `key` names
+    the property that makes an order one, where this side has to page. `page_size`: rows to a page, where the server
+    leaves that to its client. Raises ConfigurationError.
+    """
+
+    path: str = attrs.field(converter=_path)
+    select: tuple[str, ...] = attrs.field(default=(), converter=_names, kw_only=True)
+    filter: str | None = attrs.field(default=None, kw_only=True)
+    expand: tuple[str, ...] = attrs.field(default=(), converter=_names, kw_only=True)
+    orderby: tuple[str, ...] = attrs.field(default=(), converter=_names, kw_only=True)
+    count: bool = attrs.field(default=False, kw_only=True)
+    top: int | None = attrs.field(default=None, kw_only=True)
+    page_size: int | None = attrs.field(default=None, kw_only=True)
+    key: str = attrs.field(default="ID", kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        if not self.path or self.path.startswith("/") or any(mark in self.path for mark in ("?", "#", "..", "\\")):
+            raise ConfigurationError(
+                f"the path names what to read, as in 'Relation_Person' or '{SERVICE_ROOT}Relation_Person';"
+                " options go into their own arguments"
+            )
+        if (self.top is not None and self.top < 0) or (self.page_size is not None and self.page_size < 1):
+            raise ConfigurationError("top is a number of rows, not negative; page_size is at least 1")
+
+    def __str__(self) -> str:
+        """The question in one line: equal for equal ones, and kept beside a position."""
+        return f"{self.url().raw_path_qs} key={self.key} page_size={self.page_size}"
+
+    def url(self) -> URL:
+        """The first request, where the server pages."""
+        return self._url(self.orderby, self.top)
+
+    def window(self, skip: int, size: int) -> URL:
+        """A part of the rows, in an order that is the same for every part: ties are broken by the key."""
+        by_key = any(part.split()[0] == self.key for part in self.orderby if part.strip())
+        return self._url(self.orderby if by_key else (*self.orderby, self.key), size, skip)
+
+    def beyond(self, skip: int) -> URL:
+        """Whether there is a row after so many, in the server's own order."""
+        return self._url(self.orderby, 1, skip)
+
+    def _url(self, orderby: tuple[str, ...], top: int | None, skip: int | None = None) -> URL:
+        """Encoded by hand: aiohttp's `params` writes a space as ``+``, which the API reads as a plus."""
+        options = {
+            "$select": ",".join(self.select) or None,
+            "$filter": self.filter,
+            "$expand": ",".join(self.expand) or None,
+            "$orderby": ",".join(orderby) or None,
+            "$count": "true" if self.count else None,
+            "$top": None if top is None else str(top),
+            "$skip": None if skip is None else str(skip),
+        }
+        query = "&".join(f"{name}={quote(value, safe=_SAFE)}" for name, value in options.items() if value is not None)
+        return URL(f"{SERVICE_ROOT}{quote(self.path, safe=_SAFE)}{'?' if query else ''}{query}", encoded=True)
+
+
+def literal(value: object) -> str:
+    """Write a value as it stands in a filter (OData URL Conventions 4.0 §5.1.1.6): text quoted, GUIDs bare.
+
+    A datetime needs its time zone. Raises ConfigurationError for what OData has no literal for.
+    """
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return "'" + value.replace("'", "''") + "'"
+        case int() | UUID():
+            return str(value)
+        case Decimal() if value.is_finite():
+            return format(value, "f")
+        case float() if math.isfinite(value):
+            return repr(value)
+        case datetime() if value.tzinfo is not None:
+            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        case date() if not isinstance(value, datetime):
+            return value.isoformat()
+    raise ConfigurationError(
+        f"a filter has no literal for this {type(value).__name__}: give text, a finite number, a bool, a UUID, a date,"
+        " a datetime with a time zone, or None"
+    )

@@ -1,0 +1,24 @@
+"""Everything of every organization, as fast as the API allows. Needs the extra: ``pip install 'tribe-oauth[sync]'``."""
+
+try:
+    import msgspec as _msgspec  # noqa: F401
+    import stamina as _stamina  # noqa: F401
+except ImportError:
+    raise ImportError("sync needs an extra: pip install 'tribe-oauth[sync]'") from None
+
+from tribe_oauth.sync._export import Event, Outcome, export
+from tribe_oauth.sync._jsonl import JSONLinesFolder, JSONLinesStream
+from tribe_oauth.sync._pace import Pace
+from tribe_oauth.sync._sink import Checkpoint, Sink, SinkError
+
+__all__ = [
+    "Checkpoint",
+    "Event",
+    "JSONLinesFolder",
+    "JSONLinesStream",
+    "Outcome",
+    "Pace",
+    "Sink",
+    "SinkError",
+    "export",
+]
