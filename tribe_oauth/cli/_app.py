@@ -217,6 +217,14 @@ def _in(at: float | None) -> str:
 
 
 @app.command()
+def doctor() -> None:
+    """Look at settings, servers, clock, store and organizations; say what is wrong."""
+    from tribe_oauth.cli._doctor import run
+
+    _run(run(Console()))
+
+
+@app.command()
 def token(
     organization: Organization = None,
     reveal: Annotated[bool, typer.Option("--reveal", help="Print the access token itself, and nothing else.")] = False,

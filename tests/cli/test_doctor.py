@@ -1,0 +1,146 @@
+"""`tribe-oauth doctor`: each thing that can be wrong, found and named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from aiohttp import web
+from rich.console import Console
+
+from tribe_oauth import MemoryStore, RefreshTokenGrant, StoreError, TokenManager
+from tribe_oauth import _environment as environment
+from tribe_oauth.cli._doctor import _store, run
+from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.stores import Record
+from tribe_oauth.stores.sqlite import SQLiteStore
+
+
+@pytest.fixture
+async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Sandbox]:
+    for name in [name for name in os.environ if name.startswith("TRIBE_")]:
+        monkeypatch.delenv(name)
+    async with Sandbox() as sandbox:
+        for name, value in sandbox.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("TRIBE_STORE", str(tmp_path / "tribe.db"))
+        yield sandbox
+
+
+async def said(*, wrong: bool) -> str:
+    """What it prints; whether its exit code says that something is wrong."""
+    console = Console(width=300, record=True, file=StringIO())
+    if wrong:
+        with pytest.raises(typer.Exit):
+            await run(console)
+    else:
+        await run(console)
+    return console.export_text()
+
+
+async def test_all_is_well(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Settings, both servers, the store, and how many organizations there are; no secret, and no token request."""
+    client = sandbox.client()
+    async with TokenManager(client, store=SQLiteStore(tmp_path / "tribe.db")) as manager:
+        await manager.connect("acme", RefreshTokenGrant(client, sandbox.paste_token("Acme")))
+    before = sandbox.ledger.token_requests
+    text = await said(wrong=False)
+    for found in ("client credentials", "answers (405)", "answers (401)", "SQLiteStore takes", "1 fresh"):
+        assert found in text
+    assert client.client_secret.reveal() not in text
+    assert sandbox.ledger.token_requests == before
+
+
+async def test_settings(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not set is named, and nothing further is looked at."""
+    monkeypatch.delenv("TRIBE_CLIENT_ID")
+    text = await said(wrong=True)
+    assert "TRIBE_CLIENT_ID is not set" in text
+    assert "API" not in text
+
+
+async def test_nothing_answers(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong address, or no network."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("TRIBE_API_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert "does not answer" in await said(wrong=True)
+
+
+@pytest.mark.parametrize(
+    ("date", "says"), [("Thu, 01 Jan 2015 00:00:00 GMT", "have this machine's clock set"), ("soon", "answers (200)")]
+)
+async def test_the_clock(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, date: str, says: str) -> None:
+    """A server whose Date is far from ours; one whose Date cannot be read."""
+
+    async def dated(request: web.Request) -> web.Response:
+        return web.Response(headers={"Date": date})
+
+    app = web.Application()
+    app.router.add_get("/v1/odata", dated)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    monkeypatch.setenv("TRIBE_API_URL", f"http://127.0.0.1:{runner.addresses[0][1]}")
+    assert says in await said(wrong=False)
+    await runner.cleanup()
+
+
+async def test_organizations(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Those that do not work, each with its reason."""
+    store = SQLiteStore(tmp_path / "tribe.db")
+    for record in (
+        Record(organization="[b]gone", status="reauthorization_required", cause="lost rotation"),
+        Record(organization="waiting", status="connected", failures=3, not_before=4e9),
+        Record(organization="broken", status="connected", payload=b"{"),
+    ):
+        await store.swap(record)
+    await store.close()
+    text = await said(wrong=True)
+    for found in ("organization [b]gone", "lost rotation", "3 attempts failed", "cannot be read", "1 backing_off"):
+        assert found in text
+
+
+async def test_a_store_that_cannot_write(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the store says, and nothing about organizations."""
+    (tmp_path / "tribe.db").write_bytes(b"this is no database" * 100)
+    (tmp_path / "tribe.db").chmod(0o600)
+    text = await said(wrong=True)
+    assert "organizations" not in text
+    assert "none is connected" not in text
+
+
+async def test_stores_that_deceive(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory is worth a word; what forgets at once is wrong, and so is what cannot list."""
+
+    class Forgetful(MemoryStore):
+        async def take(self, key: str) -> bytes | None:
+            return None
+
+    class Unlisted(MemoryStore):
+        async def organizations(self) -> Any:
+            raise StoreError("no list")
+            yield
+
+    assert (await _store(Forgetful())).level == "wrong"
+    monkeypatch.setenv("TRIBE_STORE", "memory:")
+    assert "every refresh token is lost" in await said(wrong=False)
+    monkeypatch.setattr(environment, "store", lambda *_, **__: Unlisted())
+    assert "no list" in await said(wrong=True)
+
+
+def test_the_command() -> None:
+    """It is there, with its help."""
+    from typer.testing import CliRunner
+
+    from tribe_oauth.cli._app import app
+
+    assert "say what is wrong" in CliRunner().invoke(app, ["doctor", "--help"]).output
+    assert asyncio.iscoroutinefunction(run)
