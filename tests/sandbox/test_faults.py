@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 from aiohttp import ClientError, ClientPayloadError, ServerDisconnectedError
@@ -162,3 +163,12 @@ async def test_faults_by_chance(server: Server, sandbox: Sandbox) -> None:
     said = [(await server.get("/v1/odata/", token))[0] for _ in range(100)]
     assert said.count(503) == fault.hits
     assert 10 < fault.hits < 45
+
+
+@pytest.mark.parametrize("kind", ["cut", "drip"])
+async def test_a_fault_on_an_answer_without_a_body(
+    server: Server, sandbox: Sandbox, kind: Literal["cut", "drip"]
+) -> None:
+    """A 401 has none: there is nothing to cut off, and the sandbox does not stumble over that."""
+    sandbox.fault(kind, endpoint="api")
+    assert (await server.get("/v1/odata/", "x"))[0] == 401
