@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator
 from io import StringIO
 from pathlib import Path
@@ -136,11 +137,10 @@ async def test_stores_that_deceive(sandbox: Sandbox, monkeypatch: pytest.MonkeyP
     assert "no list" in await said(wrong=True)
 
 
-def test_the_command() -> None:
-    """It is there, with its help."""
-    from typer.testing import CliRunner
-
-    from tribe_oauth.cli._app import app
-
-    assert "say what is wrong" in CliRunner().invoke(app, ["doctor", "--help"]).output
-    assert asyncio.iscoroutinefunction(run)
+async def test_the_command(sandbox: Sandbox) -> None:
+    """As a person runs it."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tribe_oauth.cli", "doctor"), stdout=asyncio.subprocess.PIPE
+    )
+    said, _ = await process.communicate()
+    assert (process.returncode, b"none is connected" in said) == (0, True), said

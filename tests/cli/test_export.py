@@ -177,6 +177,15 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result.output == "ConfigurationError: export needs an extra: pip install 'tribe-oauth[cli,sync]'\n"
 
 
+def test_a_page_size(sandbox: Sandbox) -> None:
+    """For an API without pages of its own."""
+    result = run("export", "Relation_Person", "--to", "out", "--page-size", "7", "--json")
+    pages = [event["rows"] for event in map(json.loads, result.stdout.splitlines()) if event["event"] == "page"]
+    assert pages == [7, 14, 21, 28, 30]
+    rows = sandbox.organization("Acme").all("Relation_Person")
+    assert read("out", "default") == sorted(rows, key=lambda row: str(row["ID"]))
+
+
 @pytest.mark.parametrize("options", [["--to", "-"], ["--to", "out", "--json"]], ids=repr)
 def test_whoever_reads_goes_away(options: list[str]) -> None:
     """As `| head` does: it ends, and says nothing more of it."""

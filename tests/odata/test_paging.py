@@ -87,6 +87,7 @@ async def test_a_page_size(session: aiohttp.ClientSession, service: Service) -> 
     counting = Counting(service)
     assert await ids(session, page_size=10) == ALL
     assert [asked["$skip"] for asked in counting.asked] == ["0", "10", "20"]
+    assert [row["ID"] async for row in odata.rows(session, "People", page_size=10)] == ALL
 
 
 async def test_a_page_size_that_is_more_than_the_server_gives(session: aiohttp.ClientSession, service: Service) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Literal
 
 import pytest
 from aiohttp import ClientError, ClientPayloadError, ServerDisconnectedError
@@ -143,3 +144,31 @@ def test_orders_that_make_no_sense() -> None:
         sandbox.fault("hang", endpoint="typo")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         sandbox.fault("hang", nonsense=1)
+
+
+async def test_one_organizations_fault(server: Server, sandbox: Sandbox) -> None:
+    """It hits that organization's API and nobody else's, and nobody whom the server does not know."""
+    _, acme = await server.refresh()
+    _, beta = await server.token(grant_type="refresh_token", refresh_token=sandbox.paste_token("Beta"))
+    fault = sandbox.fault("status", endpoint="api", status=503, times=None, organization="Beta")
+    said = [(await server.get("/v1/odata/", token))[0] for token in (acme["access_token"], beta["access_token"], "x")]
+    assert said == [200, 503, 401]
+    assert fault.hits == 1
+
+
+async def test_faults_by_chance(server: Server, sandbox: Sandbox) -> None:
+    """Some of the answers are hit, and the same ones in every run."""
+    token = (await server.refresh())[1]["access_token"]
+    fault = sandbox.fault("status", endpoint="api", status=503, times=None, chance=0.25)
+    said = [(await server.get("/v1/odata/", token))[0] for _ in range(100)]
+    assert said.count(503) == fault.hits
+    assert 10 < fault.hits < 45
+
+
+@pytest.mark.parametrize("kind", ["cut", "drip"])
+async def test_a_fault_on_an_answer_without_a_body(
+    server: Server, sandbox: Sandbox, kind: Literal["cut", "drip"]
+) -> None:
+    """A 401 has none: there is nothing to cut off, and the sandbox does not stumble over that."""
+    sandbox.fault(kind, endpoint="api")
+    assert (await server.get("/v1/odata/", "x"))[0] == 401

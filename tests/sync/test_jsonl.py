@@ -59,6 +59,9 @@ async def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path: Path) 
     async with sink:
         await sink.begin("acme", "People")
         await sink.write(ROWS, checkpoint(2, "2"))
+        keeping = sink._files["acme", "People"].keeping
+        assert keeping is not None
+        await keeping
         assert json.loads(kept(tmp_path).read_text())["rows"] == 2
     with part(tmp_path).open("a") as file:
         file.write(TEXT + '{"ID":')
@@ -78,6 +81,35 @@ async def test_checkpoints_are_now_and_then(tmp_path: Path) -> None:
     async with JSONLinesFolder(tmp_path) as sink:
         assert await sink.begin("acme", "People") == checkpoint(2, "2")
         assert await sink.begin("acme", "Phones") is None
+
+
+async def test_the_same_sink_again(tmp_path: Path) -> None:
+    """A file that an earlier export into the same sink left unfinished is gone on with, from its last page."""
+    async with JSONLinesFolder(tmp_path, every=60) as sink:
+        await sink.begin("acme", "People")
+        await sink.write(ROWS, checkpoint(2, "2"))
+        assert await sink.begin("acme", "People") == checkpoint(2, "2")
+        await sink.write([{"ID": "3"}], checkpoint(3, None, done=True))
+        assert sink.path("acme", "People").read_text(encoding="utf-8") == TEXT + '{"ID":"3"}\n'
+
+
+async def test_a_checkpoint_that_fails_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next page tells it: nothing goes on for hours that could not be gone on from."""
+
+    def refuse(file: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    async with JSONLinesFolder(tmp_path, every=0) as sink:
+        await sink.begin("acme", "People")
+        monkeypatch.setattr(os, "fsync", refuse)
+        await sink.write(ROWS, checkpoint(2, "2"))
+        keeping = sink._files["acme", "People"].keeping
+        assert keeping is not None
+        await asyncio.wait([keeping])
+        with pytest.raises(SinkError, match="Input/output error"):
+            await sink.write(ROWS, checkpoint(4, "4"))
+        monkeypatch.undo()
+        sink._files.clear()
 
 
 async def test_killed_between_the_last_checkpoint_and_the_name(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tribe_oauth.sync._pace import Limit, OrganizationPace
 
 from .conftest import Kept, connected
 
-REFUSED = {status: ODataError("no", status=status) for status in (429, 503, 400)}
+REFUSED = {status: ODataError("no", status=status, retryable=status != 400) for status in (429, 503, 400)}
 
 
 def nothing() -> None:
@@ -136,6 +136,7 @@ async def test_it_does_not_grow_while_they_are_slow(monkeypatch: pytest.MonkeyPa
         (REFUSED[503], True),
         (ODataError("no whole answer came", retryable=True), True),
         (REFUSED[400], False),
+        (ODataError("@odata.nextLink leads out"), False),
         (TribeOAuthError("connect again"), False),
     ],
     ids=repr,
@@ -179,7 +180,7 @@ async def test_retry_after_holds_back_everything_of_one_organization() -> None:
     asked_before = asyncio.ensure_future(acme.run(quick, nothing))  # waits for the one slot that is for all
     await asyncio.sleep(0)
     began = loop.time()
-    acme._failed(ODataError("no", status=429, retry_after=0.3), began)
+    acme._failed(ODataError("no", status=429, retry_after=0.3, retryable=True), began)
     slow: list[bool] = []
     asked_after = asyncio.ensure_future(acme.run(quick, lambda: slow.append(True)))
     hanging.go_on.set()
@@ -194,7 +195,7 @@ async def test_retry_after_holds_back_everything_of_one_organization() -> None:
 async def test_a_long_pause_is_slow() -> None:
     """Who has to wait gives its place among those that are read to another."""
     pace = Pace(patience=0.05).organization("acme")
-    pace._failed(ODataError("no", status=429, retry_after=0.1), 0.0)
+    pace._failed(ODataError("no", status=429, retry_after=0.1, retryable=True), 0.0)
     slow: list[bool] = []
     await pace.run(quick, lambda: slow.append(True))
     assert slow == [True]

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -20,6 +20,7 @@ from rich.table import Table
 from tribe_oauth import TokenManager
 from tribe_oauth import _environment as environment
 from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.odata import Query
 
 if TYPE_CHECKING:
     from tribe_oauth.sync import Event, JSONLinesFolder, JSONLinesStream, Outcome
@@ -42,17 +43,28 @@ def add_to(app: typer.Typer, run: Run) -> None:
         ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="What happens as JSON, a line for each event.")] = False,
         at_once: Annotated[int, typer.Option(help="Requests at a time, at most.", min=1)] = 32,
+        page_size: Annotated[
+            int | None, typer.Option(help="Rows to a page, where the API leaves that to its clients.", min=1)
+        ] = None,
         restart: Annotated[bool, typer.Option("--restart", help="Read everything from the beginning.")] = False,
     ) -> None:
         """Write everything to JSON Lines; run again after an interruption, it goes on where it was."""
         if restart and to == "-":
             raise typer.BadParameter("standard output always begins at the beginning", param_hint="--restart")
-        run(_export(entity_sets, organizations or [], to, as_json=as_json, restart=restart, at_once=at_once))
+        wanted = ((path, page_size) for path in entity_sets)
+        run(_export(wanted, organizations or [], to, as_json=as_json, restart=restart, at_once=at_once))
 
 
 async def _export(
-    entity_sets: list[str], organizations: list[str], to: str, *, as_json: bool, restart: bool, at_once: int
+    wanted: Iterable[tuple[str, int | None]],
+    organizations: list[str],
+    to: str,
+    *,
+    as_json: bool,
+    restart: bool,
+    at_once: int,
 ) -> None:
+    queries = [Query(path, count=True, page_size=page_size) for path, page_size in wanted]
     try:
         from tribe_oauth import sync
     except ImportError:
@@ -66,12 +78,12 @@ async def _export(
     said = sys.stderr if to == "-" else sys.stdout
     try:
         async with _manager(organizations) as (manager, keys):
-            screen = _Screen(len(keys) * len(entity_sets), shown=not as_json)
+            screen = _Screen(len(keys) * len(queries), shown=not as_json)
             tell = (lambda event: _write(event, said)) if as_json else screen.tell
             with screen.progress:
                 async with sink as opened:
                     outcomes = await sync.export(
-                        manager, keys, entity_sets, opened, on_event=tell, pace=sync.Pace(most=at_once)
+                        manager, keys, queries, opened, on_event=tell, pace=sync.Pace(most=at_once)
                     )
         if not as_json:
             Console(file=said).print(_table(outcomes), soft_wrap=True)

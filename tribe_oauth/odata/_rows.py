@@ -31,6 +31,7 @@ def rows(
     filter: str | None = ...,
     expand: Iterable[str] = ...,
     orderby: Iterable[str] = ...,
+    page_size: int | None = ...,
 ) -> AsyncGenerator[dict[str, Any]]: ...
 
 
@@ -43,6 +44,7 @@ def rows(
     filter: str | None = ...,
     expand: Iterable[str] = ...,
     orderby: Iterable[str] = ...,
+    page_size: int | None = ...,
     type: type[Row],
 ) -> AsyncGenerator[Row]: ...
 
@@ -55,6 +57,7 @@ async def rows(
     filter: str | None = None,  # noqa: A002 (OData's own word)
     expand: Iterable[str] = (),
     orderby: Iterable[str] = (),
+    page_size: int | None = None,
     type: type[Any] = dict,  # noqa: A002 (what a row becomes)
 ) -> AsyncGenerator[Any]:
     """Read all rows of all pages, as dicts or as instances of an attrs class.
@@ -65,7 +68,7 @@ async def rows(
     plain = type is dict
     if not plain and not attrs.has(type):
         raise ConfigurationError("rows become dicts or instances of an attrs class")
-    found = pages(session, path, select=select, filter=filter, expand=expand, orderby=orderby)
+    found = pages(session, path, select=select, filter=filter, expand=expand, orderby=orderby, page_size=page_size)
     async with aclosing(found):
         async for page in found:
             for row in page.rows:

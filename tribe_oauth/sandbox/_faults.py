@@ -147,7 +147,7 @@ def _abort(request: web.Request) -> web.Response:
 
 async def _cut(request: web.Request, response: web.Response, after_bytes: int) -> web.StreamResponse:
     """The headers as they would be, then so many bytes of the body, then nothing."""
-    body = response.body
+    body = response.body or b""  # a 401 has none
     assert isinstance(body, bytes)
     partial = web.StreamResponse(status=response.status, headers=response.headers)
     partial.content_length = len(body)
@@ -159,7 +159,7 @@ async def _cut(request: web.Request, response: web.Response, after_bytes: int) -
 
 async def _drip(request: web.Request, response: web.Response, seconds: float) -> web.StreamResponse:
     """One byte at a time."""
-    body = response.body
+    body = response.body or b""  # a 401 has none
     assert isinstance(body, bytes)
     slow = web.StreamResponse(status=response.status, headers=response.headers)
     slow.content_length = len(body)

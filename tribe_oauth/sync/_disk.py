@@ -74,12 +74,12 @@ def _lock(file: int) -> None:
 
 @attrs.define
 class Growing:
-    """A file on its way to `final`, and where it is. `size`: bytes that belong to `checkpoint`."""
+    """A file on its way to `final`, and where it is. `size`: bytes up to `checkpoint`; `kept`: a durable one."""
 
     final: Path
     size: int = 0
     checkpoint: Checkpoint | None = None
-    is_kept: bool = True
+    kept: Checkpoint | None = None
 
     @property
     def part(self) -> Path:
@@ -100,6 +100,7 @@ class Growing:
             _truncate(self.part, 0)
             return
         self.checkpoint, self.size = found
+        self.kept = self.checkpoint
         if self.part.exists():
             _truncate(self.part, self.size)
             if self.checkpoint.done:
@@ -130,23 +131,22 @@ class Growing:
         finally:
             os.close(file)
         self.size += len(content)
-        self.checkpoint, self.is_kept = checkpoint, False
+        self.checkpoint = checkpoint
 
-    def keep(self) -> None:
-        """Make the checkpoint durable, after the rows that it speaks of."""
-        assert self.checkpoint is not None
+    def keep(self, checkpoint: Checkpoint, size: int) -> None:
+        """Make a checkpoint durable, after the rows that it speaks of. More may be written on meanwhile."""
         _sync(self.part)
         fresh = self.beside.with_name(f"{self.beside.name}.new")
         file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(file, json.dumps({**attrs.asdict(self.checkpoint), "bytes": self.size}).encode())
+            os.write(file, json.dumps({**attrs.asdict(checkpoint), "bytes": size}).encode())
             os.fsync(file)
         finally:
             os.close(file)
         fresh.replace(self.beside)
         _settle(self.beside.parent)
-        self.is_kept = True
-        if self.checkpoint.done:
+        self.kept = checkpoint
+        if checkpoint.done:
             self._finish()
 
     def _finish(self) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Final, Self, TypeVar
 
+import attrs
 import msgspec
 
 from tribe_oauth.errors import ConfigurationError
@@ -58,8 +59,7 @@ class JSONLinesFolder:
         self._folder = Path(folder)
         self._restart = restart
         self._every = every
-        # With each, when its next checkpoint is due.
-        self._files: dict[tuple[str, str], tuple[Growing, float]] = {}
+        self._files: dict[tuple[str, str], _Open] = {}
         self._lock: int | None = None
 
     async def __aenter__(self) -> Self:
@@ -72,9 +72,8 @@ class JSONLinesFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            for file, _due in self._files.values():
-                if not file.is_kept:
-                    await self._keep(file)
+            for opened in self._files.values():
+                await opened.keep()
         except SinkError:
             if error is None:
                 raise  # else it is the same disk, and the reason is known
@@ -92,30 +91,59 @@ class JSONLinesFolder:
         """See `Sink`. What was written after the checkpoint is cut off."""
         if self._lock is None:
             raise ConfigurationError("this sink is not open: use it as an async context manager")
+        if (before := self._files.pop((organization, entity_set), None)) is not None:
+            await before.keep()  # an export into this sink that did not come to its end
         file = Growing(self.path(organization, entity_set))
         with clear(file.final):
             await _to_its_end(lambda: file.open(restart=self._restart))
-        self._files[organization, entity_set] = file, time.monotonic() + self._every
+        self._files[organization, entity_set] = _Open(file, self._every, time.monotonic() + self._every)
         return file.checkpoint
 
     async def write(self, rows: Sequence[dict[str, Any]], checkpoint: Checkpoint) -> None:
         """See `Sink`."""
         key = checkpoint.organization, checkpoint.entity_set
-        file, due = self._files[key]
-        with clear(file.final):
-            file.append(_lines(rows), checkpoint)  # into the page cache: a thread would cost more
-        began = time.monotonic()
+        opened = self._files[key]
+        with clear(opened.file.final):
+            opened.file.append(_lines(rows), checkpoint)  # into the page cache: a thread would cost more
         if checkpoint.done:
-            await self._keep(file)
+            await opened.keep()
             del self._files[key]
-        elif began >= due:
-            await self._keep(file)
-            took = time.monotonic() - began
-            self._files[key] = file, began + took + max(self._every, _SHARE * took)
+        else:
+            opened.keep_now_and_then()
 
-    async def _keep(self, file: Growing) -> None:
-        with clear(file.final):
-            await _to_its_end(file.keep)
+
+@attrs.define(eq=False)
+class _Open:
+    """A file that is written to. Checkpoints are made beside that: a page that waited for a disk would be memory."""
+
+    file: Growing
+    every: float
+    due: float
+    keeping: asyncio.Task[None] | None = None
+
+    def keep_now_and_then(self) -> None:
+        """Begin a checkpoint where one is due. Raises SinkError where the one before failed."""
+        if self.keeping is not None and self.keeping.done():
+            self.keeping.result()
+            self.keeping = None
+        if self.keeping is None and time.monotonic() >= self.due:
+            self.keeping = asyncio.ensure_future(self._keep())
+
+    async def keep(self) -> None:
+        """Make the last checkpoint durable. Raises SinkError."""
+        if self.keeping is not None:
+            await asyncio.wait([self.keeping])
+            self.keeping.result()
+        if self.file.checkpoint is not self.file.kept:
+            await self._keep()
+
+    async def _keep(self) -> None:
+        checkpoint, size, began = self.file.checkpoint, self.file.size, time.monotonic()
+        assert checkpoint is not None
+        with clear(self.file.final):
+            await _to_its_end(lambda: self.file.keep(checkpoint, size))
+        ended = time.monotonic()
+        self.due = ended + max(self.every, _SHARE * (ended - began))
 
 
 class JSONLinesStream:

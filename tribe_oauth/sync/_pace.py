@@ -197,7 +197,7 @@ class OrganizationPace:
             self._pace.all.more()
 
     def _failed(self, error: TribeOAuthError, began: float) -> None:
-        if not isinstance(error, ODataError) or error.status not in {429, 503, None}:
+        if not isinstance(error, ODataError) or not error.retryable or error.status not in {429, 503, None}:
             return
         self._pace.answered(self._organization, refused=True)
         now = self._loop.time()
