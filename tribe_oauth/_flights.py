@@ -85,6 +85,13 @@ class Flights:
         """The loop that flights were on is gone."""
         self._flights.clear()
 
+    def at_hand(self, organization: str | None) -> Token | None:
+        """The token, where it is not due and no flight is about to replace it."""
+        held = self.held.get(organization)
+        if held is not None and self._monotonic() < held.due and organization not in self._flights:
+            return held.token
+        return None
+
     async def due(self, organization: str) -> Token:
         """A token that has not run out, where one is due: now from memory, or from a flight."""
         while True:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from functools import lru_cache
 from types import TracebackType
 from typing import Final, Literal, Self, final
 from weakref import WeakSet
@@ -276,7 +275,7 @@ class TokenManager:
         """A middleware for a session of your own, bound to one organization."""
         if organization is not None:
             _check_key(organization)
-        return BearerMiddleware(_Source(self, organization))
+        return BearerMiddleware(_Source(self, organization, URL(self._parts.where().api).origin()))
 
     # The manager itself
 
@@ -334,20 +333,19 @@ def _check_key(organization: str) -> None:
         raise ConfigurationError(f"an organization's key has 1 to {MAX_ORGANIZATION_BYTES} bytes of UTF-8, not {size}")
 
 
-@lru_cache(maxsize=16)
-def _origin(api: str) -> URL:
-    return URL(api).origin()
-
-
 @attrs.frozen(eq=False)
 class _Source:
     """One organization's tokens, for the middleware."""
 
     manager: TokenManager
     organization: str | None
+    api: URL
 
     def origin(self) -> URL:
-        return _origin(self.manager._parts.where().api)
+        return self.api
+
+    def at_hand(self) -> Token | None:
+        return self.manager._flights.at_hand(self.organization or self.manager._only)
 
     async def token(self, *, settled: bool = False) -> Token:
         manager = self.manager

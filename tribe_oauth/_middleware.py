@@ -23,6 +23,10 @@ class TokenSource(Protocol):
         """The one origin that may see them."""
         ...
 
+    def at_hand(self) -> Token | None:
+        """One that is not due and that no refresh under way is about to replace, if there is one: without waiting."""
+        ...
+
     async def token(self, *, settled: bool = False) -> Token:
         """One that has not run out. `settled`: and that no refresh under way is about to replace."""
         ...
@@ -51,15 +55,24 @@ class BearerMiddleware:
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """See aiohttp's `ClientMiddlewareType`."""
         source = self._source
-        if _origin(request.url) != _origin(source.origin()):
+        if not _same_origin(request.url, source.origin()):
             request.headers.popall(hdrs.AUTHORIZATION, None)
             return await handler(request)
-        token = await source.token(settled=not _can_repeat(request.body))
-        response = await self._send(request, handler, token)
-        if response.status != 401:
-            return response
+        token = source.at_hand() or await source.token(settled=not _can_repeat(request.body))
+        _authorize(request, token)
+        response = await handler(request)
+        if response.status == 401:
+            return await self._once_more(request, handler, token, response)
+        if response.status < 300:
+            source.accepted()
+        return response
+
+    async def _once_more(
+        self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
+    ) -> ClientResponse:
+        """After a 401: with another token, where there is one and the body can be sent again."""
         try:
-            newer = await source.refresh(rejected=token)
+            newer = await self._source.refresh(rejected=token)
         except BaseException:
             response.release()
             raise
@@ -67,14 +80,15 @@ class BearerMiddleware:
             return response
         response.release()  # or its connection is held, and a pool of one waits for itself
         request.update_expect_continue()  # else a body held back until "100 Continue" would never leave
-        return await self._send(request, handler, newer)
-
-    async def _send(self, request: ClientRequest, handler: ClientHandlerType, token: Token) -> ClientResponse:
-        request.headers[hdrs.AUTHORIZATION] = _Hidden(f"Bearer {token.access_token.reveal()}")
+        _authorize(request, newer)
         response = await handler(request)
         if response.status < 300:
             self._source.accepted()
         return response
+
+
+def _authorize(request: ClientRequest, token: Token) -> None:
+    request.headers[hdrs.AUTHORIZATION] = _Hidden(f"Bearer {token.access_token.reveal()}")
 
 
 class _Hidden(str):
@@ -87,6 +101,12 @@ class _Hidden(str):
 
 
 _SCHEMES: Final = {"ws": "http", "wss": "https"}  # a WebSocket begins as a request to that origin (RFC 6455 §1.2)
+
+
+def _same_origin(one: URL, other: URL) -> bool:
+    if one.scheme == other.scheme and one.raw_authority == other.raw_authority:  # to the letter, as almost always
+        return True
+    return _origin(one) == _origin(other)
 
 
 def _origin(url: URL) -> tuple[str, str | None, int | None]:
