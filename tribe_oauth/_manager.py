@@ -275,7 +275,7 @@ class TokenManager:
         """A middleware for a session of your own, bound to one organization."""
         if organization is not None:
             _check_key(organization)
-        return BearerMiddleware(_Source(self, organization, URL(self._parts.where().api).origin()))
+        return BearerMiddleware(_Source(self, organization, self._flights, URL(self._parts.where().api).origin()))
 
     # The manager itself
 
@@ -339,22 +339,23 @@ class _Source:
 
     manager: TokenManager
     organization: str | None
+    flights: Flights
     api: URL
 
     def origin(self) -> URL:
         return self.api
 
     def at_hand(self) -> Token | None:
-        return self.manager._flights.at_hand(self.organization or self.manager._only)
+        return self.flights.at_hand(self.organization or self.manager._only)
 
     async def token(self, *, settled: bool = False) -> Token:
         manager = self.manager
         if settled:
-            await manager._flights.settled(await manager._key(self.organization))
+            await self.flights.settled(await manager._key(self.organization))
         return await manager.token(self.organization)
 
     async def refresh(self, *, rejected: Token) -> Token:
         return await self.manager.refresh(self.organization, rejected=rejected)
 
     def accepted(self) -> None:
-        self.manager._flights.accepted(self.organization or self.manager._only)
+        self.flights.accepted(self.organization or self.manager._only)

@@ -47,10 +47,12 @@ class BearerMiddleware:
     again: its 401 is returned, and the next request has the new token.
     """
 
-    __slots__ = ("_source",)
+    __slots__ = ("_header", "_source", "_token")
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
+        self._token: Token | None = None
+        self._header = ""  # of the token used last
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """See aiohttp's `ClientMiddlewareType`."""
@@ -59,7 +61,7 @@ class BearerMiddleware:
             request.headers.popall(hdrs.AUTHORIZATION, None)
             return await handler(request)
         token = source.at_hand() or await source.token(settled=not _can_repeat(request.body))
-        _authorize(request, token)
+        self._authorize(request, token)
         response = await handler(request)
         if response.status == 401:
             return await self._once_more(request, handler, token, response)
@@ -80,15 +82,16 @@ class BearerMiddleware:
             return response
         response.release()  # or its connection is held, and a pool of one waits for itself
         request.update_expect_continue()  # else a body held back until "100 Continue" would never leave
-        _authorize(request, newer)
+        self._authorize(request, newer)
         response = await handler(request)
         if response.status < 300:
             self._source.accepted()
         return response
 
-
-def _authorize(request: ClientRequest, token: Token) -> None:
-    request.headers[hdrs.AUTHORIZATION] = _Hidden(f"Bearer {token.access_token.reveal()}")
+    def _authorize(self, request: ClientRequest, token: Token) -> None:
+        if token is not self._token:
+            self._token, self._header = token, _Hidden(f"Bearer {token.access_token.reveal()}")
+        request.headers[hdrs.AUTHORIZATION] = self._header
 
 
 class _Hidden(str):
@@ -103,15 +106,13 @@ class _Hidden(str):
 _SCHEMES: Final = {"ws": "http", "wss": "https"}  # a WebSocket begins as a request to that origin (RFC 6455 §1.2)
 
 
-def _same_origin(one: URL, other: URL) -> bool:
-    if one.scheme == other.scheme and one.raw_authority == other.raw_authority:  # to the letter, as almost always
-        return True
-    return _origin(one) == _origin(other)
-
-
-def _origin(url: URL) -> tuple[str, str | None, int | None]:
+def _same_origin(url: URL, origin: URL) -> bool:
     """Scheme, host and port (RFC 6454 §4); yarl's own `origin` tells ``https://host:443`` from ``https://host``."""
-    return _SCHEMES.get(url.scheme, url.scheme), url.raw_host, url.port
+    return (
+        url.raw_host == origin.raw_host
+        and url.port == origin.port
+        and _SCHEMES.get(url.scheme, url.scheme) == origin.scheme
+    )
 
 
 def _can_repeat(body: object) -> bool:
