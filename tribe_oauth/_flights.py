@@ -92,22 +92,22 @@ class Flights:
             return held.token
         return None
 
-    async def due(self, organization: str) -> Token:
-        """A token that has not run out, where one is due: now from memory, or from a flight."""
-        while True:
-            held, now = self.held.get(organization), self._monotonic()
-            if held is not None and now < held.due:
-                return held.token
-            trouble = self.trouble(organization)
-            if held is not None and now < held.expires:
-                if trouble is None and organization not in self._flights:
-                    self._launch(Wanted(organization=organization, held=held, ahead=True))
-                return held.token
-            if trouble is not None:
-                raise trouble.error.again()
-            landed = await self.join(Wanted(organization=organization, held=held))
-            if self._monotonic() < landed.expires:
-                return landed.token
+    def ask(self, organization: str) -> Token | asyncio.Future[Held]:
+        """A token that has not run out, where one is due: from memory, or of a flight, and then to be looked at again.
+
+        Not a coroutine: a caller who waits holds a future and nothing else, and there can be very many.
+        """
+        held, now = self.held.get(organization), self._monotonic()
+        if held is not None and now < held.due:
+            return held.token
+        flight = self._flights.get(organization)
+        if held is not None and now < held.expires:
+            if flight is None and self.trouble(organization) is None:
+                self._launch(Wanted(organization=organization, held=held, ahead=True))
+            return held.token
+        if (trouble := self.trouble(organization)) is not None:
+            raise trouble.error.again()
+        return self._wait_for(flight or self._launch(Wanted(organization=organization, held=held)))
 
     async def replace(self, organization: str, rejected: Token) -> Token:
         """Another token than the one that the API refused; the same where it would be wrong to fetch one now."""

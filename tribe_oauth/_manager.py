@@ -151,7 +151,14 @@ class TokenManager:
         held = self._held.get(organization if organization is not None else self._only)
         if held is not None and self._monotonic() < held.due:
             return held.token
-        return await self._flights.due(await self._key(organization))
+        organization = await self._key(organization)
+        while True:
+            found = self._flights.ask(organization)
+            if isinstance(found, Token):
+                return found
+            held = await found
+            if self._monotonic() < held.expires:
+                return held.token
 
     async def refresh(self, organization: str | None = None, *, rejected: Token | None = None) -> Token:
         """A newer token than `rejected`, which the API refused; at once where that was replaced already.
