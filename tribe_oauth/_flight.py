@@ -132,11 +132,11 @@ class Flight:
         if granted.access_token is None:
             answered = Answered(granted, 200, None)
             raise complaint(self._organization, Verdict.COMMIT, answered, stored.not_before)
-        held = self._parts.held_from(stored, _record.decode(stored))
-        assert held is not None  # what was committed has a token
         # This process asked for it: monotonic time decides, whatever happened to the wall clock meanwhile.
-        ahead = held.token.expires_at - (stored.due_at or 0.0)
-        return self._parts.timed(held, held.lifetime - (self._parts.clock.monotonic() - asked), ahead=ahead)
+        remaining = granted.expires_in - (self._parts.clock.monotonic() - asked)
+        held = self._parts.held_from(stored, _record.decode(stored), remaining=remaining)
+        assert held is not None  # what was committed has a token
+        return held
 
     def _fits(self, record: Record | None) -> bool:
         """Chain and generation decide, whoever holds the lease and whatever the status says."""

@@ -143,9 +143,9 @@ class Flights:
             finally:
                 _ = future.cancel() or future.exception()  # whatever came of it is for others
 
-    async def join(self, wanted: Wanted) -> Held:
+    def join(self, wanted: Wanted) -> asyncio.Future[Held]:
         """Wait for the flight of this organization, starting it where there is none."""
-        return await self._wait_for(self._flights.get(wanted.organization) or self._launch(wanted))
+        return self._wait_for(self._flights.get(wanted.organization) or self._launch(wanted))
 
     def _wait_for(self, flight: _Flight) -> asyncio.Future[Held]:
         future: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
@@ -161,7 +161,7 @@ class Flights:
         organization = flight.wanted.organization
         try:
             async with self._tasks.turn(organization):
-                held = await refresh(self._parts, attrs.evolve(flight.wanted, held=self.held.get(organization)))
+                held = await refresh(self._parts, flight.wanted.with_held(self.held.get(organization)))
                 self.publish(organization, held)
         except TribeOAuthError as error:
             self._failed(flight.wanted, error)

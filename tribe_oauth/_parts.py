@@ -107,27 +107,39 @@ class Parts:
         """How long before its end a token is refreshed: in the last fifth of its life, spread by chance."""
         return lifetime * (0.1 + 0.1 * self.clock.random())
 
-    def timed(self, held: Held, remaining: float, *, ahead: float | None = None) -> Held:
-        """The same with its deadlines set, for a token that lives so many seconds more."""
+    def deadlines(self, lifetime: float, remaining: float, *, ahead: float | None = None) -> tuple[float, float]:
+        """`Held.due` and `Held.expires` of a token that lives so many seconds more."""
         now = self.clock.monotonic()
         if ahead is None:
-            ahead = self.ahead(held.lifetime)
-        expires = now + remaining - min(self.policy.leeway, held.lifetime / 10)
-        return attrs.evolve(held, due=min(now + remaining - ahead, expires), expires=expires)
+            ahead = self.ahead(lifetime)
+        expires = now + remaining - min(self.policy.leeway, lifetime / 10)
+        return min(now + remaining - ahead, expires), expires
 
-    def held_from(self, record: Record, payload: Payload) -> Held | None:
-        """What a record gives to hold in memory; None where it has no token."""
-        if payload.credential is None or payload.token is None:
+    def timed(self, held: Held, remaining: float) -> Held:
+        """The same with new deadlines."""
+        due, expires = self.deadlines(held.lifetime, remaining)
+        return attrs.evolve(held, due=due, expires=expires)
+
+    def held_from(self, record: Record, payload: Payload, *, remaining: float | None = None) -> Held | None:
+        """What a record gives to hold in memory; None where it has no token.
+
+        `remaining`: seconds that the token still lives, where monotonic time knows; else the wall clock has to.
+        """
+        token, lifetime = payload.token, payload.lifetime
+        if payload.credential is None or token is None:
             return None
-        held = Held(
+        if remaining is None:
+            remaining = min(token.expires_at - self.clock.time(), lifetime)
+        due, expires = self.deadlines(lifetime, remaining, ahead=token.expires_at - (record.due_at or 0.0))
+        return Held(
             chain=record.chain,
             generation=record.generation,
             credential=payload.credential,
-            token=payload.token,
-            lifetime=payload.lifetime,
+            token=token,
+            lifetime=lifetime,
+            due=due,
+            expires=expires,
         )
-        remaining = min(payload.token.expires_at - self.clock.time(), payload.lifetime)
-        return self.timed(held, remaining, ahead=payload.token.expires_at - (record.due_at or 0.0))
 
     def as_record(self, organization: str, held: Held, lost: Record | None) -> Record:
         """What memory holds, as a record in place of the one that the store has."""

@@ -289,9 +289,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_ANSWER_BYTES:
         raise _UnreadableError(f"more than {MAX_ANSWER_BYTES // 1024} KiB")
     try:
-        answer = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_bounded
-        )
+        answer = _FROM_JSON(body.decode("utf-8"))
     except _UnreadableError:
         raise
     except (ValueError, RecursionError):
@@ -316,6 +314,9 @@ def _no_constant(name: str) -> NoReturn:
 def _bounded(digits: str) -> int:
     """An integer; of more digits than any number here can have, the first, so that Python does not refuse them all."""
     return int(digits[:20])
+
+
+_FROM_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_bounded).decode
 
 
 def _masked(text: str, sent: bytes) -> str:

@@ -46,6 +46,10 @@ class Wanted:
     candidate: str | None = None
     """The success of the pasted refresh token with this fingerprint."""
 
+    def with_held(self, held: Held | None) -> Wanted:
+        """The same by what this process has now."""
+        return self if held is self.held else attrs.evolve(self, held=held)
+
 
 async def refresh(parts: Parts, wanted: Wanted) -> Held:
     """Find or fetch what is wanted. Raises what the caller should see."""
