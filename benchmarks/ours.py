@@ -12,6 +12,7 @@ from typing import Final
 from tribe_oauth import Client, MemoryStore, Secret, Token, TokenManager, TokenStore
 from tribe_oauth import _record as records
 from tribe_oauth._client import Endpoints
+from tribe_oauth._connect import new_chain
 from tribe_oauth._record import Credential
 
 LIFETIME: Final = 86_400.0
@@ -49,7 +50,7 @@ async def fill(store: TokenStore, url: str, organizations: list[str], *, lives_f
         record = records.replaced(
             None,
             organization,
-            chain=uuid.uuid4().hex,
+            chain=new_chain(),
             credential=credential,
             token=token,
             lifetime=LIFETIME,

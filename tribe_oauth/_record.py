@@ -15,6 +15,7 @@ from typing import Literal
 
 import attrs
 import cattrs
+from cattrs.gen import make_dict_structure_fn
 
 from tribe_oauth._token import Secret, Token
 from tribe_oauth.errors import StoreError
@@ -75,6 +76,23 @@ class Spend:
 _converter = cattrs.Converter(detailed_validation=False, unstruct_collection_overrides={frozenset: sorted})
 _converter.register_unstructure_hook(Secret, Secret.reveal)
 _converter.register_structure_hook(Secret, lambda value, _: Secret(value))
+_credential_from = make_dict_structure_fn(Credential, _converter)
+
+
+@lru_cache(maxsize=512)
+def _credential(fields: tuple[tuple[str, str | None], ...]) -> Credential:
+    """Organizations of one client share it: a hundred thousand copies would take more room than their tokens."""
+    return _credential_from(dict(fields), Credential)
+
+
+@lru_cache(maxsize=512)
+def _scope(names: tuple[str, ...]) -> frozenset[str]:
+    """Shared likewise."""
+    return frozenset(names)
+
+
+_converter.register_structure_hook(Credential, lambda value, _: _credential(tuple(value.items())))
+_converter.register_structure_hook_func(lambda kind: kind == frozenset[str], lambda value, _: _scope(tuple(value)))
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
