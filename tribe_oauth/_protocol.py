@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
 
 import attrs
 
@@ -176,7 +176,8 @@ def revocation_request(client_id: str, client_secret: Secret, *, token: Secret) 
 
 
 def _form(form: Mapping[str, str], client_id: str, client_secret: Secret) -> Form:
-    return Form(urlencode({**form, "client_id": client_id, "client_secret": client_secret.reveal()}).encode("ascii"))
+    values = {**form, "client_id": client_id, "client_secret": client_secret.reveal()}
+    return Form("&".join(f"{name}={quote_plus(value)}" for name, value in values.items()).encode("ascii"))
 
 
 # The token answer (RFC 6749 §5.1, §5.2)
