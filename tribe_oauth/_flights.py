@@ -36,7 +36,7 @@ LONGEST_DISTRUST: Final = 2400.0
 """Seconds between rotations for an API that refuses every token."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Flight:
     """A flight under way and those who wait for it."""
 
@@ -44,7 +44,7 @@ class _Flight:
     waiters: list[asyncio.Future[Held]] = attrs.Factory(list)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Trouble:
     """What the last flight ended with, told to everybody until the next may start. `until` is monotonic."""
 
@@ -52,7 +52,7 @@ class Trouble:
     until: float
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Rejections:
     """How often the API refused a token since it last took one. `until` is monotonic."""
 

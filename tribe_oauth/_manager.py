@@ -9,14 +9,14 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from types import TracebackType
-from typing import Final, Literal, Self, final
+from typing import TYPE_CHECKING, Final, Literal, Self, final
 from weakref import WeakSet
 
 import attrs
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
 from yarl import URL
 
-from tribe_oauth import _connect, _environment, _fleet, _record
+from tribe_oauth import _connect, _fleet, _record
 from tribe_oauth._client import Client, Endpoints, Grant
 from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._endpoint import TokenEndpoint
@@ -28,6 +28,9 @@ from tribe_oauth._tasks import Tasks
 from tribe_oauth._token import Token
 from tribe_oauth.errors import ConfigurationError, ManagerError, TribeOAuthError, UnknownOrganizationError
 from tribe_oauth.stores import MemoryStore, Record, TokenStore
+
+if TYPE_CHECKING:
+    from tribe_oauth._environment import Settings
 
 MAX_ORGANIZATION_BYTES: Final = 512
 MAX_REQUESTS: Final = 100
@@ -98,7 +101,7 @@ class TokenManager:
         self._held = self._flights.held
         self._monotonic = clock.monotonic
         self._only: str | None = None
-        self._settings: _environment.Settings | None = None
+        self._settings: Settings | None = None
         self._given_connector = connector
         self._connector = connector
         self._sessions: WeakSet[ClientSession] = WeakSet()
@@ -113,6 +116,8 @@ class TokenManager:
         keeps its store under the user's state directory.
         Each variable can be given as ``…_FILE``. Raises ConfigurationError.
         """
+        from tribe_oauth import _environment  # not everybody needs it, and importing takes time
+
         settings = _environment.read()
         manager = cls(settings.client, store=settings.store)
         manager._settings = settings
@@ -130,7 +135,7 @@ class TokenManager:
         self._tasks.spawn(_fleet.keep_alive(self._parts, self._flights))
         return self
 
-    async def _connect_from_env(self, settings: _environment.Settings) -> None:
+    async def _connect_from_env(self, settings: Settings) -> None:
         record = await self._parts.store.load(settings.organization)
         if settings.pasted or record is None or record.status == "disconnected":
             await self.connect(settings.organization, settings.grant)
@@ -340,7 +345,7 @@ def _check_key(organization: str) -> None:
         raise ConfigurationError(f"an organization's key has 1 to {MAX_ORGANIZATION_BYTES} bytes of UTF-8, not {size}")
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class _Source:
     """One organization's tokens, for the middleware."""
 

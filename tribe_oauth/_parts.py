@@ -25,7 +25,7 @@ from tribe_oauth.stores import Record, TokenStore
 logger = logging.getLogger("tribe_oauth")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Policy:
     """How long things take, in seconds.
 
@@ -65,7 +65,7 @@ class Held:
     expires: float = 0.0
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class Parts:
     """The collaborators. `pause` waits so many seconds, and says False when the manager is closing.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Literal
 
 import attrs
@@ -73,33 +73,33 @@ class Spend:
     is_candidate: bool
 
 
-_converter = cattrs.Converter(detailed_validation=False, unstruct_collection_overrides={frozenset: sorted})
-_converter.register_unstructure_hook(Secret, Secret.reveal)
-_converter.register_structure_hook(Secret, lambda value, _: Secret(value))
-_credential_from = make_dict_structure_fn(Credential, _converter)
+@cache
+def _converter() -> cattrs.Converter:
+    """Made when it is needed: it would be a tenth of the time that importing the library takes."""
+    converter = cattrs.Converter(detailed_validation=False, unstruct_collection_overrides={frozenset: sorted})
+    converter.register_unstructure_hook(Secret, Secret.reveal)
+    converter.register_structure_hook(Secret, lambda value, _: Secret(value))
+    credential = make_dict_structure_fn(Credential, converter)
 
+    # Organizations of one client share these: a hundred thousand copies would take more room than their tokens.
+    @lru_cache(maxsize=512)
+    def shared_credential(fields: tuple[tuple[str, str | None], ...]) -> Credential:
+        return credential(dict(fields), Credential)
 
-@lru_cache(maxsize=512)
-def _credential(fields: tuple[tuple[str, str | None], ...]) -> Credential:
-    """Organizations of one client share it: a hundred thousand copies would take more room than their tokens."""
-    return _credential_from(dict(fields), Credential)
+    shared_scope = lru_cache(maxsize=512)(frozenset[str])
+    converter.register_structure_hook(Credential, lambda value, _: shared_credential(tuple(value.items())))
+    converter.register_structure_hook_func(
+        lambda kind: kind == frozenset[str], lambda value, _: shared_scope(tuple(value))
+    )
+    return converter
 
-
-@lru_cache(maxsize=512)
-def _scope(names: tuple[str, ...]) -> frozenset[str]:
-    """Shared likewise."""
-    return frozenset(names)
-
-
-_converter.register_structure_hook(Credential, lambda value, _: _credential(tuple(value.items())))
-_converter.register_structure_hook_func(lambda kind: kind == frozenset[str], lambda value, _: _scope(tuple(value)))
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode(payload: Payload) -> bytes:
     """The payload as it is stored: JSON."""
-    return _to_json(_converter.unstructure(payload)).encode()
+    return _to_json(_converter().unstructure(payload)).encode()
 
 
 def decode(record: Record) -> Payload:
@@ -119,7 +119,7 @@ def decode(record: Record) -> Payload:
 @lru_cache(maxsize=512)
 def _decoded(payload: bytes) -> Payload:
     """A flight looks at the same few bytes again and again."""
-    return _converter.structure(json.loads(payload), Payload)
+    return _converter().structure(json.loads(payload), Payload)
 
 
 def fingerprint(refresh_token: Secret) -> str:

@@ -28,7 +28,7 @@ SHORTEST_POLL, LONGEST_POLL = 0.01, 0.25
 """Seconds between two looks at a store whose lease a peer holds."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Wanted:
     """What would satisfy a caller. Without more: a token that has not run out."""
 
