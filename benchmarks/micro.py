@@ -1,6 +1,6 @@
 """Nanoseconds, by pyperf. A program of its own, which pyperf runs again for each of its worker processes.
 
-    python -m benchmarks.micro token -o results.json
+    python -m benchmarks.micro pieces     where the nanoseconds of a request go: docs/speed.md
 
 `run` is for the rows: a few runs of the program, so that the variants take turns.
 """
@@ -22,6 +22,8 @@ from yarl import URL
 
 from benchmarks import ours, peers
 from tribe_oauth import MemoryStore, TokenManager
+from tribe_oauth._clock import boottime
+from tribe_oauth._middleware import _same_origin
 
 Loop = Callable[[int], Awaitable[float]]
 """Do it so many times; seconds of processor time."""
@@ -159,6 +161,53 @@ async def cookbook() -> Loop:
     return _through(peers.Cookbook("http://127.0.0.1/oauth2/token"))
 
 
+# Where the nanoseconds of a request go
+
+
+def _calling(call: Callable[[], object]) -> Callable[[], Awaitable[Loop]]:
+    async def made() -> Loop:
+        async def loop(times: int) -> float:
+            started = time.process_time()
+            for _ in range(times):
+                call()
+            return time.process_time() - started
+
+        return loop
+
+    return made
+
+
+async def _piece(piece: Callable[[Any, Any, Any], Callable[[], object]]) -> Loop:
+    manager, request = await _manager(), _Request()
+    bearer: Any = manager.middleware("acme")
+    return await _calling(piece(bearer, request, await manager.token("acme")))()
+
+
+async def origins() -> Loop:
+    """Whether this is the API."""
+    return await _piece(lambda bearer, request, _: lambda: _same_origin(request.url, bearer._source.origin()))
+
+
+async def at_hand() -> Loop:
+    """The token, with the clock."""
+    return await _piece(lambda bearer, request, _: bearer._source.at_hand)
+
+
+async def header() -> Loop:
+    """Written into the request."""
+    return await _piece(lambda bearer, request, token: lambda: bearer._authorize(request, token))
+
+
+async def accepted() -> Loop:
+    """The API took it."""
+    return await _piece(lambda bearer, request, _: bearer._source.accepted)
+
+
+async def clock() -> Loop:
+    """The clock that goes on while the machine sleeps."""
+    return await _calling(boottime)()
+
+
 SUITES: Final[Mapping[str, Mapping[str, Callable[[], Awaitable[Loop]]]]] = {
     "token": {
         "look-up": look_up,
@@ -173,6 +222,16 @@ SUITES: Final[Mapping[str, Mapping[str, Callable[[], Awaitable[Loop]]]]] = {
         "a middleware that does nothing": no_op,
         "this library": middleware,
         "aiohttp's cookbook": cookbook,
+    },
+    "pieces": {
+        "the handler alone": stub,
+        "all of a request": middleware,
+        "a frame between them": no_op,
+        "comparing origins": origins,
+        "the token at hand": at_hand,
+        "of that, the clock": clock,
+        "writing the header": header,
+        "hearing that it was taken": accepted,
     },
 }
 
