@@ -56,11 +56,13 @@ def run(names: tuple[str, ...], effort: float) -> Results:
 
 
 def keep(found: Results) -> None:
-    """Write the file and the plots."""
+    """Write the file, the plots, and the table in the docs."""
     from benchmarks import plots
 
     results.PATH.write_text(found.to_json() + "\n", encoding="utf-8")
     plots.draw(found, Path("docs", "benchmarks"))
+    page = Path("docs", "speed.md")
+    page.write_text(table.into(page.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":

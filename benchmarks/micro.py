@@ -242,20 +242,9 @@ async def run(suite: str, rounds: int, loops: int) -> dict[str, list[float]]:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(rounds):
             path = Path(folder, f"{number}.json")
-            command = (
-                "-m",
-                "benchmarks.micro",
-                suite,
-                "--quiet",
-                "--processes",
-                "1",
-                "--values",
-                "5",
-                "--warmups",
-                "1",
-            )
+            options = f"--quiet --processes 1 --values 3 --warmups 1 --loops {loops} --output {path}"
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, *command, "--loops", str(loops), "--output", str(path)),
+                *(sys.executable, "-m", "benchmarks.micro", suite, *options.split()),
                 stdout=asyncio.subprocess.DEVNULL,
             )
             assert await process.wait() == 0

@@ -1,11 +1,15 @@
-"""The table of a run, for a terminal. A goal that is not met is printed as not met."""
+"""The table of a run, for a terminal and for the docs. A goal that is not met is printed as not met."""
 
 from __future__ import annotations
+
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results import Figure, Results
+
+MARKS: Final = ("<!-- table: python -m benchmarks -->", "<!-- end of the table -->")
 
 
 def show(results: Results, console: Console | None = None) -> None:
@@ -24,15 +28,41 @@ def show(results: Results, console: Console | None = None) -> None:
 
 
 def _cells(figure: Figure) -> tuple[str, str, str, str, str]:
-    ratio = figure.ratio
     name = figure.what if figure.kind == "goal" else f"[dim]{figure.what}"
-    return (
-        f"  {name}" + (f" ({figure.note})" if figure.note else ""),
-        f"{number(ratio.median)}{figure.unit}",
-        f"{number(ratio.low)} to {number(ratio.high)}" if ratio.low != ratio.high else "",
-        goal(figure),
-        {True: "[green]met", False: "[bold red]not met", None: ""}[figure.met],
-    )
+    colour = "green" if figure.met else "bold red"
+    return f"  {name}{note(figure)}", *measured(figure), f"[{colour}]{verdict(figure)}"
+
+
+def into(page: str, results: Results) -> str:
+    """The page with the table between its two marks, as Markdown."""
+    before, _, rest = page.partition(MARKS[0])
+    _, _, after = rest.partition(MARKS[1])
+    lines = [f"Measured with {results.machine}.", "", "| what | measured | 95 % | goal | |", "|---|---|---|---|---|"]
+    for title in dict.fromkeys(figure.row for figure in results.figures):
+        lines.append(f"| **{title}** | | | | |")
+        lines += [_line(figure) for figure in results.figures if figure.row == title]
+    return "\n".join([before + MARKS[0], *lines, MARKS[1] + after])
+
+
+def _line(figure: Figure) -> str:
+    return "| " + " | ".join((figure.what + note(figure), *measured(figure), verdict(figure))) + " |"
+
+
+def note(figure: Figure) -> str:
+    """What has to be known beside it."""
+    return f" ({figure.note})" if figure.note else ""
+
+
+def measured(figure: Figure) -> tuple[str, str, str]:
+    """The median, its interval, the goal."""
+    ratio = figure.ratio
+    interval = f"{number(ratio.low)} to {number(ratio.high)}" if ratio.low != ratio.high else ""
+    return f"{number(ratio.median)}{figure.unit}", interval, goal(figure)
+
+
+def verdict(figure: Figure) -> str:
+    """In words."""
+    return {True: "met", False: "not met", None: ""}[figure.met]
 
 
 def goal(figure: Figure) -> str:

@@ -15,7 +15,7 @@ from benchmarks.rows.sync import rows
 
 SIZES: Final = (1, 10, 100, 1_000, 10_000, 100_000)
 PAGES: Final = (10, 100, 1_000, 10_000)
-ROUNDS: Final = 3
+ROUNDS: Final = 2
 
 
 async def measure(effort: float) -> Results:

@@ -23,7 +23,7 @@ from tribe_oauth.stores.sqlite import SQLiteStore
 ORGANIZATIONS: Final = 10_000
 AT_ONCE: Final = 100
 LATENCY: Final = 0.1
-ROUNDS: Final = 4
+ROUNDS: Final = 3
 ROW: Final = "10,000 organizations refreshed, 100 in flight: against raw POSTs"
 LIMIT: Final = "raw POSTs"
 GOALS: Final = {"in memory": {"CPU": 1.2, "wall": 1.05}, "durable in SQLite": {"CPU": 1.6, "wall": 1.05}}

@@ -13,9 +13,9 @@ from benchmarks.measure import Cost, Variant, compare, cpu, ratio, timed
 from benchmarks.results import Figure, Kind, Results
 from benchmarks.rows import scaled
 
-ROUNDS: Final = 60
+ROUNDS: Final = 50
 REQUESTS: Final = 400
-PEER_ROUNDS: Final = 9
+PEER_ROUNDS: Final = 7
 GOAL: Final = 1.02
 STATIC: Final = "static header"
 AGAIN: Final = "static header, again"

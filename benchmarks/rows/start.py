@@ -14,7 +14,7 @@ from benchmarks.measure import Cost, compare, cpu, ratio
 from benchmarks.results import Figure, Kind, Results
 from benchmarks.rows import scaled
 
-ROUNDS: Final = 25
+ROUNDS: Final = 15
 ROW: Final = "import tribe_oauth: CPU against import aiohttp, attrs, cattrs, anyio"
 LIMIT: Final = "aiohttp, attrs, cattrs, anyio"
 KINDS: Final[dict[str, Kind]] = {"again": "noise", "tribe_oauth": "goal", "aiohttp_oauth2_client": "peer"}

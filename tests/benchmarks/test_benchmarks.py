@@ -77,6 +77,18 @@ def test_what_has_no_goal_is_not_judged() -> None:
     assert "0 of 0 goals met" in printed(Results(figures=[one]))
 
 
+def test_the_docs_get_the_same_table() -> None:
+    """Between the marks of the page, which stay."""
+    page = f"before\n{table.MARKS[0]}\nan old table\n{table.MARKS[1]}\nafter\n"
+    once = table.into(page, Results(figures=[figure(1.4), figure(1.7)]))
+    assert "an old table" not in once
+    assert "| something | 1.400 | 1.300 to 1.500 | at most 1.5 | met |" in once
+    assert "| something | 1.700 | 1.600 to 1.800 | at most 1.5 | not met |" in once
+    assert once.startswith("before\n")
+    assert once.endswith("\nafter\n")
+    assert table.into(once, Results(figures=[figure(1.4), figure(1.7)])) == once
+
+
 async def test_variants_take_turns() -> None:
     """Each once in every round; the first round does not count."""
     order = []
