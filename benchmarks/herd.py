@@ -25,8 +25,9 @@ async def main(url: str, store: str, coroutines: int) -> None:
             organization, when = line.split()
             await asyncio.sleep(float(when) - time.monotonic())
             tokens = await asyncio.gather(*(manager.token(organization) for _ in range(coroutines)))
+            ended = time.monotonic()
             assert len(set(tokens)) == 1
-            sys.stdout.write(f"{time.monotonic()}\n")
+            sys.stdout.write(f"{ended}\n")
             sys.stdout.flush()
 
 
