@@ -25,7 +25,7 @@ INSTALLED_ONLY = {"PYTHONSAFEPATH": "1"}
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """All tests against the built wheel, over every branch."""
-    session.install(".[test]")
+    session.install(".[test,bench]")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs, env=INSTALLED_ONLY)
     if not session.posargs:
@@ -44,7 +44,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types, of the public face too."""
-    session.install(".[test]", "mypy==2.4.1", "nox", "playwright>=1.60")
+    session.install(".[test,bench]", "mypy==2.4.1", "nox", "playwright>=1.60")
     session.run("mypy")
 
 
@@ -76,3 +76,10 @@ def sync(session: nox.Session) -> None:
     shows = [session.posargs] if session.posargs else [["everything"], ["kills"]]
     for show in shows:
         session.run("python", "tests/sync/shows.py", *show, env=INSTALLED_ONLY)
+
+
+@nox.session(default=False)
+def bench(session: nox.Session) -> None:
+    """The benchmarks, under 15 minutes on 2 cores: their table, benchmarks/results.json and docs/benchmarks."""
+    session.install(".[test,bench]")
+    session.run("python", "-m", "benchmarks", *session.posargs)

@@ -5,13 +5,13 @@ What is due is found by the store's index: neither start-up nor an idle hour gro
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Final
 
-import anyio
-
 from tribe_oauth._flights import Flights
-from tribe_oauth._parts import Parts, logger
+from tribe_oauth._parts import Held, Parts, logger
 from tribe_oauth._refresh import Wanted
 from tribe_oauth._token import Token
 from tribe_oauth.errors import StoreError, TribeOAuthError
@@ -57,20 +57,20 @@ async def keep_alive(parts: Parts, flights: Flights) -> None:
 async def _refresh_all(
     flights: Flights, organizations: AsyncIterator[str], concurrency: int
 ) -> dict[str, Token | TribeOAuthError]:
+    """No tasks but the flights' own, which go on when the caller is cancelled."""
     results: dict[str, Token | TribeOAuthError] = {}
-    free = anyio.Semaphore(concurrency)
+    free = asyncio.Semaphore(concurrency)
 
-    async def refresh(organization: str) -> None:
-        try:
-            wanted = Wanted(organization=organization, held=flights.held.get(organization), ahead=True)
-            results[organization] = (await flights.join(wanted)).token
-        except TribeOAuthError as error:
-            results[organization] = error
-        finally:
-            free.release()
+    def landed(organization: str, future: asyncio.Future[Held]) -> None:
+        error = future.exception()
+        assert error is None or isinstance(error, TribeOAuthError)
+        results[organization] = error or future.result().token
+        free.release()
 
-    async with anyio.create_task_group() as group:
-        async for organization in organizations:
-            await free.acquire()
-            group.start_soon(refresh, organization)
+    async for organization in organizations:
+        await free.acquire()
+        wanted = Wanted(organization=organization, held=flights.held.get(organization), ahead=True)
+        flights.join(wanted).add_done_callback(partial(landed, organization))
+    for _ in range(concurrency):  # until the last has landed
+        await free.acquire()
     return results

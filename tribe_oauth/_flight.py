@@ -16,7 +16,7 @@ from tribe_oauth import _commit, _exchange, _protocol, _record
 from tribe_oauth._endpoint import Answered, Outcome
 from tribe_oauth._parts import Held, Parts, logger
 from tribe_oauth._protocol import Granted
-from tribe_oauth._record import Spend
+from tribe_oauth._record import Payload, Spend
 from tribe_oauth._token import Secret, Token
 from tribe_oauth._verdict import Verdict, back_off, complaint, judge, pause_before
 from tribe_oauth.errors import ManagerError, ReauthorizationRequired, StoreError, TokenEndpointError
@@ -121,7 +121,8 @@ class Flight:
 
     async def _keep(self, granted: Granted, asked_at: float, asked: float) -> Held | None:
         """Make the answer durable, then give it out; only then complain of what is wrong beside it."""
-        change = self._committed(granted, asked_at)
+        payload = self._payload(granted, asked_at)
+        change = self._committed(granted, payload)
         try:
             stored = await _commit.write_patiently(self._parts, self._organization, self._record, change, self._fits)
         except StoreError:
@@ -132,22 +133,21 @@ class Flight:
         if granted.access_token is None:
             answered = Answered(granted, 200, None)
             raise complaint(self._organization, Verdict.COMMIT, answered, stored.not_before)
-        held = self._parts.held_from(stored, _record.decode(stored))
-        assert held is not None  # what was committed has a token
         # This process asked for it: monotonic time decides, whatever happened to the wall clock meanwhile.
-        ahead = held.token.expires_at - (stored.due_at or 0.0)
-        return self._parts.timed(held, held.lifetime - (self._parts.clock.monotonic() - asked), ahead=ahead)
+        remaining = granted.expires_in - (self._parts.clock.monotonic() - asked)
+        held = self._parts.held_from(stored, payload, remaining=remaining)
+        assert held is not None  # what was committed has a token
+        return held
 
     def _fits(self, record: Record | None) -> bool:
         """Chain and generation decide, whoever holds the lease and whatever the status says."""
         return _record.matches(record, self._spend)
 
-    def _committed(self, granted: Granted, asked_at: float) -> _commit.Change:
-        """The change from whatever record still matches to the next generation."""
-        parts, spend = self._parts, self._spend
+    def _payload(self, granted: Granted, asked_at: float) -> Payload:
+        """What the answer gives to keep."""
+        spend, scope = self._spend, granted.scope
         before = _record.decode(self._record).token
         lifetime = float(granted.expires_in) if granted.access_token is not None else 0.0
-        scope = granted.scope
         if scope is None and before is not None and not spend.is_candidate:
             scope = before.scope
         elif before is not None and before.scope not in {None, scope}:
@@ -158,6 +158,13 @@ class Flight:
             expires_at=asked_at + lifetime,
             scope=scope,
         )
+        return Payload(credential=spend.credential, token=token, lifetime=lifetime)
+
+    def _committed(self, granted: Granted, payload: Payload) -> _commit.Change:
+        """The change from whatever record still matches to the next generation."""
+        parts, spend = self._parts, self._spend
+        token, lifetime = payload.token, payload.lifetime
+        assert token is not None
         due_at = token.expires_at - parts.ahead(lifetime)
         not_before = 0.0
         if granted.access_token is None:

@@ -36,7 +36,7 @@ LONGEST_DISTRUST: Final = 2400.0
 """Seconds between rotations for an API that refuses every token."""
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Flight:
     """A flight under way and those who wait for it."""
 
@@ -44,7 +44,7 @@ class _Flight:
     waiters: list[asyncio.Future[Held]] = attrs.Factory(list)
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class Trouble:
     """What the last flight ended with, told to everybody until the next may start. `until` is monotonic."""
 
@@ -52,7 +52,7 @@ class Trouble:
     until: float
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Rejections:
     """How often the API refused a token since it last took one. `until` is monotonic."""
 
@@ -85,22 +85,29 @@ class Flights:
         """The loop that flights were on is gone."""
         self._flights.clear()
 
-    async def due(self, organization: str) -> Token:
-        """A token that has not run out, where one is due: now from memory, or from a flight."""
-        while True:
-            held, now = self.held.get(organization), self._monotonic()
-            if held is not None and now < held.due:
-                return held.token
-            trouble = self.trouble(organization)
-            if held is not None and now < held.expires:
-                if trouble is None and organization not in self._flights:
-                    self._launch(Wanted(organization=organization, held=held, ahead=True))
-                return held.token
-            if trouble is not None:
-                raise trouble.error.again()
-            landed = await self.join(Wanted(organization=organization, held=held))
-            if self._monotonic() < landed.expires:
-                return landed.token
+    def at_hand(self, organization: str | None) -> Token | None:
+        """The token, where it is not due and no flight is about to replace it."""
+        held = self.held.get(organization)
+        if held is not None and self._monotonic() < held.due and organization not in self._flights:
+            return held.token
+        return None
+
+    def ask(self, organization: str) -> Token | asyncio.Future[Held]:
+        """A token that has not run out, where one is due: from memory, or of a flight, and then to be looked at again.
+
+        Not a coroutine: a caller who waits holds a future and nothing else, and there can be very many.
+        """
+        held, now = self.held.get(organization), self._monotonic()
+        if held is not None and now < held.due:
+            return held.token
+        flight = self._flights.get(organization)
+        if held is not None and now < held.expires:
+            if flight is None and self.trouble(organization) is None:
+                self._launch(Wanted(organization=organization, held=held, ahead=True))
+            return held.token
+        if (trouble := self.trouble(organization)) is not None:
+            raise trouble.error.again()
+        return self._wait_for(flight or self._launch(Wanted(organization=organization, held=held)))
 
     async def replace(self, organization: str, rejected: Token) -> Token:
         """Another token than the one that the API refused; the same where it would be wrong to fetch one now."""
@@ -136,9 +143,9 @@ class Flights:
             finally:
                 _ = future.cancel() or future.exception()  # whatever came of it is for others
 
-    async def join(self, wanted: Wanted) -> Held:
+    def join(self, wanted: Wanted) -> asyncio.Future[Held]:
         """Wait for the flight of this organization, starting it where there is none."""
-        return await self._wait_for(self._flights.get(wanted.organization) or self._launch(wanted))
+        return self._wait_for(self._flights.get(wanted.organization) or self._launch(wanted))
 
     def _wait_for(self, flight: _Flight) -> asyncio.Future[Held]:
         future: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
@@ -154,7 +161,7 @@ class Flights:
         organization = flight.wanted.organization
         try:
             async with self._tasks.turn(organization):
-                held = await refresh(self._parts, attrs.evolve(flight.wanted, held=self.held.get(organization)))
+                held = await refresh(self._parts, flight.wanted.with_held(self.held.get(organization)))
                 self.publish(organization, held)
         except TribeOAuthError as error:
             self._failed(flight.wanted, error)

@@ -10,14 +10,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import lru_cache
 from types import TracebackType
-from typing import Final, Literal, Self, final
+from typing import TYPE_CHECKING, Final, Literal, Self, final
 from weakref import WeakSet
 
 import attrs
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
 from yarl import URL
 
-from tribe_oauth import _connect, _environment, _fleet, _record
+from tribe_oauth import _connect, _fleet, _record
 from tribe_oauth._client import AuthorizationCodeGrant, Client, Endpoints, Grant
 from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._endpoint import TokenEndpoint
@@ -35,6 +35,9 @@ from tribe_oauth.errors import (
     UnsavedError,
 )
 from tribe_oauth.stores import MemoryStore, Record, TokenStore
+
+if TYPE_CHECKING:
+    from tribe_oauth._environment import Settings
 
 Find = Callable[[ClientSession], Awaitable[str]]
 """Finds the key of the organization that a new token belongs to, by asking the API with it."""
@@ -111,7 +114,7 @@ class TokenManager:
         self._held = self._flights.held
         self._monotonic = clock.monotonic
         self._only: str | None = None
-        self._settings: _environment.Settings | None = None
+        self._settings: Settings | None = None
         self._given_connector = connector
         self._connector = connector
         self._sessions: WeakSet[ClientSession] = WeakSet()
@@ -126,6 +129,8 @@ class TokenManager:
         keeps its store under the user's state directory.
         Each variable can be given as ``…_FILE``. Raises ConfigurationError.
         """
+        from tribe_oauth import _environment  # not everybody needs it, and importing takes time
+
         settings = _environment.read()
         manager = cls(settings.client, store=settings.store)
         manager._settings = settings
@@ -143,7 +148,7 @@ class TokenManager:
         self._tasks.spawn(_fleet.keep_alive(self._parts, self._flights))
         return self
 
-    async def _connect_from_env(self, settings: _environment.Settings) -> None:
+    async def _connect_from_env(self, settings: Settings) -> None:
         record = await self._parts.store.load(settings.organization)
         if settings.pasted or record is None or record.status == "disconnected":
             await self.connect(settings.organization, settings.grant)
@@ -174,7 +179,14 @@ class TokenManager:
         held = self._held.get(organization if organization is not None else self._only)
         if held is not None and self._monotonic() < held.due:
             return held.token
-        return await self._flights.due(await self._key(organization))
+        organization = await self._key(organization)
+        while True:
+            found = self._flights.ask(organization)
+            if isinstance(found, Token):
+                return found
+            held = await found
+            if self._monotonic() < held.expires:
+                return held.token
 
     async def refresh(self, organization: str | None = None, *, rejected: Token | None = None) -> Token:
         """A newer token than `rejected`, which the API refused; at once where that was replaced already.
@@ -330,7 +342,7 @@ class TokenManager:
         """A middleware for a session of your own, bound to one organization."""
         if organization is not None:
             _check_key(organization)
-        return BearerMiddleware(_Source(self, organization))
+        return BearerMiddleware(_Source(self, organization, self._flights))
 
     # The manager itself
 
@@ -393,24 +405,28 @@ def _origin(api: str) -> URL:
     return URL(api).origin()
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class _Source:
     """One organization's tokens, for the middleware."""
 
     manager: TokenManager
     organization: str | None
+    flights: Flights
 
     def origin(self) -> URL:
-        return _origin(self.manager._parts.where().api)
+        return _origin(self.manager._parts.where().api)  # not before a request: the first connect() may say where
+
+    def at_hand(self) -> Token | None:
+        return self.flights.at_hand(self.organization or self.manager._only)
 
     async def token(self, *, settled: bool = False) -> Token:
         manager = self.manager
         if settled:
-            await manager._flights.settled(await manager._key(self.organization))
+            await self.flights.settled(await manager._key(self.organization))
         return await manager.token(self.organization)
 
     async def refresh(self, *, rejected: Token) -> Token:
         return await self.manager.refresh(self.organization, rejected=rejected)
 
     def accepted(self) -> None:
-        self.manager._flights.accepted(self.organization or self.manager._only)
+        self.flights.accepted(self.organization or self.manager._only)

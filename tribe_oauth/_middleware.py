@@ -24,6 +24,10 @@ class TokenSource(Protocol):
         """The one origin that may see them."""
         ...
 
+    def at_hand(self) -> Token | None:
+        """One that is not due and that no refresh under way is about to replace, if there is one: without waiting."""
+        ...
+
     async def token(self, *, settled: bool = False) -> Token:
         """One that has not run out. `settled`: and that no refresh under way is about to replace."""
         ...
@@ -45,7 +49,10 @@ class OneToken:
     only: Token
 
     def origin(self) -> URL:
-        return URL(self.api).origin()
+        return URL(self.api)
+
+    def at_hand(self) -> Token:
+        return self.only
 
     async def token(self, *, settled: bool = False) -> Token:
         return self.only
@@ -64,23 +71,34 @@ class BearerMiddleware:
     again: its 401 is returned, and the next request has the new token.
     """
 
-    __slots__ = ("_source",)
+    __slots__ = ("_header", "_source", "_token")
 
     def __init__(self, source: TokenSource) -> None:
         self._source = source
+        self._token: Token | None = None
+        self._header = ""  # of the token used last
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """See aiohttp's `ClientMiddlewareType`."""
         source = self._source
-        if _origin(request.url) != _origin(source.origin()):
+        if not _same_origin(request.url, source.origin()):
             request.headers.popall(hdrs.AUTHORIZATION, None)
             return await handler(request)
-        token = await source.token(settled=not _can_repeat(request.body))
-        response = await self._send(request, handler, token)
-        if response.status != 401:
-            return response
+        token = source.at_hand() or await source.token(settled=not _can_repeat(request.body))
+        self._authorize(request, token)
+        response = await handler(request)
+        if response.status == 401:
+            return await self._once_more(request, handler, token, response)
+        if response.status < 300:
+            source.accepted()
+        return response
+
+    async def _once_more(
+        self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
+    ) -> ClientResponse:
+        """After a 401: with another token, where there is one and the body can be sent again."""
         try:
-            newer = await source.refresh(rejected=token)
+            newer = await self._source.refresh(rejected=token)
         except BaseException:
             response.release()
             raise
@@ -88,14 +106,16 @@ class BearerMiddleware:
             return response
         response.release()  # or its connection is held, and a pool of one waits for itself
         request.update_expect_continue()  # else a body held back until "100 Continue" would never leave
-        return await self._send(request, handler, newer)
-
-    async def _send(self, request: ClientRequest, handler: ClientHandlerType, token: Token) -> ClientResponse:
-        request.headers[hdrs.AUTHORIZATION] = _Hidden(f"Bearer {token.access_token.reveal()}")
+        self._authorize(request, newer)
         response = await handler(request)
         if response.status < 300:
             self._source.accepted()
         return response
+
+    def _authorize(self, request: ClientRequest, token: Token) -> None:
+        if token is not self._token:
+            self._token, self._header = token, _Hidden(f"Bearer {token.access_token.reveal()}")
+        request.headers[hdrs.AUTHORIZATION] = self._header
 
 
 class _Hidden(str):
@@ -110,9 +130,13 @@ class _Hidden(str):
 _SCHEMES: Final = {"ws": "http", "wss": "https"}  # a WebSocket begins as a request to that origin (RFC 6455 §1.2)
 
 
-def _origin(url: URL) -> tuple[str, str | None, int | None]:
+def _same_origin(url: URL, origin: URL) -> bool:
     """Scheme, host and port (RFC 6454 §4); yarl's own `origin` tells ``https://host:443`` from ``https://host``."""
-    return _SCHEMES.get(url.scheme, url.scheme), url.raw_host, url.port
+    return (
+        url.raw_host == origin.raw_host
+        and url.port == origin.port
+        and _SCHEMES.get(url.scheme, url.scheme) == origin.scheme
+    )
 
 
 def _can_repeat(body: object) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -24,7 +25,7 @@ from tribe_oauth.stores import Record, TokenStore
 logger = logging.getLogger("tribe_oauth")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Policy:
     """How long things take, in seconds.
 
@@ -47,7 +48,7 @@ class Policy:
         return self.before_sending + self.request_timeout
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Held:
     """What this process has in hand for one organization.
 
@@ -64,7 +65,7 @@ class Held:
     expires: float = 0.0
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False, repr=False)
 class Parts:
     """The collaborators. `pause` waits so many seconds, and says False when the manager is closing.
 
@@ -107,27 +108,39 @@ class Parts:
         """How long before its end a token is refreshed: in the last fifth of its life, spread by chance."""
         return lifetime * (0.1 + 0.1 * self.clock.random())
 
-    def timed(self, held: Held, remaining: float, *, ahead: float | None = None) -> Held:
-        """The same with its deadlines set, for a token that lives so many seconds more."""
+    def deadlines(self, lifetime: float, remaining: float, *, ahead: float | None = None) -> tuple[float, float]:
+        """`Held.due` and `Held.expires` of a token that lives so many seconds more."""
         now = self.clock.monotonic()
         if ahead is None:
-            ahead = self.ahead(held.lifetime)
-        expires = now + remaining - min(self.policy.leeway, held.lifetime / 10)
-        return attrs.evolve(held, due=min(now + remaining - ahead, expires), expires=expires)
+            ahead = self.ahead(lifetime)
+        expires = now + remaining - min(self.policy.leeway, lifetime / 10)
+        return min(now + remaining - ahead, expires), expires
 
-    def held_from(self, record: Record, payload: Payload) -> Held | None:
-        """What a record gives to hold in memory; None where it has no token."""
-        if payload.credential is None or payload.token is None:
+    def timed(self, held: Held, remaining: float) -> Held:
+        """The same with new deadlines."""
+        due, expires = self.deadlines(held.lifetime, remaining)
+        return attrs.evolve(held, due=due, expires=expires)
+
+    def held_from(self, record: Record, payload: Payload, *, remaining: float | None = None) -> Held | None:
+        """What a record gives to hold in memory; None where it has no token.
+
+        `remaining`: seconds that the token still lives, where monotonic time knows; else the wall clock has to.
+        """
+        token, lifetime = payload.token, _shared(payload.lifetime)
+        if payload.credential is None or token is None:
             return None
-        held = Held(
+        if remaining is None:
+            remaining = min(token.expires_at - self.clock.time(), lifetime)
+        due, expires = self.deadlines(lifetime, remaining, ahead=token.expires_at - (record.due_at or 0.0))
+        return Held(
             chain=record.chain,
             generation=record.generation,
             credential=payload.credential,
-            token=payload.token,
-            lifetime=payload.lifetime,
+            token=token,
+            lifetime=lifetime,
+            due=due,
+            expires=expires,
         )
-        remaining = min(payload.token.expires_at - self.clock.time(), payload.lifetime)
-        return self.timed(held, remaining, ahead=payload.token.expires_at - (record.due_at or 0.0))
 
     def as_record(self, organization: str, held: Held, lost: Record | None) -> Record:
         """What memory holds, as a record in place of the one that the store has."""
@@ -142,3 +155,9 @@ class Parts:
             due_at=None if held.token.refresh_token is None else due_at,
             payload=_record.encode(Payload(credential=held.credential, token=held.token, lifetime=held.lifetime)),
         )
+
+
+@lru_cache(maxsize=512)
+def _shared(lifetime: float) -> float:
+    """A server gives one lifetime to all: one number in memory."""
+    return lifetime

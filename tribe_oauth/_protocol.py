@@ -19,7 +19,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
-from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlunsplit
 
 import attrs
 
@@ -176,7 +176,8 @@ def revocation_request(client_id: str, client_secret: Secret, *, token: Secret) 
 
 
 def _form(form: Mapping[str, str], client_id: str, client_secret: Secret) -> Form:
-    return Form(urlencode({**form, "client_id": client_id, "client_secret": client_secret.reveal()}).encode("ascii"))
+    values = {**form, "client_id": client_id, "client_secret": client_secret.reveal()}
+    return Form("&".join(f"{name}={quote_plus(value)}" for name, value in values.items()).encode("ascii"))
 
 
 # The token answer (RFC 6749 §5.1, §5.2)
@@ -289,9 +290,7 @@ def _json_object(body: bytes) -> dict[str, Any]:
     if len(body) > MAX_ANSWER_BYTES:
         raise _UnreadableError(f"more than {MAX_ANSWER_BYTES // 1024} KiB")
     try:
-        answer = json.loads(
-            body.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_bounded
-        )
+        answer = _FROM_JSON(body.decode("utf-8"))
     except _UnreadableError:
         raise
     except (ValueError, RecursionError):
@@ -316,6 +315,9 @@ def _no_constant(name: str) -> NoReturn:
 def _bounded(digits: str) -> int:
     """An integer; of more digits than any number here can have, the first, so that Python does not refuse them all."""
     return int(digits[:20])
+
+
+_FROM_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_bounded).decode
 
 
 def _masked(text: str, sent: bytes) -> str:

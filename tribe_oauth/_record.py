@@ -10,10 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from contextlib import suppress
+from functools import cache, lru_cache
 from typing import Literal
 
 import attrs
 import cattrs
+from cattrs.gen import make_dict_structure_fn
 
 from tribe_oauth._token import Secret, Token
 from tribe_oauth.errors import StoreError
@@ -71,14 +73,33 @@ class Spend:
     is_candidate: bool
 
 
-_converter = cattrs.Converter(detailed_validation=False, unstruct_collection_overrides={frozenset: sorted})
-_converter.register_unstructure_hook(Secret, Secret.reveal)
-_converter.register_structure_hook(Secret, lambda value, _: Secret(value))
+@cache
+def _converter() -> cattrs.Converter:
+    """Made when it is needed: it would be a tenth of the time that importing the library takes."""
+    converter = cattrs.Converter(detailed_validation=False, unstruct_collection_overrides={frozenset: sorted})
+    converter.register_unstructure_hook(Secret, Secret.reveal)
+    converter.register_structure_hook(Secret, lambda value, _: Secret(value))
+    credential = make_dict_structure_fn(Credential, converter)
+
+    # Organizations of one client share these: a hundred thousand copies would take more room than their tokens.
+    @lru_cache(maxsize=512)
+    def shared_credential(fields: tuple[tuple[str, str | None], ...]) -> Credential:
+        return credential(dict(fields), Credential)
+
+    shared_scope = lru_cache(maxsize=512)(frozenset[str])
+    converter.register_structure_hook(Credential, lambda value, _: shared_credential(tuple(value.items())))
+    converter.register_structure_hook_func(
+        lambda kind: kind == frozenset[str], lambda value, _: shared_scope(tuple(value))
+    )
+    return converter
+
+
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 def encode(payload: Payload) -> bytes:
     """The payload as it is stored: JSON."""
-    return json.dumps(_converter.unstructure(payload), separators=(",", ":")).encode()
+    return _to_json(_converter().unstructure(payload)).encode()
 
 
 def decode(record: Record) -> Payload:
@@ -86,13 +107,19 @@ def decode(record: Record) -> Payload:
     if not record.payload:
         return Payload()
     with suppress(Exception):  # whatever a damaged payload makes of cattrs and json
-        return _converter.structure(json.loads(record.payload), Payload)
+        return _decoded(record.payload)
     # Raised out here: inside a handler the error below would keep theirs, and with it the payload, as its context.
     raise StoreError(
         f"the stored record of organization {record.organization!r} cannot be read: restore it from a backup,"
         " or disconnect the organization and connect it again",
         organization=record.organization,
     )
+
+
+@lru_cache(maxsize=512)
+def _decoded(payload: bytes) -> Payload:
+    """A flight looks at the same few bytes again and again."""
+    return _converter().structure(json.loads(payload), Payload)
 
 
 def fingerprint(refresh_token: Secret) -> str:
@@ -203,11 +230,7 @@ def committed(
     else:
         candidate = payload.candidate
     payload = Payload(credential=spend.credential, token=token, lifetime=lifetime, candidate=candidate, seen=seen)
-    return attrs.evolve(
-        _connected(record, spend.chain, payload, due_at),
-        doubt=doubt,
-        lease=None if own_lease else record.lease,
-    )
+    return _connected(record, spend.chain, payload, due_at, doubt=doubt, lease=None if own_lease else record.lease)
 
 
 def refused(record: Record, spend: Spend) -> Record:
@@ -267,10 +290,12 @@ def replaced(
     base = record or Record(organization=organization, status="connected")
     seen = () if record is None else decode(record).seen
     payload = Payload(credential=credential, token=token, lifetime=lifetime, seen=seen)
-    return attrs.evolve(_connected(base, chain, payload, due_at), doubt=False, lease=None)
+    return _connected(base, chain, payload, due_at, doubt=False, lease=None)
 
 
-def _connected(record: Record, chain: str, payload: Payload, due_at: float | None) -> Record:
+def _connected(
+    record: Record, chain: str, payload: Payload, due_at: float | None, *, doubt: bool, lease: str | None
+) -> Record:
     return attrs.evolve(
         record,
         chain=chain,
@@ -281,6 +306,8 @@ def _connected(record: Record, chain: str, payload: Payload, due_at: float | Non
         not_before=0.0,
         due_at=due_at,
         payload=encode(payload),
+        doubt=doubt,
+        lease=lease,
     )
 
 

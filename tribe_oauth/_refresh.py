@@ -28,7 +28,7 @@ SHORTEST_POLL, LONGEST_POLL = 0.01, 0.25
 """Seconds between two looks at a store whose lease a peer holds."""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Wanted:
     """What would satisfy a caller. Without more: a token that has not run out."""
 
@@ -45,6 +45,10 @@ class Wanted:
     """False: whatever the store has."""
     candidate: str | None = None
     """The success of the pasted refresh token with this fingerprint."""
+
+    def with_held(self, held: Held | None) -> Wanted:
+        """The same by what this process has now."""
+        return self if held is self.held else attrs.evolve(self, held=held)
 
 
 async def refresh(parts: Parts, wanted: Wanted) -> Held:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import attrs
@@ -20,18 +21,16 @@ class Secret:
     def __init__(self, value: str) -> None:
         if not isinstance(value, str):
             raise TypeError(f"a Secret holds a str, not {type(value).__name__}")
-        self._value = value
+        self._value = value.encode("utf-8", "surrogatepass")  # takes less room than text
 
     def reveal(self) -> str:
         """The text itself."""
-        return self._value
+        return self._value.decode("utf-8", "surrogatepass")
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Secret):
             return NotImplemented
-        return hmac.compare_digest(
-            self._value.encode("utf-8", "surrogatepass"), other._value.encode("utf-8", "surrogatepass")
-        )
+        return hmac.compare_digest(self._value, other._value)
 
     def __hash__(self) -> int:
         return hash((Secret, self._value))
@@ -63,7 +62,7 @@ def secret(value: str | Secret) -> Secret:
     return value if isinstance(value, Secret) else Secret(value)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, weakref_slot=False)
 class Token:
     """An access token and what the server said with it (RFC 6749 §5.1).
 
@@ -77,6 +76,7 @@ class Token:
     scope: frozenset[str] | None = None
 
 
+@lru_cache(maxsize=512)
 def parse_scope(text: str) -> frozenset[str]:
     """Split a space-delimited scope (RFC 6749 §3.3)."""
     return frozenset(text.split())

@@ -10,7 +10,7 @@ from contextlib import AsyncExitStack
 import aiohttp
 import pytest
 
-from tribe_oauth import ReauthorizationRequired, RefreshTokenGrant, TokenManager, odata
+from tribe_oauth import MemoryStore, ReauthorizationRequired, RefreshTokenGrant, TokenManager, odata
 from tribe_oauth.sandbox import Sandbox
 
 PEOPLE = "/v1/odata/Relation_Person?$top=1"
@@ -133,6 +133,24 @@ async def test_a_body_that_cannot_be_sent_again_waits_for_a_refresh(sandbox: San
         await flight
         assert await posted != 401
     assert drawn.is_set()
+
+
+async def test_a_body_that_cannot_be_sent_again_is_sent_once_there_is_a_token(sandbox: Sandbox) -> None:
+    """With nothing in hand and no refresh under way it waits for neither: the token is fetched, and then it goes."""
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"{}"
+
+    client = sandbox.client()
+    store = MemoryStore()
+    async with TokenManager(client, store=store) as first:
+        await first.connect("acme", RefreshTokenGrant(client, sandbox.paste_token("Acme")))
+    async with (
+        TokenManager(client, store=store) as second,
+        second.session("acme") as session,
+        session.post(PEOPLE, data=body()) as response,
+    ):
+        assert response.status != 401
 
 
 async def test_reauthorization_required_comes_out_of_a_request(sandbox: Sandbox, manager: TokenManager) -> None:

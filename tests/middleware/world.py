@@ -28,6 +28,7 @@ class Source(Protocol):
     token_url: URL
 
     def origin(self) -> URL: ...
+    def at_hand(self) -> Token | None: ...
     async def token(self, *, settled: bool = False) -> Token: ...
     async def refresh(self, *, rejected: Token) -> Token: ...
     def accepted(self) -> None: ...
@@ -135,6 +136,10 @@ class FakeSource:
 
     def origin(self) -> URL:
         return self.api.origin()
+
+    def at_hand(self) -> Token | None:
+        """Never: every check sees what it is asked for. The manager's own source has one at hand, in its own tests."""
+        return None
 
     async def token(self, *, settled: bool = False) -> Token:
         self.settled.append(settled)

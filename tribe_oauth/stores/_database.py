@@ -214,7 +214,12 @@ class Database:
             cursor = self.connection.execute(_INSERT, (key, *fields, *lease))
         else:
             cursor = self.connection.execute(_UPDATE, (*fields, *lease, key, record.version))
-        return self.load(record.organization) if cursor.rowcount == 1 else None
+        if cursor.rowcount != 1:
+            return None
+        if record.lease is not None and lease_for is None:
+            return self.load(record.organization)  # its end is only there
+        left = 0.0 if record.lease is None or lease_for is None else lease_for
+        return attrs.evolve(record, version=record.version + 1, lease_left=left)
 
     def put(self, key: str, value: bytes, ends: float) -> bytes:
         self.connection.execute("DELETE FROM notes WHERE ends <= ?", (time.time(),))

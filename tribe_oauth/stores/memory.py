@@ -33,6 +33,8 @@ class MemoryStore:
         if (stored := self._records.get(organization)) is None:
             return None
         record, lease_end = stored
+        if record.lease is None:
+            return record
         return attrs.evolve(record, lease_left=max(0.0, lease_end - self._clock()))
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:

@@ -104,9 +104,8 @@ class SQLiteStore:
             closed = worker.submit(None)
         await closed
 
-    async def _call(self, run: Callable[[Database], Result], *, writes: bool = False) -> Result:
+    def _call(self, run: Callable[[Database], Result], *, writes: bool = False) -> asyncio.Future[Result]:
         with starting:
             if self._worker is None or self._worker.pid != os.getpid():  # a forked child has no thread
                 self._worker = Worker(self._path, self._busy_timeout, self._clock)
-            result: asyncio.Future[Result] = self._worker.submit(Call(run, writes))
-        return await result
+            return self._worker.submit(Call(run, writes))
