@@ -51,8 +51,8 @@ class OneToken:
     def origin(self) -> URL:
         return URL(self.api)
 
-    def at_hand(self) -> Token:
-        return self.only
+    def at_hand(self) -> None:
+        """`token` gives it just as well."""
 
     async def token(self, *, settled: bool = False) -> Token:
         return self.only

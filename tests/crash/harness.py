@@ -230,7 +230,8 @@ class Run:
                 raise Violation(f"not well again after {PATIENCE:g} s: {answer}")
             await asyncio.sleep(0.1)
         record = await self.store.load(organization)
-        assert record is not None
+        if record is None:
+            raise Violation(f"{organization}: connected, and not in the store")
         family = self.sandbox.ledger.families(organization)[-1]
         missing = family.rotations - (record.generation - self._base[organization])
         if "cause" in answer:
