@@ -109,10 +109,8 @@ def publish_before_commit() -> None:
             await keep(self, granted, asked_at, asked)
 
         self._parts.spawn(later())
-        changed = self._committed(granted, asked_at)(self._record)
-        from tribe_oauth import _record
-
-        return self._parts.held_from(changed, _record.decode(changed))
+        payload = self._payload(granted, asked_at)
+        return self._parts.held_from(self._committed(granted, payload)(self._record), payload)
 
     _flight.Flight._keep = hasty  # type: ignore[method-assign]
 
