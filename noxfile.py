@@ -25,7 +25,7 @@ INSTALLED_ONLY = {"PYTHONSAFEPATH": "1"}
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """All tests against the built wheel, over every branch."""
-    session.install(".[test,bench]")
+    session.install(".[test]")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *session.posargs, env=INSTALLED_ONLY)
     if not session.posargs:
@@ -60,6 +60,13 @@ def browser(session: nox.Session) -> None:
     """Consent and connections in a headless Chromium, which has to be installed: apt-get install chromium."""
     session.install(".[test]", "playwright>=1.60")
     session.run("pytest", "tests/browser", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session(default=False)
+def smoke(session: nox.Session) -> None:
+    """The benchmarks, in sizes whose figures mean nothing: that they run, and that their table is honest."""
+    session.install(".[test,bench]")
+    session.run("python", "-m", "pytest", "tests/benchmarks", *session.posargs)
 
 
 @nox.session(default=False)
