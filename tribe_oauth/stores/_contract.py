@@ -45,6 +45,25 @@ class Record:
     payload: bytes = attrs.field(default=b"", repr=False)
 
 
+def written(record: Record, lease_left: float) -> Record:
+    """The record as `TokenStore.swap` returns it. For the stores; written out, since it is done for every save."""
+    return Record(
+        organization=record.organization,
+        version=record.version + 1,
+        chain=record.chain,
+        generation=record.generation,
+        status=record.status,
+        cause=record.cause,
+        doubt=record.doubt,
+        failures=record.failures,
+        not_before=record.not_before,
+        due_at=record.due_at,
+        lease=record.lease,
+        lease_left=lease_left,
+        payload=record.payload,
+    )
+
+
 class TokenStore(Protocol):
     """Keeps one record for each organization, and short-lived notes.
 

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, cast
 import attrs
 
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._contract import Record, RecordStatus
+from tribe_oauth.stores._contract import Record, RecordStatus, written
 from tribe_oauth.stores._files import Holder, private_file, private_folder
 from tribe_oauth.stores._rescue import Rescue
 
@@ -219,7 +219,7 @@ class Database:
         if record.lease is not None and lease_for is None:
             return self.load(record.organization)  # its end is only there
         left = 0.0 if record.lease is None or lease_for is None else lease_for
-        return attrs.evolve(record, version=record.version + 1, lease_left=left)
+        return written(record, left)
 
     def put(self, key: str, value: bytes, ends: float) -> bytes:
         self.connection.execute("DELETE FROM notes WHERE ends <= ?", (time.time(),))

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 
 import attrs
 
-from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._contract import Record, written
 
 
 class MemoryStore:
@@ -47,12 +47,12 @@ class MemoryStore:
             lease_end = 0.0
         elif lease_for is not None:
             lease_end = now + lease_for
-        written = attrs.evolve(record, version=record.version + 1, lease_left=max(0.0, lease_end - now))
+        new = written(record, max(0.0, lease_end - now))
         if stored is None:
             self._keys.append(record.organization)
-        self._index(stored, written)
-        self._records[record.organization] = (written, lease_end)
-        return written
+        self._index(stored, new)
+        self._records[record.organization] = (new, lease_end)
+        return new
 
     def _index(self, old: Record | None, new: Record) -> None:
         if old is not None and old.due_at is not None:

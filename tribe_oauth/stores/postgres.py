@@ -21,7 +21,7 @@ from typing import Any, Final
 import attrs
 
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._contract import Record, written
 
 try:
     import psycopg
@@ -167,7 +167,7 @@ class PostgresStore:
             "lease_for": 0.0 if record.lease is None or lease_for is None else lease_for,
         }
         rows = await self._execute(_INSERT if record.version == 0 else _UPDATE, values)
-        return attrs.evolve(record, version=record.version + 1, lease_left=rows[0][0]) if rows else None
+        return written(record, rows[0][0]) if rows else None
 
     async def organizations(self) -> AsyncIterator[str]:
         """See `TokenStore.organizations`."""

@@ -20,10 +20,8 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
-import attrs
-
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._contract import Record, written
 
 try:
     from redis.asyncio import BlockingConnectionPool, Redis, RedisError
@@ -134,7 +132,7 @@ class RedisStore:
         )
         if left is None:
             return None
-        return attrs.evolve(record, version=record.version + 1, lease_left=float(left) if record.lease else 0.0)
+        return written(record, float(left) if record.lease else 0.0)
 
     async def organizations(self) -> AsyncIterator[str]:
         """See `TokenStore.organizations`."""
