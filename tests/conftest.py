@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -7,6 +8,9 @@ import psycopg
 import pytest
 
 from .stores import servers
+
+# In the background of a shell Ctrl-C is ignored, and children inherit that: those of the tests have to hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
