@@ -33,7 +33,7 @@ FLOORS = [
     ["stores.sqlite"],
     ["_endpoint", "_record"],
     ["_verdict", "_parts"],
-    ["_exchange", "_commit", "_tasks"],
+    ["_exchange", "_commit", "_tasks", "_status"],
     ["_flight"],
     ["_refresh"],
     ["_connect", "_flights", "_middleware", "_environment"],

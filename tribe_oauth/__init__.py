@@ -9,7 +9,8 @@ from tribe_oauth._client import (
     Endpoints,
     RefreshTokenGrant,
 )
-from tribe_oauth._manager import Status, TokenManager
+from tribe_oauth._manager import TokenManager
+from tribe_oauth._status import Status
 from tribe_oauth._token import Secret, Token
 from tribe_oauth.errors import (
     CallbackError,

@@ -10,14 +10,14 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from functools import lru_cache
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Literal, Self, final
+from typing import TYPE_CHECKING, Final, Self, final
 from weakref import WeakSet
 
 import attrs
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
 from yarl import URL
 
-from tribe_oauth import _connect, _fleet, _record
+from tribe_oauth import _connect, _fleet
 from tribe_oauth._client import AuthorizationCodeGrant, Client, Endpoints, Grant
 from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._endpoint import TokenEndpoint
@@ -25,6 +25,7 @@ from tribe_oauth._flights import Flights
 from tribe_oauth._middleware import BearerMiddleware, OneToken
 from tribe_oauth._parts import Held, Parts, Policy
 from tribe_oauth._refresh import Wanted
+from tribe_oauth._status import Status, status_of
 from tribe_oauth._tasks import Tasks
 from tribe_oauth._token import Token
 from tribe_oauth.errors import (
@@ -34,7 +35,7 @@ from tribe_oauth.errors import (
     UnknownOrganizationError,
     UnsavedError,
 )
-from tribe_oauth.stores import MemoryStore, Record, TokenStore
+from tribe_oauth.stores import MemoryStore, TokenStore
 
 if TYPE_CHECKING:
     from tribe_oauth._environment import Settings
@@ -45,25 +46,6 @@ Find = Callable[[ClientSession], Awaitable[str]]
 MAX_ORGANIZATION_BYTES: Final = 512
 MAX_REQUESTS: Final = 100
 """Refreshes that have a lease at a time: more would wait for a connection while their lease runs."""
-
-
-@final
-@attrs.frozen(kw_only=True)
-class Status:
-    """How an organization stands. Times are Unix seconds.
-
-    fresh: a token is in hand. stale: the next call fetches one. backing_off: the last attempts failed.
-    reauthorization_required: somebody has to connect it again, because of `cause`. `refreshed_at`: when the token was
-    fetched. None: not known.
-    """
-
-    organization: str
-    state: Literal["fresh", "stale", "backing_off", "reauthorization_required"]
-    cause: str | None = None
-    expires_at: float | None = None
-    next_attempt_at: float | None = None
-    scope: frozenset[str] | None = None
-    refreshed_at: float | None = None
 
 
 @final
@@ -284,36 +266,9 @@ class TokenManager:
         record = await self._parts.store.load(organization)
         if record is None or record.status == "disconnected":
             raise UnknownOrganizationError(f"organization {organization!r} is not connected", organization=organization)
-        return self._status(record)
-
-    def _status(self, record: Record) -> Status:
-        organization, now = record.organization, self._parts.clock.time()
-        payload = _record.decode(record)
-        token, lifetime = payload.token, payload.lifetime
-        held = self._held.get(organization)
-        if held is not None and held.generation >= record.generation:
-            token, lifetime = held.token, held.lifetime
-        expires_at = None if token is None else token.expires_at
-        state: Literal["fresh", "stale", "backing_off", "reauthorization_required"]
-        state = "fresh" if expires_at is not None and now < expires_at else "stale"
-        cause, next_attempt_at = None, record.due_at
-        trouble = self._flights.trouble(organization)
-        if record.status == "reauthorization_required":
-            state, cause, next_attempt_at = "reauthorization_required", record.cause, None
-        elif trouble is not None:
-            state, cause = "backing_off", str(trouble.error)
-            next_attempt_at = now + trouble.until - self._monotonic()
-        elif record.not_before > now:
-            state, cause, next_attempt_at = "backing_off", f"{record.failures} attempts failed", record.not_before
-        return Status(
-            organization=organization,
-            state=state,
-            cause=cause,
-            expires_at=expires_at,
-            next_attempt_at=next_attempt_at,
-            scope=None if token is None else token.scope,
-            refreshed_at=None if token is None else token.expires_at - lifetime,
-        )
+        trouble, now = self._flights.trouble(organization), self._parts.clock.time()
+        failing = None if trouble is None else (str(trouble.error), now + trouble.until - self._monotonic())
+        return status_of(record, self._held.get(organization), now=now, failing=failing)
 
     # Sessions
 

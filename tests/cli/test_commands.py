@@ -10,8 +10,6 @@ import re
 import signal
 import subprocess
 import sys
-import threading
-from asyncio import Event, new_event_loop
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,29 +21,16 @@ from tribe_oauth.cli._app import _in, app
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.encrypted import generate_key
 
+from .served import served
+
 DONE = 0
 REFUSED = 1
 
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    """A sandbox on a loop of its own, since commands bring theirs."""
-    loop, ended = new_event_loop(), Event()
-    sandbox = Sandbox(organizations=["Acme", "[bold]Beta"], persons=30)
-
-    async def serve() -> None:
-        async with sandbox:
-            ready.set()
-            await ended.wait()
-
-    ready = threading.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
-    thread.start()
-    assert ready.wait(10)
-    yield sandbox
-    loop.call_soon_threadsafe(ended.set)
-    thread.join()
-    loop.close()
+    with served(Sandbox(organizations=["Acme", "[bold]Beta"], persons=30)) as sandbox:
+        yield sandbox
 
 
 @pytest.fixture(autouse=True)

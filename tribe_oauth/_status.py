@@ -1,0 +1,58 @@
+"""How an organization stands, from what is stored and what memory holds. A pure function, for the manager."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import attrs
+
+from tribe_oauth import _record
+from tribe_oauth._parts import Held
+from tribe_oauth.stores import Record
+
+State = Literal["fresh", "stale", "backing_off", "reauthorization_required"]
+
+
+@final
+@attrs.frozen(kw_only=True)
+class Status:
+    """How an organization stands. Times are Unix seconds.
+
+    fresh: a token is in hand. stale: the next call fetches one. backing_off: the last attempts failed.
+    reauthorization_required: somebody has to connect it again, because of `cause`. `refreshed_at`: when the token was
+    fetched. None: not known.
+    """
+
+    organization: str
+    state: State
+    cause: str | None = None
+    expires_at: float | None = None
+    next_attempt_at: float | None = None
+    scope: frozenset[str] | None = None
+    refreshed_at: float | None = None
+
+
+def status_of(record: Record, held: Held | None, *, now: float, failing: tuple[str, float] | None) -> Status:
+    """`failing`: what this process's last flight ended with, and the Unix time of the next, while that holds."""
+    payload = _record.decode(record)
+    token, lifetime = payload.token, payload.lifetime
+    if held is not None and held.generation >= record.generation:
+        token, lifetime = held.token, held.lifetime
+    expires_at = None if token is None else token.expires_at
+    state: State = "fresh" if expires_at is not None and now < expires_at else "stale"
+    cause, next_attempt_at = None, record.due_at
+    if record.status == "reauthorization_required":
+        state, cause, next_attempt_at = "reauthorization_required", record.cause, None
+    elif failing is not None:
+        state, (cause, next_attempt_at) = "backing_off", failing
+    elif record.not_before > now:
+        state, cause, next_attempt_at = "backing_off", f"{record.failures} attempts failed", record.not_before
+    return Status(
+        organization=record.organization,
+        state=state,
+        cause=cause,
+        expires_at=expires_at,
+        next_attempt_at=next_attempt_at,
+        scope=None if token is None else token.scope,
+        refreshed_at=None if token is None else token.expires_at - lifetime,
+    )
