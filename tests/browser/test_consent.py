@@ -234,7 +234,12 @@ async def test_all_states() -> None:
         await store.swap(Record(organization="ann:damaged", status="connected", payload=b"{"))
         await store.swap(Record(organization="ann:waiting", status="connected", failures=3, not_before=4_000_000_000.0))
         await page.goto(f"{there.address}/connections")
-        for shown in ("has to be connected again", "lost rotation", "cannot be read", "waiting to try again"):
+        for shown in (
+            "has to be connected again",
+            "An answer of Tribe was lost",
+            "cannot be read",
+            "waiting to try again",
+        ):
             await expect(page.get_by_text(shown).first).to_be_visible()
         await picture(page, "connections")
 
