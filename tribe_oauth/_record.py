@@ -288,7 +288,9 @@ def replaced(
 ) -> Record:
     """A new chain that has already proved itself, in one write. What was there before is gone."""
     base = record or Record(organization=organization, status="connected")
-    seen = () if record is None else decode(record).seen
+    seen: tuple[str, ...] = ()
+    with suppress(StoreError):  # one that cannot be read is not in the way of what replaces it
+        seen = () if record is None else decode(record).seen
     payload = Payload(credential=credential, token=token, lifetime=lifetime, seen=seen)
     return _connected(base, chain, payload, due_at, doubt=False, lease=None)
 

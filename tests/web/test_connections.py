@@ -262,6 +262,19 @@ async def test_a_record_that_cannot_be_read() -> None:
         assert there.sandbox.organizations["Acme"] in text
 
 
+async def test_a_damaged_record_is_replaced() -> None:
+    """Connecting again is the remedy for it."""
+    store = MemoryStore()
+    async with world(store=store) as there, browsing(there) as browser:
+        key = f"ann:{there.sandbox.organizations['Acme']}"
+        await store.swap(Record(organization=key, status="connected", payload=b"{"))
+        assert (await browser.connect(f"?again={there.sandbox.organizations['Acme']}")).outcome == "connected"
+        record = await store.load(key)
+        assert record is not None
+        assert record.generation == 1
+        assert "cannot be read" not in (await browser.get(there.path("connections"))).text
+
+
 async def test_disconnected_while_it_is_listed() -> None:
     """An organization that goes away between the list and its status is left out."""
 
