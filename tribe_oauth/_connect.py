@@ -247,3 +247,4 @@ async def disconnect(parts: Parts, organization: str) -> None:
     except TribeOAuthError as error:
         logger.warning("organization %r is disconnected, but not revoked at the server: %s", organization, error)
     await parts.store.swap(_record.erased(record))
+    _record.forget()

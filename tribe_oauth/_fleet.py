@@ -59,18 +59,22 @@ async def _refresh_all(
 ) -> dict[str, Token | TribeOAuthError]:
     """No tasks but the flights' own, which go on when the caller is cancelled."""
     results: dict[str, Token | TribeOAuthError] = {}
+    under_way: set[asyncio.Future[Held]] = set()
     free = asyncio.Semaphore(concurrency)
 
     def landed(organization: str, future: asyncio.Future[Held]) -> None:
+        free.release()
+        under_way.discard(future)
         error = future.exception()
         assert error is None or isinstance(error, TribeOAuthError)
         results[organization] = error or future.result().token
-        free.release()
 
     async for organization in organizations:
         await free.acquire()
         wanted = Wanted(organization=organization, held=flights.held.get(organization), ahead=True)
-        flights.join(wanted).add_done_callback(partial(landed, organization))
-    for _ in range(concurrency):  # until the last has landed
-        await free.acquire()
+        future = flights.join(wanted)
+        under_way.add(future)
+        future.add_done_callback(partial(landed, organization))
+    if under_way:
+        await asyncio.wait(under_way)
     return results

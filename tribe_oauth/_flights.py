@@ -177,6 +177,8 @@ class Flights:
 
     def _landed(self, flight: _Flight) -> list[asyncio.Future[Held]]:
         """End a flight: from here on another may start. Gives those who still wait."""
+        if self._flights.get(flight.wanted.organization) is not flight:
+            return []  # of a loop that is gone, and so are those who waited; another may be under way
         del self._flights[flight.wanted.organization]
         return [waiter for waiter in flight.waiters if not waiter.done()]
 

@@ -17,7 +17,7 @@ import attrs
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
 from yarl import URL
 
-from tribe_oauth import _connect, _fleet
+from tribe_oauth import _connect, _fleet, _record
 from tribe_oauth._client import AuthorizationCodeGrant, Client, Endpoints, Grant
 from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._endpoint import TokenEndpoint
@@ -306,6 +306,7 @@ class TokenManager:
         self._enter()
         await self._tasks.close(timeout=self._parts.policy.lease)
         self._held.clear()
+        _record.forget()
         for session in list(self._sessions):
             await session.close()
         await self._parts.endpoint.close()
@@ -375,10 +376,11 @@ class _Source:
         return self.flights.at_hand(self.organization or self.manager._only)
 
     async def token(self, *, settled: bool = False) -> Token:
-        manager = self.manager
-        if settled:
-            await self.flights.settled(await manager._key(self.organization))
-        return await manager.token(self.organization)
+        token = await self.manager.token(self.organization)
+        if settled:  # only now: asking may have begun the refresh that would end this very token
+            await self.flights.settled(await self.manager._key(self.organization))
+            token = await self.manager.token(self.organization)
+        return token
 
     async def refresh(self, *, rejected: Token) -> Token:
         return await self.manager.refresh(self.organization, rejected=rejected)

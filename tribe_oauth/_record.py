@@ -79,18 +79,29 @@ def _converter() -> cattrs.Converter:
     converter = cattrs.Converter(detailed_validation=False, unstruct_collection_overrides={frozenset: sorted})
     converter.register_unstructure_hook(Secret, Secret.reveal)
     converter.register_structure_hook(Secret, lambda value, _: Secret(value))
-    credential = make_dict_structure_fn(Credential, converter)
+    made = make_dict_structure_fn(Credential, converter)
 
     # Organizations of one client share these: a hundred thousand copies would take more room than their tokens.
     @lru_cache(maxsize=512)
     def shared_credential(fields: tuple[tuple[str, str | None], ...]) -> Credential:
-        return credential(dict(fields), Credential)
+        return made(dict(fields), Credential)
+
+    def credential(value: dict[str, str | None], _: object) -> Credential:
+        if not {type(field) for field in value.values()} <= {str, type(None)}:
+            raise TypeError  # a number would be taken for an equal one of another kind
+        if value.get("client_secret") is not None:
+            return made(value, Credential)  # no secret is kept for later
+        return shared_credential(tuple(value.items()))
 
     shared_scope = lru_cache(maxsize=512)(frozenset[str])
-    converter.register_structure_hook(Credential, lambda value, _: shared_credential(tuple(value.items())))
-    converter.register_structure_hook_func(
-        lambda kind: kind == frozenset[str], lambda value, _: shared_scope(tuple(value))
-    )
+
+    def scope(value: list[str], _: object) -> frozenset[str]:
+        if not all(isinstance(word, str) for word in value):
+            raise TypeError  # it could be read now, and not be written after the refresh token is spent
+        return shared_scope(tuple(value))
+
+    converter.register_structure_hook(Credential, credential)
+    converter.register_structure_hook_func(lambda kind: kind == frozenset[str], scope)
     return converter
 
 
@@ -107,7 +118,7 @@ def decode(record: Record) -> Payload:
     if not record.payload:
         return Payload()
     with suppress(Exception):  # whatever a damaged payload makes of cattrs and json
-        return _decoded(record.payload)
+        return _decoded(bytes(record.payload))
     # Raised out here: inside a handler the error below would keep theirs, and with it the payload, as its context.
     raise StoreError(
         f"the stored record of organization {record.organization!r} cannot be read: restore it from a backup,"
@@ -116,10 +127,15 @@ def decode(record: Record) -> Payload:
     )
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=128)
 def _decoded(payload: bytes) -> Payload:
-    """A flight looks at the same few bytes again and again."""
+    """A flight looks at the same few bytes again and again, and a hundred flights at theirs."""
     return _converter().structure(json.loads(payload), Payload)
+
+
+def forget() -> None:
+    """Keep none of the secrets that were read last."""
+    _decoded.cache_clear()
 
 
 def fingerprint(refresh_token: Secret) -> str:

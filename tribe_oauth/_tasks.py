@@ -49,7 +49,8 @@ class Tasks:
 
     def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         """A task that no caller can cancel."""
-        task = asyncio.get_running_loop().create_task(work)
+        # Not by the loop's own factory: an eager task could end before anybody waits for it.
+        task = asyncio.Task(work, loop=asyncio.get_running_loop())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -70,7 +71,7 @@ class Tasks:
                 yield
         finally:
             turn.users -= 1
-            if not turn.users:
+            if not turn.users and self._turns.get(organization) is turn:  # and not the next loop's
                 del self._turns[organization]
 
     async def pause(self, seconds: float) -> bool:

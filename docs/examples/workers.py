@@ -22,7 +22,7 @@ from typing import Any
 
 import attrs
 import procrastinate
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from tribe_oauth import TRIBE, Client, Endpoints, TokenManager
@@ -69,7 +69,7 @@ class PostgresSink:
                 raise RuntimeError(f"another worker has {checkpoint.organization!r}")
             async with connection.cursor() as cursor:
                 await cursor.executemany(
-                    "INSERT INTO entity VALUES (%s, %s, %s, %s)", [(*key, Jsonb(row)) for row in rows]
+                    "INSERT INTO entity VALUES (%s, %s, %s, %s)", [(*key, Json(row)) for row in rows]
                 )
 
 
@@ -88,7 +88,10 @@ async def export_organization(context: procrastinate.JobContext, organization: s
 async def take_up(timestamp: int) -> None:
     """Tasks whose worker has died are to be done again; to find them goes before all others."""
     for job in await app.job_manager.get_stalled_jobs(seconds_since_heartbeat=DEAD_AFTER):
-        await app.job_manager.retry_job(job)
+        try:
+            await app.job_manager.retry_job(job)
+        except procrastinate.exceptions.UniqueViolation:  # it was deferred anew meanwhile: that one will do it
+            await app.job_manager.finish_job(job, procrastinate.jobs.Status.FAILED, delete_job=False)
 
 
 def make_manager() -> TokenManager:
@@ -109,7 +112,7 @@ async def schema() -> None:
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
     async with AsyncConnectionPool(DATABASE) as pool, pool.connection() as connection:
-        await connection.execute("CREATE TABLE entity (night text, organization text, entity_set text, entity jsonb)")
+        await connection.execute("CREATE TABLE entity (night text, organization text, entity_set text, entity json)")
         await connection.execute(
             "CREATE TABLE checkpoint (night text, organization text, entity_set text, kept jsonb,"
             " PRIMARY KEY (night, organization, entity_set))"
@@ -117,7 +120,7 @@ async def schema() -> None:
 
 
 async def defer() -> None:
-    """A task for each organization; tonight's is not deferred twice."""
+    """A task for each organization, where none waits. Deferred twice, the second finds everything done."""
     night = datetime.now(UTC).date().isoformat()
     async with app.open_async(), make_manager() as manager:
         async for organization in manager.organizations():

@@ -184,6 +184,27 @@ def test_whoever_reads_goes_away(options: list[str]) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("options", [["--to", "-"], ["--to", "out", "--json"]], ids=repr)
+def test_a_full_disk_behind_the_output(options: list[str]) -> None:
+    """That is no reader who went away: the reason is told, in one line."""
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "Relation_Person", *options], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == REFUSED
+    assert "No space left" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_events_are_plain_ascii(sandbox: Sandbox) -> None:
+    """Whatever an organization is called, and whatever the terminal can show."""
+    run("connect", "Zoë", "--paste", typed=f"{sandbox.paste_token('Acme')}\n")
+    env = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    command = [*COMMAND, "Relation_Person", "--organization", "Zoë", "--to", "out", "--json"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert {json.loads(line)["organization"] for line in done.stdout.splitlines()} == {"Zoë"}
+
+
 def test_a_retry_is_an_event_and_no_line_in_a_log(sandbox: Sandbox) -> None:
     """What went wrong on the way is counted, and does not fill the screen."""
     sandbox.fault("status", endpoint="api", status=503)

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import psycopg
 import pytest
-from psycopg.types.json import Jsonb
+from psycopg.types.json import Json, Jsonb
 
 from tribe_oauth import ClientCredentialsGrant, TokenManager
 from tribe_oauth.sandbox import Sandbox
@@ -50,8 +50,7 @@ async def test_files_and_a_query(
     await run(FILES, manager=manager)
     assert capsys.readouterr().out == "acme 250 complete\n"
     assert len((tmp_path / "out" / "acme" / "Relation_Person.jsonl").read_bytes().splitlines()) == 250
-    async with JSONLinesFolder(tmp_path / "recent") as sink:
-        left = await run(QUERY, manager=manager, export=export, sink=sink, datetime=datetime, UTC=UTC)
+    left = await run(QUERY, manager=manager, export=export, JSONLinesFolder=JSONLinesFolder, datetime=datetime, UTC=UTC)
     since = [row for row in sandbox.organization("acme").all("Relation_Person") if row["CreatedOn"] >= "2020"]
     assert [outcome.rows for outcome in left["outcomes"]] == [len(since)]
 
@@ -72,12 +71,12 @@ async def test_a_sink_of_ones_own(world: tuple[Sandbox, TokenManager], database:
     """Each row exactly once, although the database goes away in the middle of a page."""
     sandbox, manager = world
     with psycopg.connect(database, autocommit=True) as connection:
-        connection.execute("CREATE TABLE entity (organization text, entity_set text, entity jsonb)")
+        connection.execute("CREATE TABLE entity (organization text, entity_set text, entity json)")
         connection.execute(
             "CREATE TABLE checkpoint (organization text, entity_set text, kept jsonb,"
             " PRIMARY KEY (organization, entity_set))"
         )
-        left = await run(SINK, Checkpoint=Checkpoint, Jsonb=Jsonb, attrs=attrs)
+        left = await run(SINK, Checkpoint=Checkpoint, Json=Json, Jsonb=Jsonb, attrs=attrs)
         sink = left["PostgresSink"](Pool(database))
         connection.execute("ALTER TABLE checkpoint ADD CHECK ((kept->>'rows')::int < 100)")
         with pytest.raises(psycopg.errors.CheckViolation):

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import copy
 import gc
+import json
 import logging
 import pickle
 import sys
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import aiohttp
 import attrs
 import pytest
+from aiohttp import web
 
 from tribe_oauth import (
     ClientCredentialsGrant,
@@ -21,6 +25,7 @@ from tribe_oauth import (
     TokenManager,
     TribeOAuthError,
     UnknownOrganizationError,
+    _record,
 )
 from tribe_oauth.errors import ConfigurationError, ManagerError, ReauthorizationRequired, TemporarilyUnavailable
 from tribe_oauth.stores import Record
@@ -402,3 +407,119 @@ async def test_an_upload_that_is_given_up_while_it_waits(
         await refreshing
     gc.collect()
     assert "never retrieved" not in caplog.text
+
+
+async def test_an_upload_with_a_token_that_is_due(
+    manager: TokenManager, server: TokenServer, clock: VirtualClock
+) -> None:
+    """S22: asking for the token begins a refresh ahead of time, which would end it while the body is on its way."""
+    clock.advance(0.9 * 86_400)
+
+    async def replace(form: Mapping[str, str], request: web.Request) -> web.StreamResponse:
+        server.access.clear()  # as the server drops the old token when it issues the new one
+        return await server.rotate(form, request)
+
+    server.order(replace)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"x"
+
+    async with manager.session("acme") as session, session.post("/v1/odata/x", data=body()) as response:
+        assert response.status == 200
+    assert len(server.refreshes()) == 2  # the pasted one, and this one
+
+
+async def test_as_many_at_a_time_as_one_likes(manager: TokenManager, clock: VirtualClock) -> None:
+    """A very large number means no bound, and costs nothing."""
+    clock.advance(86_400)
+    assert list(await manager.warm_up(concurrency=10**9)) == ["acme"]
+
+
+async def test_a_scope_that_could_not_be_written_again(
+    manager: TokenManager, server: TokenServer, store: MemoryStore, clock: VirtualClock
+) -> None:
+    """A damaged record is refused before its refresh token is spent, not after."""
+    record = await store.load("acme")
+    assert record is not None
+    payload = json.loads(record.payload)
+    payload["token"]["scope"] = [None, "read"]
+    assert await store.swap(attrs.evolve(record, payload=json.dumps(payload).encode()))
+    spent = len(server.refreshes())
+    with pytest.raises(StoreError, match="cannot be read"):
+        await manager.refresh("acme")
+    assert len(server.refreshes()) == spent
+
+
+async def test_a_client_that_is_no_text(manager: TokenManager, store: MemoryStore) -> None:
+    """Numbers are not taken for text, nor for one another."""
+    record = await store.load("acme")
+    assert record is not None
+    payload = json.loads(record.payload)
+    payload["credential"]["client_id"] = 1
+    assert await store.swap(attrs.evolve(record, payload=json.dumps(payload).encode()))
+    with pytest.raises(StoreError, match="cannot be read"):
+        await manager.status("acme")
+
+
+async def test_no_secret_outlives_its_organization(manager: TokenManager, server: TokenServer) -> None:
+    """S24: what was decoded last is not kept after a disconnect, nor after closing."""
+    token = await manager.refresh("acme")
+    await manager.disconnect("acme")
+    assert _record._decoded.cache_info().currsize == 0
+    assert token.refresh_token is not None
+    await manager.connect("beta", RefreshTokenGrant(server.client(), server.paste()))
+    await manager.status("beta")
+    await manager.close()
+    assert _record._decoded.cache_info().currsize == 0
+
+
+async def test_an_eager_loop(make_manager: MakeManager) -> None:
+    """A loop whose tasks begin at once (Python 3.12) changes nothing: flights are tasks of the plain kind."""
+    loop = asyncio.get_running_loop()
+
+    def factory(loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
+        raise AssertionError("a flight must not depend on the loop's factory")
+
+    manager = make_manager()
+    loop.set_task_factory(factory)
+    try:
+        with pytest.raises(UnknownOrganizationError):
+            await manager.token("nobody")
+    finally:
+        loop.set_task_factory(None)
+
+
+def test_a_flight_of_a_loop_that_is_gone(server: TokenServer) -> None:
+    """F10: its remains end no flight of the next loop, and nobody who waits there hangs."""
+
+    class Slow(MemoryStore):
+        gate: asyncio.Event
+
+        async def load(self, organization: str) -> Record | None:
+            await self.gate.wait()
+            return await super().load(organization)
+
+    store = Slow()
+    manager = TokenManager(server.client(), store=store)
+
+    async def ask() -> asyncio.Task[Any]:
+        store.gate = asyncio.Event()
+        asking = asyncio.ensure_future(manager.refresh("acme"))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return asking
+
+    async def go_on() -> None:
+        asking = await ask()
+        left.clear()
+        gc.collect()  # of the first loop's task, which ends here
+        store.gate.set()
+        with pytest.raises(UnknownOrganizationError):
+            await asyncio.wait_for(asking, 10)
+        await manager.close()
+
+    first = asyncio.new_event_loop()
+    left = [first.run_until_complete(ask())]
+    first.close()
+    del first
+    asyncio.run(go_on())

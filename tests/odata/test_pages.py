@@ -34,7 +34,7 @@ async def test_every_option_is_encoded(session: aiohttp.ClientSession, service: 
         "People?$select=ID,Name&$filter=Name%20eq%20'a%2Bb%26c%23d%25%C3%AB'&$expand=Phone($select=Number%3B$top=1)"
         "&$orderby=Name%20desc,ID&$count=true&$top=5"
     )
-    service.says(target, {"@odata.count": 7, "value": []})
+    service.says(target, {"@odata.count": 0, "value": []})
     pages = await collect(
         session,
         select=["ID", "Name"],
@@ -44,7 +44,7 @@ async def test_every_option_is_encoded(session: aiohttp.ClientSession, service: 
         count=True,
         top=5,
     )
-    assert pages == [odata.Page([], 7)]
+    assert pages == [odata.Page([], 0)]
     assert service.targets == [f"/v1/odata/{target}"]
 
 

@@ -277,3 +277,45 @@ async def test_one_entity_below_another(session: aiohttp.ClientSession, service:
     assert await ids(session, "Contact(2)/Organization") == []
     with pytest.raises(odata.ODataError, match="not a whole OData collection"):
         await ids(session, "Contact(3)/Organization")
+
+
+# An answer that says that there is more
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_more_than_it_gives(session: aiohttp.ClientSession, service: Service, status: int) -> None:
+    """A count that is higher than the rows, and no way to the others: an error, not a whole collection."""
+    service.says("People?$count=true", {"value": PEOPLE[:10], "@odata.count": 25})
+    beyond: dict[str, Any] = {"value": []} if status == 200 else {"error": {}}
+    service.says("People?$top=1&$skip=10", beyond, status=status)
+    with pytest.raises(odata.ODataError, match="gives 10 rows and no more, and says that there are 25"):
+        await ids(session, count=True)
+
+
+async def test_a_service_that_skips_and_knows_no_top(session: aiohttp.ClientSession, service: Service) -> None:
+    """More than the one row that was asked for is more rows too."""
+    service.says("People", {"value": PEOPLE[:10]})
+    service.says("People?$top=1&$skip=10", {"value": PEOPLE[10:20]})
+    for skip in (0, 10, 20, 25):
+        rows = PEOPLE[skip : skip + 10]
+        service.says(f"People?$orderby=ID&$top=10&$skip={skip}", {"value": rows})
+    assert await ids(session) == ALL
+
+
+@pytest.mark.parametrize("hint", [{"@odata.nextLink": "People?$skiptoken=x"}, {"@odata.count": 25}])
+async def test_a_short_page_in_the_middle(
+    session: aiohttp.ClientSession, service: Service, hint: dict[str, Any]
+) -> None:
+    """A page shorter than was asked for is the end, unless the answer says otherwise."""
+    for skip, rows in ((0, PEOPLE[:10]), (10, PEOPLE[10:17]), (17, PEOPLE[17:]), (25, [])):
+        more = hint if skip + len(rows) < 25 else {}
+        service.says(f"People?$orderby=ID&$top=10&$skip={skip}", {"value": rows, **more})
+    assert await ids(session, page_size=10) == ALL
+
+
+async def test_an_empty_page_in_the_middle(session: aiohttp.ClientSession, service: Service) -> None:
+    """Nothing, where there should be rows: an error."""
+    service.says("People?$orderby=ID&$count=true&$top=10&$skip=0", {"value": PEOPLE[:10], "@odata.count": 25})
+    service.says("People?$orderby=ID&$count=true&$top=10&$skip=10", {"value": [], "@odata.count": 25})
+    with pytest.raises(odata.ODataError, match="gives 10 rows and no more"):
+        await ids(session, page_size=10, count=True)

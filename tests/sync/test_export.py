@@ -9,8 +9,9 @@ import pytest
 
 from tribe_oauth import TribeOAuthError, UnknownOrganizationError
 from tribe_oauth.errors import ConfigurationError, TemporarilyUnavailable
-from tribe_oauth.odata import ODataError, Query, literal
-from tribe_oauth.sync import Checkpoint, Event, Outcome, Pace, SinkError, export
+from tribe_oauth.odata import ODataError, Page, Query, literal
+from tribe_oauth.odata._pages import Reader
+from tribe_oauth.sync import Checkpoint, CheckpointError, Event, Outcome, Pace, SinkError, export
 from tribe_oauth.sync._export import _Reading
 
 from .conftest import Kept, World, connected
@@ -97,6 +98,38 @@ async def test_an_error_of_the_callback_ends_the_export(world: World, kind: str)
 
     with pytest.raises(TribeOAuthError, match="seen enough"):
         await take(world, Kept(), "Acme", on_event=refuse)
+
+
+async def test_named_twice(world: World) -> None:
+    """An organization that is named twice is read once: two would write its rows."""
+    sink = Kept()
+    outcomes = await export(world.manager, ["Acme", "Beta", "Acme"], ["Relation_Person"], sink)
+    assert [outcome.organization for outcome in outcomes] == ["Acme", "Beta"]
+    assert sink.rows["Acme", "Relation_Person"] == world.expected("Acme")
+
+
+async def test_a_checkpoint_that_cannot_be_read(world: World) -> None:
+    """It is that entity set's failure, and disturbs no other."""
+
+    class Damaged(Kept):
+        async def begin(self, organization: str, entity_set: str) -> Checkpoint | None:
+            if organization == "Beta":
+                raise CheckpointError("delete it")
+            return await super().begin(organization, entity_set)
+
+    outcomes = await export(world.manager, ["Acme", "Beta", "Cobra"], ["Relation_Person"], Damaged())
+    assert [outcome.organization for outcome in outcomes if outcome.error is not None] == ["Beta"]
+
+
+async def test_a_time_out_of_somebody_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not taken for the API's, and comes out as it is."""
+
+    async def late(self: Reader, position: str | None) -> Page:
+        raise TimeoutError("a store's")
+
+    monkeypatch.setattr(Reader, "page", late)
+    with pytest.raises(TimeoutError, match="a store's"):
+        await export(world.manager, ["Acme"], ["Relation_Person"], Kept())
 
 
 async def test_an_error_of_begin_ends_the_export(world: World) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import resource
+import shutil
 import stat
 import subprocess
 import sys
@@ -16,7 +17,14 @@ from typing import Any
 import pytest
 
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.sync import Checkpoint, JSONLinesFolder, JSONLinesStream, SinkError
+from tribe_oauth.sync import (
+    Checkpoint,
+    CheckpointError,
+    JSONLinesFolder,
+    JSONLinesStream,
+    OutputClosedError,
+    SinkError,
+)
 from tribe_oauth.sync._disk import path_of
 from tribe_oauth.sync._jsonl import _lines, _to_its_end
 
@@ -24,8 +32,12 @@ ROWS: list[dict[str, Any]] = [{"ID": "1", "Name": "Zoë"}, {"ID": "2", "Name": N
 TEXT = '{"ID":"1","Name":"Zoë"}\n{"ID":"2","Name":null}\n'
 
 
-def checkpoint(rows: int, position: str | None = "next", *, done: bool = False) -> Checkpoint:
-    return Checkpoint(organization="acme", entity_set="People", query="q", position=position, rows=rows, done=done)
+def checkpoint(
+    rows: int, position: str | None = "next", *, done: bool = False, organization: str = "acme"
+) -> Checkpoint:
+    return Checkpoint(
+        organization=organization, entity_set="People", query="q", position=position, rows=rows, done=done
+    )
 
 
 def part(folder: Path) -> Path:
@@ -161,7 +173,7 @@ async def test_a_checkpoint_that_is_none(tmp_path: Path, content: str) -> None:
     kept(tmp_path).parent.mkdir()
     kept(tmp_path).write_text(content)
     async with JSONLinesFolder(tmp_path) as sink:
-        with pytest.raises(SinkError, match="not a checkpoint of this library: restart"):
+        with pytest.raises(CheckpointError, match="not a checkpoint of this library: delete it"):
             await sink.begin("acme", "People")
     async with JSONLinesFolder(tmp_path, restart=True) as sink:
         assert await sink.begin("acme", "People") is None
@@ -331,8 +343,40 @@ async def test_a_stream_that_was_closed() -> None:
     """Whoever read has gone: one clear line."""
     read, write = os.pipe()
     os.close(read)
-    with os.fdopen(write, "wb", buffering=0) as stream, pytest.raises(SinkError, match=r"closed \(Broken pipe\)"):
+    with os.fdopen(write, "wb", buffering=0) as stream, pytest.raises(OutputClosedError):
         await JSONLinesStream(stream).write(ROWS, checkpoint(2))
+
+
+async def test_a_stream_that_cannot_be_written() -> None:
+    """A full disk behind the output is no reader who went away: the reason is told."""
+    full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb", buffering=0)
+    with full as stream, pytest.raises(SinkError, match="No space left") as error:
+        await JSONLinesStream(stream).write(ROWS, checkpoint(2))
+    assert not isinstance(error.value, OutputClosedError)
+
+
+async def test_a_file_that_is_written_twice_at_once(tmp_path: Path) -> None:
+    """Two exports into one sink: told, before rows are doubled."""
+    async with JSONLinesFolder(tmp_path) as sink:
+        await sink.begin("acme", "People")
+        await sink.write(ROWS, checkpoint(2))
+        with pytest.raises(SinkError, match="written twice at once"):
+            await sink.write(ROWS, checkpoint(2))
+
+
+async def test_one_file_that_fails_at_the_end(tmp_path: Path) -> None:
+    """The others' checkpoints are kept all the same, and nothing writes on after the sink is closed."""
+    sink = JSONLinesFolder(tmp_path, every=60)
+    await sink.__aenter__()
+    for organization in ("acme", "gone", "zeta"):
+        await sink.begin(organization, "People")
+        await sink.write(ROWS, checkpoint(2, organization=organization))
+    shutil.rmtree(tmp_path / "gone")
+    with pytest.raises(SinkError, match="gone"):
+        await sink.__aexit__(None, None, None)
+    async with JSONLinesFolder(tmp_path) as sink:
+        for organization in ("acme", "zeta"):
+            assert await sink.begin(organization, "People") == checkpoint(2, organization=organization)
 
 
 @pytest.mark.parametrize("missing", ["stamina", "msgspec"])

@@ -9,7 +9,7 @@ import pytest
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata import ODataError
 from tribe_oauth.sync import Pace, export
-from tribe_oauth.sync._pace import Limit, OrganizationPace
+from tribe_oauth.sync._pace import LENT_AT_LEAST, Limit, OrganizationPace
 
 from .conftest import Kept, connected
 
@@ -190,6 +190,41 @@ async def test_retry_after_holds_back_everything_of_one_organization() -> None:
     await asyncio.gather(asked_before, asked_after)
     assert loop.time() - began >= 0.3
     assert slow == []  # it waited for its turn behind the first; there was no pause left when it came
+
+
+async def test_a_pause_that_is_too_long_for_all() -> None:
+    """What the API told one task is told to the others of the organization too: none of them waits for tomorrow."""
+    acme = Pace().organization("acme")
+    acme._failed(ODataError("come tomorrow", status=429, retry_after=86_400, retryable=True), 0.0)
+    with pytest.raises(ODataError, match="come tomorrow") as error:
+        await asyncio.wait_for(acme.run(quick, nothing, longest=600.0), 5)
+    assert error.value.retry_after == 86_400
+    assert acme.limit.active == 0
+
+
+async def test_slots_are_not_lent_without_end() -> None:
+    """Where everybody is slow, more requests would not help."""
+    pace = Pace(most=2, each=100, patience=0.01)
+    hanging = Hanging()
+    started = 0
+
+    async def counted() -> None:
+        nonlocal started
+        started += 1
+        await hanging.read()
+
+    organizations = [pace.organization(str(number)) for number in range(60)]
+    requests = [asyncio.ensure_future(organization.run(counted, nothing)) for organization in organizations]
+    await hanging.begun.wait()
+    before = -1
+    while before != started:  # until no more are let in
+        before = started
+        await asyncio.sleep(0.1)
+    assert started == 2 + LENT_AT_LEAST
+    hanging.go_on.set()
+    await asyncio.gather(*requests)
+    assert started == len(requests)
+    assert (pace.all.active, pace.all._lent) == (0, 0)
 
 
 async def test_a_long_pause_is_slow() -> None:

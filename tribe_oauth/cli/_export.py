@@ -87,11 +87,13 @@ async def _export(
                     )
         if not as_json:
             Console(file=said).print(_table(outcomes), soft_wrap=True)
-    except (BrokenPipeError, sync.SinkError) as error:
-        # Whoever read our output has gone; Python would complain once more when it ends.
-        if isinstance(error, BrokenPipeError) or to == "-":
+    except (OSError, sync.SinkError) as error:
+        if to == "-" or isinstance(error, OSError):  # Python would complain once more of our output when it ends
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            raise typer.Exit(1) from None
+        if isinstance(error, BrokenPipeError | sync.OutputClosedError):
+            raise typer.Exit(1) from None  # whoever read it has gone, and knows
+        if isinstance(error, OSError):
+            raise sync.SinkError(f"the output cannot be written ({error.strerror})") from None
         raise
     if any(outcome.error is not None for outcome in outcomes):
         raise typer.Exit(1)
@@ -125,7 +127,7 @@ def _write(event: Event, stream: Any) -> None:
         "total": event.total,
         "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
     }
-    stream.write(json.dumps(said, ensure_ascii=False) + "\n")
+    stream.write(json.dumps(said) + "\n")
     stream.flush()
 
 

@@ -23,6 +23,7 @@ from tribe_oauth.odata._query import SERVICE_ROOT, Query
 
 _REMEMBERED: Final = 64  # pages: a loop of so many is seen at once, a longer one a round or two later
 _VISIBLE: Final = re.compile(r"[!-\[\]-~]+")  # RFC 3986 §2; a backslash is none of them, and some take it for a slash
+_ODD: Final = re.compile("[\x00-\x1f\x7f]|%(2[ef5]|5c)", re.IGNORECASE)
 _WINDOW: Final = re.compile(r"skip=(\d{1,15}),size=(\d{1,9}),full=([01])")
 
 
@@ -166,16 +167,21 @@ class Reader:
     async def _is_all(self, answer: Answer) -> bool:
         """Whether an answer without a nextLink has all rows, as OData promises, or some service has cut it."""
         size = len(answer.rows)
-        if size == 0 or size == self.query.top or answer.count == size:
+        more_are_said = answer.count is not None and answer.count > size
+        if size == self.query.top or (size == 0 and not more_are_said) or answer.count == size:
             return True
+        more: list[dict[str, Any]] = []
         try:
             more = (await get(self.session, self.query.beyond(size))).rows
         except ODataError as error:
-            if error.status in {400, 404, 405, 501}:
-                return True  # it knows no $skip, so that it can have meant only all of them
-            raise
-        # More than the one that was asked for, or the same again: it does not look at options at all.
-        return len(more) != 1 or (size == 1 and more == answer.rows)
+            if error.status not in {400, 404, 405, 501}:
+                raise
+            # It knows no $skip, so that it can have meant only all of them; unless it says something else.
+        # The same again: it does not look at options at all.
+        is_all = not more or more == answer.rows
+        if is_all and more_are_said:
+            raise _short(answer.count, size)
+        return is_all
 
     def _linked(self, answer: Answer) -> Page:
         url = _next(answer)
@@ -193,8 +199,15 @@ class Reader:
             raise ODataError("the API does not keep to $top and $skip: leave page_size out")
         self._before = begins_with
         skip, full = window.skip + got, window.full or got == window.size
-        ended = got == 0 or (got < size and full) or got == left
+        more_are_said = (answer.count or 0) > skip or answer.next_link is not None
+        if got == 0 and left is None and more_are_said:
+            raise _short(answer.count, skip)
+        ended = got == 0 or (got < size and full and not more_are_said) or got == left
         return Page(answer.rows, answer.count, None if ended else str(_Window(skip, window.size, full)))
+
+
+def _short(count: int | None, got: int) -> ODataError:
+    return ODataError(f"the API gives {got} rows and no more, and says that there are {count or 'more'}")
 
 
 # The next page
@@ -235,4 +248,9 @@ def _origin(url: URL) -> tuple[str, str | None, int | None]:
 
 
 def _below_root(path: str) -> bool:
-    return path.startswith(SERVICE_ROOT) and not {".", ".."} & set(path.split("/"))
+    """Whether a decoded path stays there, however a server may read it.
+
+    Some cut a segment at its ``;``, some take a backslash for a slash, and some decode twice.
+    """
+    segments = {segment.partition(";")[0] for segment in re.split(r"[/\\]", path)}
+    return path.startswith(SERVICE_ROOT) and not {".", ".."} & segments and not _ODD.search(path)

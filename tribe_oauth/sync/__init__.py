@@ -9,14 +9,16 @@ except ImportError:
 from tribe_oauth.sync._export import Event, Outcome, export
 from tribe_oauth.sync._jsonl import JSONLinesFolder, JSONLinesStream
 from tribe_oauth.sync._pace import Pace
-from tribe_oauth.sync._sink import Checkpoint, Sink, SinkError
+from tribe_oauth.sync._sink import Checkpoint, CheckpointError, OutputClosedError, Sink, SinkError
 
 __all__ = [
     "Checkpoint",
+    "CheckpointError",
     "Event",
     "JSONLinesFolder",
     "JSONLinesStream",
     "Outcome",
+    "OutputClosedError",
     "Pace",
     "Sink",
     "SinkError",

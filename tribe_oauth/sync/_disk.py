@@ -14,7 +14,7 @@ from typing import Final
 import attrs
 
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.sync._sink import Checkpoint, SinkError
+from tribe_oauth.sync._sink import Checkpoint, CheckpointError, SinkError
 
 # What may be a file's name as it is. Organizations in capitals may not: some file systems know no difference.
 _PLAIN_ORGANIZATION: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
@@ -117,7 +117,9 @@ class Growing:
             size = int(kept.pop("bytes"))
             checkpoint = Checkpoint(**kept)
         except (TypeError, ValueError, KeyError, AttributeError):
-            raise SinkError(f"{str(self.beside)!r} is not a checkpoint of this library: restart") from None
+            raise CheckpointError(
+                f"{str(self.beside)!r} is not a checkpoint of this library: delete it, and its entity set is read anew"
+            ) from None
         at = self.final if checkpoint.done and not self.part.exists() else self.part
         return (checkpoint, size) if at.exists() and at.stat().st_size >= size else None
 
@@ -125,9 +127,7 @@ class Growing:
         """Write on. What the disk refuses half-way is cut off by the next `open`."""
         file = os.open(self.part, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         try:
-            left = memoryview(content)
-            while left:
-                left = left[os.write(file, left) :]
+            _write_all(file, content)
         finally:
             os.close(file)
         self.size += len(content)
@@ -139,7 +139,7 @@ class Growing:
         fresh = self.beside.with_name(f"{self.beside.name}.new")
         file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
-            os.write(file, json.dumps({**attrs.asdict(checkpoint), "bytes": size}).encode())
+            _write_all(file, json.dumps({**attrs.asdict(checkpoint), "bytes": size}).encode())
             os.fsync(file)
         finally:
             os.close(file)
@@ -152,6 +152,13 @@ class Growing:
     def _finish(self) -> None:
         self.part.replace(self.final)
         _settle(self.final.parent)
+
+
+def _write_all(file: int, content: bytes) -> None:
+    """All of it, or OSError: a disk that is nearly full takes a part without a word."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(file, left) :]
 
 
 def _truncate(path: Path, size: int) -> None:

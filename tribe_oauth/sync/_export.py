@@ -21,7 +21,7 @@ from tribe_oauth.errors import ConfigurationError, TokenEndpointError, TribeOAut
 from tribe_oauth.odata import ODataError, Page, Query
 from tribe_oauth.odata._pages import Reader, ahead
 from tribe_oauth.sync._pace import OrganizationPace, Pace, Place
-from tribe_oauth.sync._sink import Checkpoint, Sink
+from tribe_oauth.sync._sink import Checkpoint, CheckpointError, Sink
 
 _GONE: Final = frozenset({400, 404, 410})
 
@@ -133,8 +133,12 @@ class _Job:
     outcomes: list[Outcome] = attrs.field(factory=list)
 
     async def run(self, organizations: Iterable[str] | AsyncIterable[str]) -> None:
+        seen: set[str] = set()
         async with asyncio.TaskGroup() as tasks, aclosing(_each(organizations)) as keys:
             async for key in keys:
+                if key in seen:
+                    continue  # named twice: two would write its rows
+                seen.add(key)
                 place = await self.pace.place()
                 tasks.create_task(self._organization(key, place)).add_done_callback(place.is_left)
 
@@ -164,6 +168,8 @@ class _StoppedError(Exception):
 def _callers_own() -> Iterator[None]:
     try:
         yield
+    except CheckpointError:
+        raise  # concerns this one alone
     except TribeOAuthError as error:
         raise _StoppedError(error) from None
 
@@ -181,8 +187,12 @@ class _Stream:
     async def run(self, session: ClientSession, pace: OrganizationPace) -> None:
         """To the end, or to what went wrong."""
         began = time.monotonic()
-        with _callers_own():
-            checkpoint = await self.job.sink.begin(self.outcome.organization, self.query.path)
+        try:
+            with _callers_own():
+                checkpoint = await self.job.sink.begin(self.outcome.organization, self.query.path)
+        except CheckpointError as error:
+            self.failed(error)
+            return
         if checkpoint is None:
             checkpoint = Checkpoint(
                 organization=self.outcome.organization, entity_set=self.query.path, query=str(self.query)
@@ -269,7 +279,8 @@ class _Reading:
         )
 
     async def _attempt(self, position: str | None) -> Page:
-        return await self.pace.run(lambda: self._timely(position), self.stream.place.leave)
+        longest = self.stream.job.longest_pause
+        return await self.pace.run(lambda: self._timely(position), self.stream.place.lend, longest=longest)
 
     async def _further(self, position: str | None, failed: TribeOAuthError) -> Page:
         """Retries by stamina. Its first attempt is the one that was made: most pages need no more, and none of this."""
@@ -295,10 +306,11 @@ class _Reading:
     async def _timely(self, position: str | None) -> Page:
         seconds = self.stream.job.request_timeout
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds) as limit:
                 return await self.reader.page(position)
         except TimeoutError:
-            pass
+            if not limit.expired():
+                raise  # somebody else's
         raise ODataError(f"no whole answer came from the API within {seconds:g} seconds", retryable=True)
 
     def _again(self, error: Exception) -> bool | float:

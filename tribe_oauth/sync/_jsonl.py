@@ -21,7 +21,7 @@ import msgspec
 
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sync._disk import Growing, clear, make_folder, make_lock, path_of
-from tribe_oauth.sync._sink import Checkpoint, SinkError
+from tribe_oauth.sync._sink import Checkpoint, OutputClosedError, SinkError
 
 T = TypeVar("T")
 
@@ -44,6 +44,7 @@ async def _to_its_end(job: Callable[[], T]) -> T:
         return await asyncio.shield(future)
     except asyncio.CancelledError:
         await asyncio.wait([future])
+        future.exception()  # what came of it is nobody's business any more
         raise
 
 
@@ -71,17 +72,14 @@ class JSONLinesFolder:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        try:
-            for opened in self._files.values():
-                await opened.keep()
-        except SinkError:
-            if error is None:
-                raise  # else it is the same disk, and the reason is known
-        finally:
-            self._files.clear()
-            assert self._lock is not None
-            os.close(self._lock)
-            self._lock = None
+        kept = await asyncio.gather(*(opened.keep() for opened in self._files.values()), return_exceptions=True)
+        self._files.clear()
+        assert self._lock is not None
+        os.close(self._lock)
+        self._lock = None
+        failed = next((result for result in kept if result is not None), None)
+        if failed is not None and error is None:
+            raise failed  # else it is the same disk, and the reason is known
 
     def path(self, organization: str, entity_set: str) -> Path:
         """Where its rows are, once they are complete."""
@@ -103,6 +101,9 @@ class JSONLinesFolder:
         """See `Sink`."""
         key = checkpoint.organization, checkpoint.entity_set
         opened = self._files[key]
+        before = 0 if opened.file.checkpoint is None else opened.file.checkpoint.rows
+        if before != checkpoint.rows - len(rows):
+            raise SinkError(f"{str(opened.file.final)!r} is written twice at once: give each export a sink of its own")
         with clear(opened.file.final):
             opened.file.append(_lines(rows), checkpoint)  # into the page cache: a thread would cost more
         if checkpoint.done:
@@ -164,8 +165,12 @@ class JSONLinesStream:
         async with self._turn:
             try:
                 await _to_its_end(lambda: self._write(content))
+            except BrokenPipeError:
+                raise OutputClosedError("the output was closed") from None
             except OSError as error:
-                raise SinkError(f"the output was closed ({error.strerror})") from None
+                raise SinkError(
+                    f"the output cannot be written ({error.strerror}): make room, or name a folder"
+                ) from None
 
     def _write(self, content: bytes) -> None:
         self._stream.write(content)

@@ -1,9 +1,9 @@
 """How many requests at a time: a limit for each organization and one for all, each found by trying.
 
 The rule is TCP's (RFC 5681 §3.1): one more for each round of quick answers, half when the other side has had enough.
-What keeps organizations out of each other's way: a request that takes long gives back its share of what is for all,
-Retry-After holds back only the organization that was told to wait, and the limit for all falls only when many
-organizations are refused, not when one is.
+What keeps organizations out of each other's way: a request that takes long lends its share of what is for all to
+others, within bounds; Retry-After holds back only the organization that was told to wait, and the limit for all falls
+only when many organizations are refused, not when one is.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from tribe_oauth.odata import ODataError
 T = TypeVar("T")
 
 _START: Final = 2  # requests at a time, of an organization that nothing is known of
+LENT: Final = 3  # times as many as there may be at a time
+LENT_AT_LEAST: Final = 32
 _ROUND: Final = 20  # answers at least, before the limit for all may fall
 
 
@@ -30,6 +32,7 @@ class Limit:
         self.now = min(start, most)
         self.active = 0
         self._most = most
+        self._lent = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> None:
@@ -50,6 +53,18 @@ class Limit:
         """Give a slot back."""
         self.active -= 1
         self._wake()
+
+    def lend(self) -> bool:
+        """Give a slot to others while its owner is slow. Not without end: where all are slow, more would not help."""
+        if self._lent >= max(LENT * self._most, LENT_AT_LEAST):
+            return False
+        self._lent += 1
+        self.release()
+        return True
+
+    def returned(self) -> None:
+        """Whoever lent a slot is done with its own work."""
+        self._lent -= 1
 
     def more(self) -> None:
         """An answer was quick: one more for each round, as long as all slots are in use."""
@@ -73,7 +88,8 @@ class Pace:
     """The pace of a process, for one or several exports.
 
     `most`: requests at a time in all; `each`: of one organization; `organizations`: how many are read at a time.
-    `patience`: seconds after which a request, and its organization, no longer count among those.
+    `patience`: seconds after which a request, and its organization, no longer count among those, so that others take
+    their place: up to three times as many as may be at a time, and 32 at least.
     """
 
     def __init__(self, *, most: int = 32, each: int = 8, organizations: int = 64, patience: float = 1.0) -> None:
@@ -115,16 +131,25 @@ class Pace:
 
 
 class Place:
-    """One organization's place among those that are read. It is left once: for being slow, or at the end."""
+    """One place among several. It may be lent while it is slow, and is left at the end."""
 
     def __init__(self, places: Limit) -> None:
         self._places: Limit | None = places
+        self._is_lent = False
+
+    def lend(self) -> None:
+        """Let another one begin, where that is not one too many."""
+        if self._places is not None and not self._is_lent:
+            self._is_lent = self._places.lend()
 
     def leave(self) -> None:
-        """Let another one begin."""
-        if self._places is not None:
-            self._places.release()
-            self._places = None
+        """Done with it."""
+        places, self._places = self._places, None
+        if places is not None:
+            if self._is_lent:
+                places.returned()
+            else:
+                places.release()
 
     def is_left(self, task: object) -> None:
         """For whoever tells that a task has ended."""
@@ -141,24 +166,30 @@ class OrganizationPace:
         self._best = float("inf")
         self._lowered = 0.0
         self._not_before = 0.0
+        self._told: ODataError | None = None  # what said so
         self._loop = asyncio.get_running_loop()
 
-    async def run(self, read: Callable[[], Awaitable[T]], slow: Callable[[], object]) -> T:
+    async def run(
+        self, read: Callable[[], Awaitable[T]], slow: Callable[[], object], *, longest: float = float("inf")
+    ) -> T:
         """Read when it is time, and learn from how that went. `slow` is called where it takes longer than `patience`.
 
-        Errors come as they are. 429, 503 and no answer at all mean: less.
+        Errors come as they are. 429, 503 and no answer at all mean: less. Where the API told another task to wait for
+        more than `longest` seconds, what it said is raised here too.
         """
         await self.limit.acquire()
         try:
-            await self._shared(slow)
+            await self._shared(slow, longest)
             return await self._measured(read, slow)
         finally:
             self.limit.release()
 
-    async def _shared(self, slow: Callable[[], object]) -> None:
+    async def _shared(self, slow: Callable[[], object], longest: float) -> None:
         """A slot of those for all, once the organization may be asked again."""
         while True:
             while (pause := self._not_before - self._loop.time()) > 0:
+                if pause > longest and self._told is not None:
+                    raise self._told.again()
                 if pause > self._pace.patience:
                     slow()
                 await asyncio.sleep(pause)
@@ -172,7 +203,7 @@ class OrganizationPace:
         slot = Place(self._pace.all)
 
         def too_long() -> None:
-            slot.leave()
+            slot.lend()
             slow()
 
         timer = self._loop.call_later(self._pace.patience, too_long)
@@ -204,5 +235,5 @@ class OrganizationPace:
         if began >= self._lowered:  # else it was on its way before the limit fell: once a round is enough
             self.limit.less()
             self._lowered = now
-        if error.retry_after is not None:
-            self._not_before = max(self._not_before, now + error.retry_after)
+        if error.retry_after is not None and now + error.retry_after > self._not_before:
+            self._not_before, self._told = now + error.retry_after, error

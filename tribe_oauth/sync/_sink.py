@@ -14,6 +14,14 @@ class SinkError(TribeOAuthError):
     """What was read could not be written. The export ends: an organization's rows are not read to be dropped."""
 
 
+class OutputClosedError(SinkError):
+    """Whoever read the output has gone."""
+
+
+class CheckpointError(SinkError):
+    """A checkpoint that cannot be read. It concerns the one file that it stands beside, and ends no export."""
+
+
 @attrs.frozen(kw_only=True)
 class Checkpoint:
     """How far an entity set of an organization was read. `attrs.asdict` gives what JSON can hold.
