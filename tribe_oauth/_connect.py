@@ -130,7 +130,7 @@ async def _claim(parts: Parts, organization: str, pasted: str) -> None:
         await parts.store.take(key)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Exchanged:
     """What a code was exchanged for: a chain that nobody has stored yet."""
 

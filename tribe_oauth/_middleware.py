@@ -41,7 +41,7 @@ class TokenSource(Protocol):
         ...
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class OneToken:
     """A source of one token, which nothing replaces: for a chain that is not stored yet."""
 

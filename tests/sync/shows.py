@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import random
 import shutil
@@ -88,7 +89,7 @@ async def world(
     folder: Path, *, organizations: int, rows: int, page_size: int, lifetime: float
 ) -> AsyncIterator[World]:
     """Build one; it is gone afterwards."""
-    persons = round(rows / organizations / SHARES)
+    persons = math.ceil(rows / organizations / SHARES) + 1  # shares are cut to whole rows
     server = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tribe_oauth.sandbox", "--organizations", str(organizations), "--persons", str(persons)),
