@@ -9,7 +9,7 @@ import pytest
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata import ODataError
 from tribe_oauth.sync import Pace, export
-from tribe_oauth.sync._pace import LENT_AT_LEAST, Limit, OrganizationPace
+from tribe_oauth.sync._pace import LENT_AT_LEAST, Limit, OrganizationPace, Place
 
 from .conftest import Kept, connected
 
@@ -225,6 +225,20 @@ async def test_slots_are_not_lent_without_end() -> None:
     await asyncio.gather(*requests)
     assert started == len(requests)
     assert (pace.all.active, pace.all._lent) == (0, 0)
+
+
+async def test_a_place_is_lent_once_and_left_once() -> None:
+    """However often a slow one says so, and whenever."""
+    limit = Limit(1, 1)
+    await limit.acquire()
+    place = Place(limit)
+    place.lend()
+    place.lend()
+    assert (limit.active, limit._lent) == (0, 1)
+    place.leave()
+    place.lend()
+    place.leave()
+    assert (limit.active, limit._lent) == (0, 0)
 
 
 async def test_a_long_pause_is_slow() -> None:
