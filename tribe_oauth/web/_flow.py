@@ -70,12 +70,12 @@ class Flow:
             return None
         try:
             following = local(link.get("next"))
-            pinned = self._named(prefix, link.get("organization"))
+            pinned = _named(prefix, link["organization"]) if "organization" in link else None
             again = link.get("again")
             if again is not None and not prefix and ":" in again:  # whoever sees all tenants' names them by whole keys
                 tenant, _, again = again.partition(":")
                 prefix = f"{tenant}:"
-            expected = pinned or self._named(prefix, again)
+            expected = pinned if again is None else pinned or _named(prefix, again)
         except ValueError:
             return None
         if self.site.find is None:
@@ -89,14 +89,6 @@ class Flow:
             next=following,
             link=link,
         )
-
-    def _named(self, prefix: str, organization: str | None) -> str | None:
-        """An organization as a link names it. Raises ValueError for what cannot be one."""
-        if organization is None:
-            return None
-        if not prefix and ":" in organization:
-            raise ValueError("without a tenant before it, this would be some tenant's organization")
-        return normal(organization)
 
     def _make_room(self, request: web.Request, response: web.StreamResponse) -> None:
         flows = [name for name in request.cookies if _pending.is_cookie(name, secure=self.site.secure)]
@@ -154,21 +146,12 @@ class Flow:
             return await self.site.manager.connect(pending.prefix + pending.expected, grant)
 
         async def find(session: ClientSession) -> str:
-            found = self._found(pending, await look(session))
+            found = _found(pending.prefix, await look(session))
             if pending.expected not in {None, found}:
                 raise _OtherOrganizationError(f"organization {found!r} consented, not {pending.expected!r}")
             return pending.prefix + found
 
         return await self.site.manager.connect(find, grant)
-
-    def _found(self, pending: Pending, organization: object) -> str:
-        try:
-            found = self._named(pending.prefix, organization)  # type: ignore[arg-type]
-        except ValueError as error:
-            raise ConfigurationError(f"find() returned {organization!r}, but {error}") from None
-        if found is None:
-            raise ConfigurationError("find() returned None: it has to return the organization, or raise")
-        return found
 
     # What came of it
 
@@ -181,6 +164,21 @@ class Flow:
             return await self.site.show(request, Outcome.BAD_REQUEST)
         again = self.site.url("connect", **request.query) if outcome.words.again else None
         return await self.site.show(request, outcome, again, onward if outcome.connected else None)
+
+
+def _named(prefix: str, organization: str) -> str:
+    """An organization under a prefix, as a link or `find` names it. Raises ValueError for what cannot be one."""
+    name = normal(organization)
+    if not prefix and ":" in name:
+        raise ValueError("without a tenant before it, this would be some tenant's organization")
+    return name
+
+
+def _found(prefix: str, organization: str) -> str:
+    try:
+        return _named(prefix, organization)
+    except ValueError as error:
+        raise ConfigurationError(f"find() returned {organization!r}, but {error}") from None
 
 
 def judge(error: Exception) -> Outcome:

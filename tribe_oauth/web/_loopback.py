@@ -57,13 +57,8 @@ async def login(
         listener.state = request.state
         show(request.url)
         try:
-            async with asyncio.timeout(timeout):
-                grant = await _first(_arrived(request, listener.callback), _pasted(request, pasted, show=show))
-            connected = await connect(grant)
-        except TimeoutError:
-            raise CallbackError(
-                f"nobody came back from the consent within {timeout:.0f} seconds: start again"
-            ) from None
+            ways = _arrived(request, listener.callback), _pasted(request, pasted, show=show)
+            connected = await connect(await _first(*ways, timeout=timeout))
         except Exception as error:
             listener.outcome.set_result(judge(error))
             raise
@@ -88,11 +83,13 @@ async def _pasted(
             show(str(error))
 
 
-async def _first(*ways: Coroutine[Any, Any, AuthorizationCodeGrant]) -> AuthorizationCodeGrant:
-    """The result of whichever comes first, a grant or what is wrong with it."""
+async def _first(*ways: Coroutine[Any, Any, AuthorizationCodeGrant], timeout: float) -> AuthorizationCodeGrant:
+    """The result of whichever comes first, a grant or what is wrong with it. Raises CallbackError where none comes."""
     tasks = [asyncio.ensure_future(way) for way in ways]
     try:
-        done, _waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done, _waiting = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            raise CallbackError(f"nobody came back from the consent within {timeout:.0f} seconds: start again")
         return next(task for task in tasks if task in done).result()
     finally:
         for task in tasks:
