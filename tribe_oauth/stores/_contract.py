@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Literal, Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal, Protocol
 
 import attrs
 
@@ -43,6 +43,29 @@ class Record:
     """Seconds that the lease still lasts, by the store's clock, at the moment of reading. 0: it has ended, or its
     holder is known to be gone. Filled in by the store; ignored when writing."""
     payload: bytes = attrs.field(default=b"", repr=False)
+
+
+def from_row(organization: str, row: Sequence[Any], lease_left: float) -> Record:
+    """A record of the columns version to lease, in the order of the fields above but for `payload`, before the lease.
+
+    For the stores that keep it in a table.
+    """
+    version, chain, generation, status, cause, doubt, failures, not_before, due_at, payload, lease = row
+    return Record(
+        organization=organization,
+        version=version,
+        chain=chain,
+        generation=generation,
+        status=status,
+        cause=cause,
+        doubt=bool(doubt),
+        failures=failures,
+        not_before=not_before,
+        due_at=due_at,
+        lease=lease,
+        lease_left=lease_left,
+        payload=bytes(payload),
+    )
 
 
 def written(record: Record, lease_left: float) -> Record:

@@ -8,12 +8,12 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import attrs
 
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._contract import Record, RecordStatus, written
+from tribe_oauth.stores._contract import Record, from_row, written
 from tribe_oauth.stores._files import Holder, private_file, private_folder
 from tribe_oauth.stores._rescue import Rescue
 
@@ -180,28 +180,13 @@ class Database:
         return None if row is None else self._record(organization, row)
 
     def _record(self, organization: str, row: Sequence[Any]) -> Record:
-        version, chain, generation, status, cause, doubt, failures, not_before, due_at, payload = row[:10]
-        lease, end, length, holder = row[10:]
+        fields, (end, length, holder) = row[:11], row[11:]
         left = 0.0
-        if lease is not None:
+        if fields[-1] is not None:  # the lease
             left = min(max(end - self._clock(), 0.0), length)  # a boot later, the end may be far away
             if left and holder != self._holder.id and self._holder.is_gone(holder):
                 left = 0.0
-        return Record(
-            organization=organization,
-            version=version,
-            chain=chain,
-            generation=generation,
-            status=cast("RecordStatus", status),
-            cause=cause,
-            doubt=bool(doubt),
-            failures=failures,
-            not_before=not_before,
-            due_at=due_at,
-            lease=lease,
-            lease_left=left,
-            payload=payload,
-        )
+        return from_row(organization, fields, left)
 
     def swap(self, record: Record, lease_for: float | None) -> Record | None:
         key, fields = record.organization.encode(), _fields(record)

@@ -21,7 +21,7 @@ from typing import Any, Final
 import attrs
 
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._contract import Record, written
+from tribe_oauth.stores._contract import Record, from_row, written
 
 try:
     import psycopg
@@ -142,22 +142,8 @@ class PostgresStore:
         rows = await self._execute(_LOAD, {"organization": organization.encode()})
         if not rows:
             return None
-        version, chain, generation, status, cause, doubt, failures, not_before, due_at, payload, lease, left = rows[0]
-        return Record(
-            organization=organization,
-            version=version,
-            chain=chain,
-            generation=generation,
-            status=status,
-            cause=cause,
-            doubt=doubt,
-            failures=failures,
-            not_before=not_before,
-            due_at=due_at,
-            lease=lease,
-            lease_left=left,
-            payload=bytes(payload),
-        )
+        *row, left = rows[0]
+        return from_row(organization, row, left)
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
