@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from asyncio import Event, new_event_loop
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
 
 from tribe_oauth.sandbox import Sandbox
 
@@ -27,3 +31,12 @@ def served(sandbox: Sandbox) -> Iterator[Sandbox]:
     loop.call_soon_threadsafe(ended.set)
     thread.join()
     loop.close()
+
+
+def use(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, store: Path) -> None:
+    """What a user would export for it, and nothing else."""
+    for name in [name for name in os.environ if name.startswith("TRIBE_")]:
+        monkeypatch.delenv(name)
+    for name, value in sandbox.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TRIBE_STORE", str(store))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -23,15 +22,13 @@ from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import Record
 from tribe_oauth.stores.sqlite import SQLiteStore
 
+from .served import use
+
 
 @pytest.fixture
 async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Sandbox]:
-    for name in [name for name in os.environ if name.startswith("TRIBE_")]:
-        monkeypatch.delenv(name)
     async with Sandbox() as sandbox:
-        for name, value in sandbox.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("TRIBE_STORE", str(tmp_path / "tribe.db"))
+        use(sandbox, monkeypatch, tmp_path / "tribe.db")
         yield sandbox
 
 

@@ -20,7 +20,7 @@ from tribe_oauth.cli._app import app
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.sync import JSONLinesFolder
 
-from .served import served
+from .served import served, use
 
 DONE, REFUSED, USAGE = 0, 1, 2
 COMMAND = [sys.executable, "-m", "tribe_oauth.cli", "export"]
@@ -34,11 +34,7 @@ def sandbox() -> Iterator[Sandbox]:
 
 @pytest.fixture(autouse=True)
 def environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in [name for name in os.environ if name.startswith("TRIBE_")]:
-        monkeypatch.delenv(name)
-    for name, value in sandbox.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("TRIBE_STORE", str(tmp_path / "tribe.db"))
+    use(sandbox, monkeypatch, tmp_path / "tribe.db")
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.chdir(tmp_path)
 
