@@ -13,7 +13,7 @@ from tribe_oauth import Client, MemoryStore, Secret, Token, TokenManager, TokenS
 from tribe_oauth import _record as records
 from tribe_oauth._client import Endpoints
 from tribe_oauth._connect import new_chain
-from tribe_oauth._record import Credential
+from tribe_oauth._payload import Credential
 
 LIFETIME: Final = 86_400.0
 AT_ONCE: Final = 1_000

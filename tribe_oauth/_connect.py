@@ -13,8 +13,8 @@ import attrs
 from tribe_oauth import _commit, _exchange, _record
 from tribe_oauth._client import AuthorizationCodeGrant, Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._parts import Held, Parts, logger
+from tribe_oauth._payload import Candidate, Credential, Payload, decode, fingerprint
 from tribe_oauth._protocol import printable
-from tribe_oauth._record import Candidate, Credential
 from tribe_oauth._refresh import Wanted, refresh
 from tribe_oauth._token import Token, format_scope, parse_scope
 from tribe_oauth.errors import ConfigurationError, ScopeError, StoreError, TribeOAuthError, UnsavedError, named
@@ -72,7 +72,7 @@ async def _client_credentials(
 ) -> Held:
     credential = _credential(parts, grant.client, kind="client_credentials", redirect_uri=None, scope=grant.asked)
     record = await parts.store.load(organization)
-    if record is not None and record.status == "connected" and _record.decode(record).credential == credential:
+    if record is not None and record.status == "connected" and decode(record).credential == credential:
         return await refresh(parts, Wanted(organization=organization, held=held))  # an equal grant
     granted = await _exchange.fetch_client_credentials(parts, credential, organization)
     _check_granted(organization, granted.scope, parse_scope(grant.asked))
@@ -91,7 +91,7 @@ async def _client_credentials(
 
 async def _refresh_token(parts: Parts, organization: str, grant: RefreshTokenGrant, held: Held | None) -> Held:
     """Quick Setup: saved as a candidate before it is spent; an equal or older paste changes nothing."""
-    pasted = _record.fingerprint(grant.refresh_token)
+    pasted = fingerprint(grant.refresh_token)
     await _claim(parts, organization, pasted)
     candidate = Candidate(
         chain=new_chain(),
@@ -102,7 +102,7 @@ async def _refresh_token(parts: Parts, organization: str, grant: RefreshTokenGra
     while True:
         record = await parts.store.load(organization)
         known = record is not None and record.status != "disconnected"
-        payload = _record.decode(record) if record is not None and known else _record.Payload()
+        payload = decode(record) if record is not None and known else Payload()
         if record is not None and pasted in payload.seen:
             changed = _record.with_secret_of(record, candidate.credential)
             if changed is None or await parts.store.swap(changed) is not None:
@@ -202,7 +202,7 @@ async def save(parts: Parts, organization: str, exchanged: Exchanged) -> tuple[H
             organization=organization,
         )
     assert stored is not None  # any record fits
-    held = parts.held_from(stored, _record.decode(stored))
+    held = parts.held_from(stored, decode(stored))
     assert held is not None  # it has a token
     return held, error
 
@@ -239,7 +239,7 @@ async def disconnect(parts: Parts, organization: str) -> None:
     if record is None or not record.payload:
         return
     try:
-        payload = _record.decode(record)
+        payload = decode(record)
         if payload.credential is not None and payload.token is not None and payload.token.refresh_token is not None:
             await _exchange.revoke(parts, payload.credential, payload.token.refresh_token, organization)
         if payload.candidate is not None:
@@ -247,4 +247,3 @@ async def disconnect(parts: Parts, organization: str) -> None:
     except TribeOAuthError as error:
         logger.warning("organization %r is disconnected, but not revoked at the server: %s", organization, error)
     await parts.store.swap(_record.erased(record))
-    _record.forget()

@@ -11,8 +11,8 @@ from tribe_oauth import _protocol
 from tribe_oauth._client import AuthorizationCodeGrant
 from tribe_oauth._endpoint import Answered, NotSent, Outcome
 from tribe_oauth._parts import Held, Parts, logger
+from tribe_oauth._payload import Credential
 from tribe_oauth._protocol import Granted
-from tribe_oauth._record import Credential
 from tribe_oauth._token import Secret, Token
 from tribe_oauth._verdict import Verdict, back_off, complaint, judge, pause_before
 from tribe_oauth.errors import TokenEndpointError, named

@@ -7,7 +7,6 @@ still arrive, or throw away an answer.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import attrs
@@ -15,8 +14,9 @@ import attrs
 from tribe_oauth import _commit, _exchange, _protocol, _record
 from tribe_oauth._endpoint import Answered, Outcome
 from tribe_oauth._parts import Held, Parts, logger
+from tribe_oauth._payload import Payload, decode
 from tribe_oauth._protocol import Granted
-from tribe_oauth._record import Payload, Spend
+from tribe_oauth._record import Spend
 from tribe_oauth._token import Secret, Token
 from tribe_oauth._verdict import Verdict, back_off, complaint, judge, pause_before
 from tribe_oauth.errors import ManagerError, ReauthorizationRequired, StoreError, TokenEndpointError
@@ -27,10 +27,20 @@ class Flight:
     """Holds the lease from its making until `run` returns."""
 
     def __init__(
-        self, parts: Parts, record: Record, spend: Spend, *, nonce: str, ends: float, hold_off: bool, patient: bool
+        self,
+        parts: Parts,
+        record: Record,
+        payload: Payload,
+        spend: Spend,
+        *,
+        nonce: str,
+        ends: float,
+        hold_off: bool,
+        patient: bool,
     ) -> None:
         self._parts = parts
         self._record = record
+        self._payload = payload
         self._spend = spend
         self._nonce = nonce
         self._ends = ends
@@ -43,7 +53,7 @@ class Flight:
         """Spend the refresh token. None: the record changed under it, look again."""
         if self._hold_off and not await self._wait_for_quiet():
             return None
-        tries: Counter[Verdict] = Counter()
+        tries: dict[Verdict, int] = {}
         while True:
             asked_at, asked = self._parts.clock.time(), self._parts.clock.monotonic()
             outcome = await self._post()
@@ -59,8 +69,8 @@ class Flight:
             maybe_spent = verdict in {Verdict.MAYBE_SPENT, Verdict.RESET}
             if maybe_spent and not await self._write(lambda record: _record.doubted(record, self._spend), renew=True):
                 return None
-            pause = self._pause_before(verdict, tries[verdict], outcome)
-            tries[verdict] += 1
+            pause = self._pause_before(verdict, tries.get(verdict, 0), outcome)
+            tries[verdict] = tries.get(verdict, 0) + 1
             if pause is None and verdict is Verdict.RACING:
                 await self._refused(outcome)
                 return None
@@ -109,19 +119,19 @@ class Flight:
                 change(self._record), lease_for=self._parts.policy.lease if renew else None
             )
             if stored is not None:
-                self._record = stored
+                self._record, self._payload = stored, decode(stored)
                 self._ends = ends if renew else self._ends
                 return True
             current = await self._parts.store.load(self._organization)
             if current is None or current.lease != self._nonce or not _record.matches(current, self._spend):
                 return False
-            self._record = current
+            self._record, self._payload = current, decode(current)
 
     # The ends of a flight
 
     async def _keep(self, granted: Granted, asked_at: float, asked: float) -> Held | None:
         """Make the answer durable, then give it out; only then complain of what is wrong beside it."""
-        payload = self._payload(granted, asked_at)
+        payload = self._new_payload(granted, asked_at)
         change = self._committed(granted, payload)
         try:
             stored = await _commit.write_patiently(self._parts, self._organization, self._record, change, self._fits)
@@ -143,10 +153,10 @@ class Flight:
         """Chain and generation decide, whoever holds the lease and whatever the status says."""
         return _record.matches(record, self._spend)
 
-    def _payload(self, granted: Granted, asked_at: float) -> Payload:
+    def _new_payload(self, granted: Granted, asked_at: float) -> Payload:
         """What the answer gives to keep."""
         spend, scope = self._spend, granted.scope
-        before = _record.decode(self._record).token
+        before = self._payload.token
         lifetime = float(granted.expires_in) if granted.access_token is not None else 0.0
         if scope is None and before is not None and not spend.is_candidate:
             scope = before.scope
@@ -175,6 +185,7 @@ class Flight:
             assert record is not None  # one that fits
             committed = _record.committed(
                 record,
+                self._payload if record is self._record else decode(record),
                 spend,
                 token,
                 lifetime=lifetime,
@@ -196,7 +207,7 @@ class Flight:
         current = await self._parts.store.load(self._organization)
         if current is not None and current.chain == changed.chain:
             return
-        token = _record.decode(changed).token
+        token = decode(changed).token
         assert token is not None
         assert token.refresh_token is not None
         await _exchange.revoke(self._parts, self._spend.credential, token.refresh_token, self._organization)

@@ -17,7 +17,7 @@ import attrs
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
 from yarl import URL
 
-from tribe_oauth import _connect, _fleet, _record
+from tribe_oauth import _connect, _fleet
 from tribe_oauth._client import AuthorizationCodeGrant, Client, Endpoints, Grant
 from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._endpoint import TokenEndpoint
@@ -306,7 +306,7 @@ class TokenManager:
         self._enter()
         await self._tasks.close(timeout=self._parts.policy.lease)
         self._held.clear()
-        _record.forget()
+
         for session in list(self._sessions):
             await session.close()
         await self._parts.endpoint.close()

@@ -13,11 +13,10 @@ from typing import Any
 
 import attrs
 
-from tribe_oauth import _record
 from tribe_oauth._client import TRIBE, Client, Endpoints
 from tribe_oauth._clock import Clock
 from tribe_oauth._endpoint import TokenEndpoint
-from tribe_oauth._record import Credential, Payload
+from tribe_oauth._payload import Credential, Payload, encode
 from tribe_oauth._token import Secret, Token
 from tribe_oauth.errors import ConfigurationError, named
 from tribe_oauth.stores import Record, TokenStore
@@ -153,7 +152,7 @@ class Parts:
             status="connected",
             doubt=lost is not None and lost.doubt,
             due_at=None if held.token.refresh_token is None else due_at,
-            payload=_record.encode(Payload(credential=held.credential, token=held.token, lifetime=held.lifetime)),
+            payload=encode(Payload(credential=held.credential, token=held.token, lifetime=held.lifetime)),
         )
 
 

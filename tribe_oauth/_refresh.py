@@ -12,7 +12,7 @@ import attrs
 from tribe_oauth import _exchange, _record
 from tribe_oauth._flight import Flight
 from tribe_oauth._parts import Held, Parts, logger
-from tribe_oauth._record import Payload
+from tribe_oauth._payload import Payload, decode
 from tribe_oauth._token import Secret
 from tribe_oauth.errors import (
     ManagerError,
@@ -58,7 +58,7 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
     waited = False
     while True:
         record = await _load(parts, wanted)
-        payload = _record.decode(record)
+        payload = decode(record)
         if wanted.candidate is None and payload.credential and payload.credential.kind == "client_credentials":
             if not wanted.spend and wanted.held is not None:
                 return wanted.held
@@ -179,6 +179,7 @@ async def _begin(parts: Parts, record: Record, payload: Payload, wanted: Wanted)
     return Flight(
         parts,
         stored,
+        payload if stored.payload == record.payload else decode(stored),
         spend,
         nonce=nonce,
         ends=ends,

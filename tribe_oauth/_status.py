@@ -6,8 +6,8 @@ from typing import Literal, final
 
 import attrs
 
-from tribe_oauth import _record
 from tribe_oauth._parts import Held
+from tribe_oauth._payload import decode
 from tribe_oauth.stores import Record
 
 State = Literal["fresh", "stale", "backing_off", "reauthorization_required"]
@@ -34,7 +34,7 @@ class Status:
 
 def status_of(record: Record, held: Held | None, *, now: float, failing: tuple[str, float] | None) -> Status:
     """`failing`: what this process's last flight ended with, and the Unix time of the next, while that holds."""
-    payload = _record.decode(record)
+    payload = decode(record)
     token, lifetime = payload.token, payload.lifetime
     if held is not None and held.generation >= record.generation:
         token, lifetime = held.token, held.lifetime

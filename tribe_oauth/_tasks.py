@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from tribe_oauth._clock import Clock
@@ -23,7 +22,7 @@ class Tasks:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._turns: dict[str, _Turn] = {}
+        self._turns: dict[str, Turn] = {}
         self._closing = asyncio.Event()
 
     def enter(self) -> bool:
@@ -61,18 +60,12 @@ class Tasks:
         task.add_done_callback(_retrieve)
         return await asyncio.shield(task)
 
-    @asynccontextmanager
-    async def turn(self, organization: str) -> AsyncIterator[None]:
-        """One at a time for each organization. The lock is there only while somebody needs it."""
-        turn = self._turns.setdefault(organization, _Turn())
-        turn.users += 1
-        try:
-            async with turn.lock:
-                yield
-        finally:
-            turn.users -= 1
-            if not turn.users and self._turns.get(organization) is turn:  # and not the next loop's
-                del self._turns[organization]
+    def turn(self, organization: str) -> Turn:
+        """One at a time for each organization."""
+        turn = self._turns.get(organization)
+        if turn is None:
+            turn = self._turns[organization] = Turn(self._turns, organization)
+        return turn
 
     async def pause(self, seconds: float) -> bool:
         """Wait; cut short, and False, when the manager closes."""
@@ -94,14 +87,31 @@ class Tasks:
                 logger.critical("closing with %d refreshes still under way", len(late))
 
 
-class _Turn:
-    """A lock, and how many hold it or wait for it."""
+class Turn(asyncio.Lock):
+    """A lock that is there only while somebody holds it or waits for it."""
 
-    __slots__ = ("lock", "users")
+    def __init__(self, turns: dict[str, Turn], organization: str) -> None:
+        super().__init__()
+        self._turns = turns
+        self._organization = organization
+        self._users = 0
 
-    def __init__(self) -> None:
-        self.lock = asyncio.Lock()
-        self.users = 0
+    async def __aenter__(self) -> None:
+        self._users += 1
+        try:
+            await self.acquire()
+        except BaseException:
+            self._left()
+            raise
+
+    async def __aexit__(self, *_: object) -> None:
+        self.release()
+        self._left()
+
+    def _left(self) -> None:
+        self._users -= 1
+        if not self._users and self._turns.get(self._organization) is self:  # and not the next loop's
+            del self._turns[self._organization]
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

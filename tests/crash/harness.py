@@ -29,8 +29,8 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from tribe_oauth import _environment as environment
-from tribe_oauth import _record
 from tribe_oauth._parts import Policy
+from tribe_oauth._payload import decode
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import TokenStore
 
@@ -238,7 +238,7 @@ class Run:
             self._judge_loss(organization, fault, answer["cause"], missing, thawed)
             await self._reconnect(organization)
         else:
-            token = _record.decode(record).token
+            token = decode(record).token
             assert token is not None
             assert token.refresh_token is not None
             if record.generation < answer["generation"]:

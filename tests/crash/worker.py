@@ -109,7 +109,7 @@ def publish_before_commit() -> None:
             await keep(self, granted, asked_at, asked)
 
         self._parts.spawn(later())
-        payload = self._payload(granted, asked_at)
+        payload = self._new_payload(granted, asked_at)
         return self._parts.held_from(self._committed(granted, payload)(self._record), payload)
 
     _flight.Flight._keep = hasty  # type: ignore[method-assign]

@@ -8,7 +8,8 @@ import attrs
 
 from tribe_oauth import Secret, Token
 from tribe_oauth import _record as record_
-from tribe_oauth._record import Candidate, Credential, Payload, Spend, decode, encode
+from tribe_oauth._payload import Candidate, Credential, Payload, decode, encode
+from tribe_oauth._record import Spend
 from tribe_oauth.stores import Record
 
 OWN = Credential(kind="refresh_token", client_id="id", token_endpoint="https://auth/token", redirect_uri="https://cb")
@@ -48,5 +49,5 @@ def spend(record: Record, *, candidate: bool = False) -> Spend:
 
 def commit(record: Record, spent: Spend, *, nonce: str = "n", in_doubt: bool = False) -> Record:
     return record_.committed(
-        record, spent, token(2), lifetime=50.0, due_at=1900.0, nonce=nonce, began_in_doubt=in_doubt
+        record, decode(record), spent, token(2), lifetime=50.0, due_at=1900.0, nonce=nonce, began_in_doubt=in_doubt
     )  # fmt: skip

@@ -11,8 +11,9 @@ from aiohttp import web
 
 from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, Secret, Token, TokenManager
 from tribe_oauth._endpoint import Answered, TokenEndpoint
+from tribe_oauth._payload import Candidate, Credential, decode, encode
 from tribe_oauth._protocol import Granted, client_credentials_request, read_answer, refresh_request, revocation_request
-from tribe_oauth._record import Candidate, Credential, committed, decode, encode, spend_of, with_candidate
+from tribe_oauth._record import committed, spend_of, with_candidate
 from tribe_oauth._verdict import Verdict, judge
 from tribe_oauth.stores import Record
 
@@ -77,7 +78,9 @@ def test_quick_setup_has_no_redirect_uri() -> None:
         body = refresh_request("id", SECRET, refresh_token=spend.refresh_token, redirect_uri=redirect_uri)
         assert set(form(body)) == {"grant_type", "refresh_token", "client_id", "client_secret"}
         token = Token(access_token=Secret("at"), refresh_token=Secret(f"rt{number + 1}"), expires_at=1.0)
-        record = committed(record, spend, token, lifetime=1.0, due_at=1.0, nonce="n", began_in_doubt=False)
+        record = committed(
+            record, decode(record), spend, token, lifetime=1.0, due_at=1.0, nonce="n", began_in_doubt=False
+        )
 
 
 @pytest.mark.parametrize("registered", [REDIRECT_URI, REDIRECT_URI + "/"])
@@ -181,7 +184,7 @@ def test_a_refresh_token_is_replaced() -> None:
     spend = spend_of(record, decode(record), candidate=True)
     assert spend is not None
     token = Token(access_token=Secret("at"), refresh_token=Secret("second"), expires_at=1.0)
-    after = committed(record, spend, token, lifetime=1.0, due_at=1.0, nonce="n", began_in_doubt=False)
+    after = committed(record, decode(record), spend, token, lifetime=1.0, due_at=1.0, nonce="n", began_in_doubt=False)
     assert after.generation == record.generation + 1
     following = spend_of(after, decode(after), candidate=False)
     assert following is not None

@@ -8,8 +8,7 @@ import attrs
 import pytest
 
 from tribe_oauth import Secret
-from tribe_oauth import _record as record_
-from tribe_oauth._record import Payload, decode, encode
+from tribe_oauth._payload import Payload, decode, encode, fingerprint
 from tribe_oauth.errors import StoreError
 
 from .records import BROUGHT, OWN, connected, pasted, token
@@ -61,6 +60,6 @@ def test_a_damaged_payload() -> None:
 
 def test_fingerprints() -> None:
     """One for each token, the same for ever, and not the token."""
-    assert record_.fingerprint(Secret("a")) == record_.fingerprint(Secret("a"))
-    assert record_.fingerprint(Secret("a")) != record_.fingerprint(Secret("b"))
-    assert len(record_.fingerprint(Secret("a"))) == 64
+    assert fingerprint(Secret("a")) == fingerprint(Secret("a"))
+    assert fingerprint(Secret("a")) != fingerprint(Secret("b"))
+    assert len(fingerprint(Secret("a"))) == 64

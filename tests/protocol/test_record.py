@@ -7,7 +7,8 @@ import pytest
 
 from tribe_oauth import Secret
 from tribe_oauth import _record as record_
-from tribe_oauth._record import MAX_SEEN, Payload, Spend, decode, encode
+from tribe_oauth._payload import Payload, decode, encode
+from tribe_oauth._record import MAX_SEEN, Spend
 from tribe_oauth.stores import Record
 
 from .records import BROUGHT, OWN, commit, connected, pasted, spend, token, trying

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from tribe_oauth import _record as record_
-from tribe_oauth._record import Payload, decode, encode
+from tribe_oauth._payload import Payload, decode, encode
 from tribe_oauth.stores import Record
 
 from .records import BROUGHT, OWN, commit, connected, pasted, spend, token, trying

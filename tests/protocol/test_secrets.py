@@ -17,8 +17,8 @@ import tribe_oauth
 from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, RefreshTokenGrant, Secret, Token, TokenManager
 from tribe_oauth import _environment as environment
 from tribe_oauth._endpoint import Answered, Outcome, TokenEndpoint
+from tribe_oauth._payload import Credential, Payload, decode, encode
 from tribe_oauth._protocol import client_credentials_request, code_request, read_answer, refresh_request
-from tribe_oauth._record import Credential, Payload, decode, encode
 from tribe_oauth._verdict import complaint, judge
 from tribe_oauth.errors import CallbackError, ConfigurationError, TokenEndpointError, TribeOAuthError
 from tribe_oauth.stores import Record

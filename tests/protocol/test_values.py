@@ -10,7 +10,8 @@ import attrs
 import pytest
 
 from tribe_oauth import Client, RefreshTokenGrant, Secret, Token
-from tribe_oauth._record import Candidate, Credential, Payload, Spend
+from tribe_oauth._payload import Candidate, Credential, Payload
+from tribe_oauth._record import Spend
 from tribe_oauth._token import format_scope, parse_scope
 
 CANARY = "canary-7f3a"
