@@ -25,8 +25,8 @@ PASTED_KNOWN_FOR: Final = 90 * 24 * 3600.0
 
 
 def new_chain() -> str:
-    """Tells the chains of one organization apart. Short, since memory holds one for each."""
-    return secrets.token_urlsafe(9)
+    """Tells the chains of one organization apart, of which there are few. Short, since memory holds one for each."""
+    return secrets.token_urlsafe(6)
 
 
 async def connect(parts: Parts, organization: str, grant: Grant, held: Held | None) -> tuple[Held, UnsavedError | None]:

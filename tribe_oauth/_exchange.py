@@ -53,7 +53,7 @@ def hold_in_memory(parts: Parts, chain: str, generation: int, credential: Creden
         scope=granted.scope,
     )
     lifetime = float(granted.expires_in)
-    held = Held(chain=chain, generation=generation, credential=credential, token=token, lifetime=lifetime)
+    held = Held(chain=chain.encode(), generation=generation, credential=credential, token=token, lifetime=lifetime)
     return parts.timed(held, lifetime)
 
 

@@ -18,7 +18,7 @@ from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConne
 from yarl import URL
 
 from tribe_oauth import _connect, _fleet
-from tribe_oauth._client import AuthorizationCodeGrant, Client, Endpoints, Grant
+from tribe_oauth._client import TRIBE, AuthorizationCodeGrant, Client, Endpoints, Grant
 from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._endpoint import TokenEndpoint
 from tribe_oauth._flights import Flights
@@ -370,7 +370,7 @@ class _Source:
     flights: Flights
 
     def origin(self) -> URL:
-        return _origin(self.manager._parts.where().api)  # not before a request: the first connect() may say where
+        return _origin((self.manager._parts.endpoints or TRIBE).api)  # the first connect() may say where
 
     def at_hand(self) -> Token | None:
         return self.flights.at_hand(self.organization or self.manager._only)

@@ -80,12 +80,14 @@ class BearerMiddleware:
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """See aiohttp's `ClientMiddlewareType`."""
-        source = self._source
-        if not _same_origin(request.url, source.origin()):
+        source, url = self._source, request.url
+        origin = source.origin()
+        usual = url.raw_authority == origin.raw_authority and url.scheme == origin.scheme
+        if not usual and not _same_origin(url, origin):
             request.headers.popall(hdrs.AUTHORIZATION, None)
             return await handler(request)
         token = source.at_hand() or await source.token(settled=not _can_repeat(request.body))
-        self._authorize(request, token)
+        request.headers[hdrs.AUTHORIZATION] = self._header if token is self._token else self._header_of(token)
         response = await handler(request)
         if response.status == 401:
             return await self._once_more(request, handler, token, response)
@@ -106,16 +108,16 @@ class BearerMiddleware:
             return response
         response.release()  # or its connection is held, and a pool of one waits for itself
         request.update_expect_continue()  # else a body held back until "100 Continue" would never leave
-        self._authorize(request, newer)
+        request.headers[hdrs.AUTHORIZATION] = self._header_of(newer)
         response = await handler(request)
         if response.status < 300:
             self._source.accepted()
         return response
 
-    def _authorize(self, request: ClientRequest, token: Token) -> None:
-        if token is not self._token:
-            self._token, self._header = token, _Hidden(f"Bearer {token.access_token.reveal()}")
-        request.headers[hdrs.AUTHORIZATION] = self._header
+    def _header_of(self, token: Token) -> str:
+        """Made once for each token, not for each request."""
+        self._token, self._header = token, _Hidden(f"Bearer {token.access_token.reveal()}")
+        return self._header
 
 
 class _Hidden(str):
@@ -132,8 +134,6 @@ _SCHEMES: Final = {"ws": "http", "wss": "https"}  # a WebSocket begins as a requ
 
 def _same_origin(url: URL, origin: URL) -> bool:
     """Scheme, host and port (RFC 6454 §4); yarl's own `origin` tells ``https://host:443`` from ``https://host``."""
-    if url.scheme == origin.scheme and url.raw_authority == origin.raw_authority:
-        return True  # the usual spelling: two looks instead of six
     return (
         url.raw_host == origin.raw_host
         and url.port == origin.port

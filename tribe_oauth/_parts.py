@@ -47,15 +47,15 @@ class Policy:
         return self.before_sending + self.request_timeout
 
 
-@attrs.frozen(kw_only=True, weakref_slot=False)
+@attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
 class Held:
-    """What this process has in hand for one organization.
+    """What this process has in hand for one organization. The chain's id is ASCII: bytes take less room than text.
 
     `due` and `expires` are on the monotonic clock: from `due` on the token is refreshed ahead of time, from `expires`
     on callers wait. `lifetime` is what the server gave, in seconds.
     """
 
-    chain: str
+    chain: bytes
     generation: int
     credential: Credential
     token: Token
@@ -132,7 +132,7 @@ class Parts:
             remaining = min(token.expires_at - self.clock.time(), lifetime)
         due, expires = self.deadlines(lifetime, remaining, ahead=token.expires_at - (record.due_at or 0.0))
         return Held(
-            chain=record.chain,
+            chain=record.chain.encode(),
             generation=record.generation,
             credential=payload.credential,
             token=token,
@@ -147,7 +147,7 @@ class Parts:
         return Record(
             organization=organization,
             version=0 if lost is None else lost.version,
-            chain=held.chain,
+            chain=held.chain.decode(),
             generation=held.generation,
             status="connected",
             doubt=lost is not None and lost.doubt,
