@@ -6,7 +6,6 @@ Here, and nowhere else in the protocol, randomness is drawn. No I/O. May be impo
 from __future__ import annotations
 
 import json
-import re
 import secrets
 from contextlib import suppress
 from typing import Any, Final, Self, final
@@ -19,7 +18,6 @@ from tribe_oauth._token import Secret, format_scope, parse_scope, secret
 from tribe_oauth.errors import CallbackError, ConfigurationError
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_UNENCODABLE = re.compile("[\ud800-\udfff]")  # what os.environ makes of bytes that are not UTF-8
 _KEPT: Final = {
     "client_id": str,
     "redirect_uri": str,
@@ -59,7 +57,8 @@ class Endpoints:
         try:
             parts = urlsplit(url)
             host, _port = parts.hostname, parts.port
-            (host or "").encode("idna")  # as a resolver will
+            if host is not None and not (host.isascii() and all(0 < len(label) < 64 for label in host.split("."))):
+                host.encode("idna")  # as a resolver will; most need not wait for that codec to be imported
         except ValueError:
             raise ConfigurationError(f"{name} is not a URL") from None
         if host is None or parts.username is not None or parts.fragment:
@@ -82,6 +81,15 @@ class Endpoints:
             api=api.rstrip("/"),
             allow_insecure_loopback=allow_insecure_loopback,
         )
+
+
+def _is_utf8(text: str) -> bool:
+    """Not so of what os.environ makes of other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _origin(url: str) -> str:
@@ -127,7 +135,7 @@ class Client:
             raise ConfigurationError("client_id is empty: copy it from Configuration > Applications in Tribe")
         if not client_secret:
             raise ConfigurationError("client_secret is empty: copy it from Configuration > Applications in Tribe")
-        if _UNENCODABLE.search(client_id + client_secret.reveal() + scope):
+        if not _is_utf8(client_id + client_secret.reveal() + scope):
             raise ConfigurationError("client_id, client_secret or scope is not text in UTF-8: set it again")
         if redirect_uri is not None:
             _check_redirect_uri(redirect_uri)
@@ -178,7 +186,7 @@ def _check_redirect_uri(redirect_uri: str) -> None:
         parts = urlsplit(redirect_uri)
     except ValueError:
         raise ConfigurationError("redirect_uri is not a URL") from None
-    if _UNENCODABLE.search(redirect_uri):
+    if not _is_utf8(redirect_uri):
         raise ConfigurationError("redirect_uri is not a URL")
     if not parts.scheme or not parts.netloc or parts.fragment:
         raise ConfigurationError("redirect_uri has to be an absolute URL without a fragment (RFC 6749 §3.1.2)")

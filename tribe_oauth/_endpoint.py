@@ -54,7 +54,7 @@ class Lost:
     settled: bool
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Answered:
     """The server, or something in front of it, answered. `retry_after` is in seconds."""
 

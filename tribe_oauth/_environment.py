@@ -16,7 +16,7 @@ from tribe_oauth.stores import MemoryStore, TokenStore
 _YES, _NO = frozenset({"1", "true", "yes", "on"}), frozenset({"", "0", "false", "no", "off"})
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Settings:
     """One organization's settings. `pasted`: the grant is a refresh token from the environment."""
 

@@ -17,7 +17,7 @@ from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._contract import Record
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Credential:
     """What a chain needs for its next token request, besides the clock.
 
@@ -32,7 +32,7 @@ class Credential:
     scope: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Candidate:
     """A pasted refresh token that has not proved itself."""
 
@@ -43,7 +43,7 @@ class Candidate:
     doubt: bool = False
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Payload:
     """What of a record is secret. `lifetime` is the access token's, in seconds, as the server gave it."""
 

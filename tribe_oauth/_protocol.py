@@ -34,7 +34,6 @@ DEFAULT_EXPIRES_IN = 300
 
 _ACCESS_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1, b64token
 _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]+")
-_DIGITS = re.compile(r"[0-9]{1,12}")
 _SCOPE = re.compile(r"[\x20-\x7e]*")  # RFC 6749 §3.3, and the backslash and quote that nobody minds
 _SECRET_FIELDS = frozenset({"client_secret", "code", "code_verifier", "refresh_token", "token"})
 
@@ -75,7 +74,7 @@ def code_challenge(verifier: Secret) -> str:
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Callback:
     """A callback that belongs to its request: the only thing a code is taken from."""
 
@@ -183,7 +182,7 @@ def _form(form: Mapping[str, str], client_id: str, client_secret: Secret) -> For
 # The token answer (RFC 6749 §5.1, §5.2)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class Granted:
     """A token answer. `complaints` are parts beside the decisive ones that could not be believed.
 
@@ -274,7 +273,7 @@ def _read_expires_in(value: object) -> int | None:
     """Seconds, at most 30 days; the cautious default where there is none; None for what cannot be a lifetime."""
     if value is None:
         return DEFAULT_EXPIRES_IN
-    if isinstance(value, str) and _DIGITS.fullmatch(value):
+    if isinstance(value, str) and len(value) <= 12 and value.isascii() and value.isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         return None

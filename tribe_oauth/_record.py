@@ -20,7 +20,7 @@ MAX_SEEN = 64
 """Hashes of pasted refresh tokens that are remembered for an organization."""
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class Spend:
     """A refresh token about to be used: the chain's own, or the candidate's."""
 
