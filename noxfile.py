@@ -77,6 +77,13 @@ def crash(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def simulation(session: nox.Session) -> None:
+    """The long random run on virtual time: nox -s simulation -- --steps 5000000 --seed 1."""
+    session.install(".[test]")
+    session.run("python", "-m", "tests.simulation", *session.posargs)
+
+
+@nox.session(default=False)
 def sync(session: nox.Session) -> None:
     """The big shows of the export: nox -s sync -- everything, nox -s sync -- kills --times 50 --seed 1."""
     session.install(".[test]")

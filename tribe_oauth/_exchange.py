@@ -32,7 +32,7 @@ async def fetch_client_credentials(parts: Parts, credential: Credential, organiz
         pause = pause_before(verdict, tries[verdict], quiet=0.5, retry_after=retry_after)
         tries[verdict] += 1
         if pause is None or not await parts.pause(pause * (1 + parts.clock.random())):
-            wait = back_off(verdict, 0, quiet=0.0, retry_after=retry_after, chance=parts.clock.random())
+            wait = back_off(verdict, 0, retry_after=retry_after, chance=parts.clock.random())
             raise complaint(organization, verdict, outcome, parts.clock.time() + wait)
 
 

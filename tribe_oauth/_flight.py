@@ -107,7 +107,7 @@ class Flight:
         if await self._parts.pause(quiet):
             return await self._write(lambda record: record, renew=True)
         # Closing: whoever comes next has to wait as well. A candidate's doubt says so itself.
-        not_before = 0.0 if self._spend.is_candidate else self._parts.clock.time() + quiet
+        not_before = 0.0 if self._spend.is_candidate else self._parts.clock.time()
         await self._write(lambda record: _record.released(record, not_before=not_before), renew=False)
         raise ManagerError("the manager is closing", organization=self._organization)
 
@@ -178,7 +178,7 @@ class Flight:
         due_at = token.expires_at - parts.ahead(lifetime)
         not_before = 0.0
         if granted.access_token is None:
-            wait = back_off(Verdict.COMMIT, self._record.failures, quiet=0.0, retry_after=None, chance=1.0)
+            wait = back_off(Verdict.COMMIT, self._record.failures, retry_after=None, chance=1.0)
             not_before = parts.clock.time() + wait
 
         def change(record: Record | None) -> Record:
@@ -233,11 +233,9 @@ class Flight:
     async def _give_up(self, verdict: Verdict, outcome: Outcome) -> None:
         """Give the lease back with the time before which nobody sends, and raise. Returns where the record moved on."""
         parts = self._parts
-        in_doubt = _record.in_doubt(self._record, self._spend)
         wait = back_off(
             verdict,
             self._record.failures,
-            quiet=parts.policy.quiet if in_doubt else 0.0,
             retry_after=outcome.retry_after if isinstance(outcome, Answered) else None,
             chance=parts.clock.random(),
         )

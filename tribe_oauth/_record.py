@@ -66,6 +66,14 @@ def in_doubt(record: Record, spend: Spend) -> bool:
     return record.doubt
 
 
+def unsettled(record: Record, spend: Spend) -> bool:
+    """Whether a request with this refresh token may still arrive, of a flight that is over.
+
+    How long ago that was is not known here: the wall clocks of two hosts differ.
+    """
+    return in_doubt(record, spend) and (spend.is_candidate or record.not_before > 0)
+
+
 # The lease
 
 

@@ -55,7 +55,7 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
     """Find or fetch what is wanted. Raises what the caller should see."""
     started = parts.clock.monotonic()
     newest = None if wanted.held is None else wanted.held.generation
-    waited = False
+    at_first: int | None = None  # the generation that was there when we began, which may be newer than ours
     while True:
         record = await _load(parts, wanted)
         payload = decode(record)
@@ -70,7 +70,8 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
         if found is not None and wanted.held is not None and found.generation == wanted.held.generation:
             found = wanted.held  # the same token, and monotonic time knows better when it ends
         newest = record.generation if newest is None else newest
-        if found is not None and waited and found.generation > newest:
+        at_first = record.generation if at_first is None else at_first
+        if found is not None and found.generation > at_first:
             # Committed while we waited: fresh by cause, whatever the wall clocks of two hosts say.
             found = parts.timed(found, found.lifetime - (parts.clock.monotonic() - started))
         if found is not None and _is_enough(parts, found, payload, wanted, newest):
@@ -86,7 +87,6 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
                 landed = await _fly(parts, record, payload, wanted)
             if landed is not None:
                 return landed
-        waited = True
 
 
 async def _load(parts: Parts, wanted: Wanted) -> Record:
@@ -112,11 +112,11 @@ def _is_enough(parts: Parts, found: Held, payload: Payload, wanted: Wanted, newe
         return wanted.candidate in payload.seen
     if not wanted.spend:
         return True
+    if parts.clock.monotonic() >= (found.due if wanted.ahead else found.expires):
+        return False  # newer than what the caller knows, perhaps, and run out all the same
     if wanted.force:
         return found.generation > newest
-    if wanted.rejected is not None:
-        return found.token.access_token != wanted.rejected
-    return parts.clock.monotonic() < (found.due if wanted.ahead else found.expires)
+    return wanted.rejected is None or found.token.access_token != wanted.rejected
 
 
 def _respect_back_off(parts: Parts, record: Record, wanted: Wanted) -> None:
@@ -183,6 +183,6 @@ async def _begin(parts: Parts, record: Record, payload: Payload, wanted: Wanted)
         spend,
         nonce=nonce,
         ends=ends,
-        hold_off=record.lease is not None or (trial and _record.in_doubt(stored, spend)),
+        hold_off=record.lease is not None or _record.unsettled(stored, spend),
         patient=not wanted.ahead and record.failures == 0,
     )

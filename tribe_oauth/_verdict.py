@@ -91,11 +91,11 @@ def pause_before(verdict: Verdict, attempt: int, *, quiet: float, retry_after: f
     return pause
 
 
-def back_off(verdict: Verdict, failures: int, *, quiet: float, retry_after: float | None, chance: float) -> float:
+def back_off(verdict: Verdict, failures: int, *, retry_after: float | None, chance: float) -> float:
     """Seconds until the next flight, after so many failures in a row before this one. `chance` is from 0 to 1."""
     longest = LONGEST_BACK_OFF_UNSENT if verdict is Verdict.NOT_SENT else LONGEST_BACK_OFF
     seconds = min(longest, FIRST_BACK_OFF * 2.0 ** min(failures, 20)) * (1.0 + 0.25 * chance)
-    return max(seconds, retry_after or 0.0, quiet)
+    return max(seconds, retry_after or 0.0)
 
 
 def complaint(

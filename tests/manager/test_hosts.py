@@ -158,6 +158,37 @@ async def test_overtaken_while_waiting_for_quiet(
     assert len(server.refreshes()) == 1
 
 
+async def test_a_newer_token_that_has_run_out_is_not_taken(
+    manager: TokenManager, make_manager: MakeManager, store: MemoryStore, server: TokenServer, clock: VirtualClock
+) -> None:
+    """A peer's token is fresh by cause only if it came while we waited: one that was there before may have run out."""
+    peer = make_manager()
+    for ask in (manager.token, manager.refresh):
+        clock.advance(DAY)
+        theirs = await peer.token("acme")
+        clock.advance(DAY)
+        record = await stored(store)
+        await store.swap(attrs.evolve(record, lease=f"{record.chain}:dead"), lease_for=3)
+        ours = await ask("acme")
+        assert ours != theirs
+        assert ours.expires_at > clock.time()
+    assert len(server.refreshes()) == 5
+
+
+async def test_quiet_is_kept_whatever_the_clocks_say(
+    manager: TokenManager, store: MemoryStore, server: TokenServer, clock: VirtualClock
+) -> None:
+    """After a flight that ended in doubt, the next waits by its own clock: wall clocks of two hosts differ."""
+    record = await stored(store)
+    await store.swap(attrs.evolve(record, doubt=True, failures=1, not_before=clock.time() - 1))
+    clock.advance(DAY)
+    clock.slept.clear()
+    assert await manager.token("acme")
+    assert clock.slept == [10]
+    await manager.refresh("acme")
+    assert clock.slept == [10]  # the commit ended it
+
+
 # The store fails
 
 

@@ -73,7 +73,7 @@ def requests_in_a_day(verdict: Verdict, chance: float, retry_after: float | None
         pause = pause_before(verdict, attempt, quiet=10.0, retry_after=retry_after) if failures == 0 else None
         attempt += 1
         if pause is None:
-            pause = back_off(verdict, failures, quiet=10.0, retry_after=retry_after, chance=chance)
+            pause = back_off(verdict, failures, retry_after=retry_after, chance=chance)
             failures += 1
         at += pause
     return requests
@@ -91,17 +91,16 @@ def test_fifty_requests_a_day(verdict: Verdict, chance: float) -> None:
 def test_an_outage_ends_within_the_hour() -> None:
     """The longest pause is 50 minutes, a minute and a quarter where nothing was sent, however long it has failed."""
     for failures in (0, 1, 20, 10**9):
-        assert back_off(Verdict.MAYBE_SPENT, failures, quiet=10.0, retry_after=None, chance=1.0) <= 3000
-        assert back_off(Verdict.NOT_SENT, failures, quiet=10.0, retry_after=None, chance=1.0) <= 75
-    first = [back_off(Verdict.NOT_NOW, n, quiet=0.0, retry_after=None, chance=0.0) for n in range(5)]
+        assert back_off(Verdict.MAYBE_SPENT, failures, retry_after=None, chance=1.0) <= 3000
+        assert back_off(Verdict.NOT_SENT, failures, retry_after=None, chance=1.0) <= 75
+    first = [back_off(Verdict.NOT_NOW, n, retry_after=None, chance=0.0) for n in range(5)]
     assert first == [5, 10, 20, 40, 80]
 
 
 def test_back_off() -> None:
     """At least what the server asks and what the network needs; short where nothing is sent; never overflowing."""
-    assert back_off(Verdict.NOT_NOW, 0, quiet=0.0, retry_after=120, chance=0.5) == 120
-    assert back_off(Verdict.NOT_NOW, 0, quiet=30.0, retry_after=None, chance=0.5) == 30
-    assert back_off(Verdict.NOT_SENT, 10**6, quiet=0.0, retry_after=None, chance=1.0) == 75
+    assert back_off(Verdict.NOT_NOW, 0, retry_after=120, chance=0.5) == 120
+    assert back_off(Verdict.NOT_SENT, 10**6, retry_after=None, chance=1.0) == 75
 
 
 @pytest.mark.parametrize(
