@@ -132,7 +132,7 @@ class Flight:
     async def _keep(self, granted: Granted, asked_at: float, asked: float) -> Held | None:
         """Make the answer durable, then give it out; only then complain of what is wrong beside it."""
         payload = self._new_payload(granted, asked_at)
-        change = self._committed(granted, payload)
+        change = self._committed(granted, payload, asked)
         try:
             stored = await _commit.write_patiently(self._parts, self._organization, self._record, change, self._fits)
         except StoreError:
@@ -170,7 +170,7 @@ class Flight:
         )
         return Payload(credential=spend.credential, token=token, lifetime=lifetime)
 
-    def _committed(self, granted: Granted, payload: Payload) -> _commit.Change:
+    def _committed(self, granted: Granted, payload: Payload, asked: float) -> _commit.Change:
         """The change from whatever record still matches to the next generation."""
         parts, spend = self._parts, self._spend
         token, lifetime = payload.token, payload.lifetime
@@ -189,6 +189,7 @@ class Flight:
                 spend,
                 token,
                 lifetime=lifetime,
+                age=round(parts.clock.monotonic() - asked, 3),
                 due_at=due_at,
                 nonce=self._nonce,
                 began_in_doubt=self._began_in_doubt,

@@ -45,11 +45,15 @@ class Candidate:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Payload:
-    """What of a record is secret. `lifetime` is the access token's, in seconds, as the server gave it."""
+    """What of a record is secret. `lifetime` is the access token's, in seconds, as the server gave it.
+
+    `age`: how many seconds old the token was when it was written. A store that fails can make that long.
+    """
 
     credential: Credential | None = None
     token: Token | None = None
     lifetime: float = 0.0
+    age: float = 0.0
     candidate: Candidate | None = None
     seen: tuple[str, ...] = ()
 

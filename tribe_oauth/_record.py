@@ -126,6 +126,7 @@ def committed(
     token: Token,
     *,
     lifetime: float,
+    age: float,
     due_at: float,
     nonce: str,
     began_in_doubt: bool,
@@ -144,7 +145,9 @@ def committed(
         candidate = None
     else:
         candidate = payload.candidate
-    payload = Payload(credential=spend.credential, token=token, lifetime=lifetime, candidate=candidate, seen=seen)
+    payload = Payload(
+        credential=spend.credential, token=token, lifetime=lifetime, age=age, candidate=candidate, seen=seen
+    )
     return _connected(record, spend.chain, payload, due_at, doubt=doubt, lease=None if own_lease else record.lease)
 
 

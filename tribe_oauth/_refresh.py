@@ -72,8 +72,8 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
         newest = record.generation if newest is None else newest
         at_first = record.generation if at_first is None else at_first
         if found is not None and found.generation > at_first:
-            # Committed while we waited: fresh by cause, whatever the wall clocks of two hosts say.
-            found = parts.timed(found, found.lifetime - (parts.clock.monotonic() - started))
+            # Committed while we waited: that tells how old it is, whatever the wall clocks of two hosts say.
+            found = parts.timed(found, found.lifetime - payload.age - (parts.clock.monotonic() - started))
         if found is not None and _is_enough(parts, found, payload, wanted, newest):
             return found
         if wanted.candidate is None:

@@ -110,7 +110,7 @@ def publish_before_commit() -> None:
 
         self._parts.spawn(later())
         payload = self._new_payload(granted, asked_at)
-        return self._parts.held_from(self._committed(granted, payload)(self._record), payload)
+        return self._parts.held_from(self._committed(granted, payload, asked)(self._record), payload)
 
     _flight.Flight._keep = hasty  # type: ignore[method-assign]
 

@@ -49,5 +49,13 @@ def spend(record: Record, *, candidate: bool = False) -> Spend:
 
 def commit(record: Record, spent: Spend, *, nonce: str = "n", in_doubt: bool = False) -> Record:
     return record_.committed(
-        record, decode(record), spent, token(2), lifetime=50.0, due_at=1900.0, nonce=nonce, began_in_doubt=in_doubt
-    )  # fmt: skip
+        record,
+        decode(record),
+        spent,
+        token(2),
+        lifetime=50.0,
+        age=1.5,
+        due_at=1900.0,
+        nonce=nonce,
+        began_in_doubt=in_doubt,
+    )

@@ -79,7 +79,7 @@ def test_quick_setup_has_no_redirect_uri() -> None:
         assert set(form(body)) == {"grant_type", "refresh_token", "client_id", "client_secret"}
         token = Token(access_token=Secret("at"), refresh_token=Secret(f"rt{number + 1}"), expires_at=1.0)
         record = committed(
-            record, decode(record), spend, token, lifetime=1.0, due_at=1.0, nonce="n", began_in_doubt=False
+            record, decode(record), spend, token, lifetime=1.0, age=0.0, due_at=1.0, nonce="n", began_in_doubt=False
         )
 
 
@@ -184,7 +184,9 @@ def test_a_refresh_token_is_replaced() -> None:
     spend = spend_of(record, decode(record), candidate=True)
     assert spend is not None
     token = Token(access_token=Secret("at"), refresh_token=Secret("second"), expires_at=1.0)
-    after = committed(record, decode(record), spend, token, lifetime=1.0, due_at=1.0, nonce="n", began_in_doubt=False)
+    after = committed(
+        record, decode(record), spend, token, lifetime=1.0, age=0.0, due_at=1.0, nonce="n", began_in_doubt=False
+    )
     assert after.generation == record.generation + 1
     following = spend_of(after, decode(after), candidate=False)
     assert following is not None

@@ -107,7 +107,7 @@ def test_a_commit() -> None:
         not_before=0.0,
         lease=None,
         due_at=1900.0,
-        payload=encode(Payload(credential=OWN, token=token(2), lifetime=50.0, seen=("f0",))),
+        payload=encode(Payload(credential=OWN, token=token(2), lifetime=50.0, age=1.5, seen=("f0",))),
     )
 
 
@@ -141,7 +141,7 @@ def test_a_candidate_that_proved_itself() -> None:
     after = commit(before, spend(before, candidate=True))
     payload = decode(after)
     assert (after.chain, after.generation, after.doubt) == ("c2", 5, False)
-    assert payload == Payload(credential=BROUGHT, token=token(2), lifetime=50.0, seen=("f0", "f2"))
+    assert payload == Payload(credential=BROUGHT, token=token(2), lifetime=50.0, age=1.5, seen=("f0", "f2"))
 
 
 def test_a_chain_renewed_beside_a_candidate() -> None:
