@@ -8,6 +8,7 @@ import attrs
 import pytest
 
 from tribe_oauth import MemoryStore, ReauthorizationRequired, StoreError, TokenManager
+from tribe_oauth._payload import decode, encode
 from tribe_oauth.errors import ManagerError
 from tribe_oauth.stores import Record
 
@@ -173,6 +174,35 @@ async def test_a_newer_token_that_has_run_out_is_not_taken(
         assert ours != theirs
         assert ours.expires_at > clock.time()
     assert len(server.refreshes()) == 5
+
+
+@pytest.mark.parametrize(("age", "requests"), [(1.0, 1), (DAY, 2)])
+async def test_a_token_that_was_saved_late(
+    manager: TokenManager,
+    store: MemoryStore,
+    server: TokenServer,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    age: float,
+    requests: int,
+) -> None:
+    """S29: what a peer commits while we wait is as old as the peer says, whatever our wall clock makes of it."""
+    record = await stored(store)
+    late = encode(attrs.evolve(decode(record), age=age))
+    await store.swap(attrs.evolve(record, lease=f"{record.chain}:peer"), lease_for=3)
+    clock.advance(DAY)
+    sleep = clock.sleep
+
+    async def commit(seconds: float) -> None:
+        current = await stored(store)
+        if current.generation == record.generation:
+            change = attrs.evolve(current, generation=record.generation + 1, payload=late, lease=None)
+            await store.swap(change)
+        await sleep(seconds)
+
+    monkeypatch.setattr(clock, "sleep", commit)
+    await manager.token("acme")
+    assert len(server.refreshes()) == requests
 
 
 async def test_quiet_is_kept_whatever_the_clocks_say(
