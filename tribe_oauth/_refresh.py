@@ -83,7 +83,8 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
             await _wait_for_peer(parts, record)
         else:
             async with parts.slots:
-                landed = await _fly(parts, record, payload, wanted)
+                flight = await _begin(parts, record, payload, wanted)
+                landed = None if flight is None else await flight.run()
             if landed is not None:
                 return landed
         waited = True
@@ -149,12 +150,6 @@ async def _wait_for_peer(parts: Parts, record: Record) -> None:
         if current is None or current.version != record.version or current.lease_left <= 0:
             return
         poll, left = min(poll * 1.5, LONGEST_POLL), current.lease_left
-
-
-async def _fly(parts: Parts, record: Record, payload: Payload, wanted: Wanted) -> Held | None:
-    """Take the lease and spend the refresh token. None: somebody else wrote first, look again."""
-    flight = await _begin(parts, record, payload, wanted)
-    return None if flight is None else await flight.run()
 
 
 async def _begin(parts: Parts, record: Record, payload: Payload, wanted: Wanted) -> Flight | None:
