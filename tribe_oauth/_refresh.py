@@ -66,9 +66,10 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
             return _exchange.hold_in_memory(parts, record.chain, record.generation, payload.credential, granted)
         if wanted.candidate is None and record.status == "reauthorization_required":
             raise ReauthorizationRequired(record.cause or "revoked or expired", organization=record.organization)
-        found = parts.held_from(record, payload)
-        if found is not None and wanted.held is not None and found.generation == wanted.held.generation:
-            found = wanted.held  # the same token, and monotonic time knows better when it ends
+        if payload.token is not None and wanted.held is not None and wanted.held.generation == record.generation:
+            found: Held | None = wanted.held  # the same token, and monotonic time knows better when it ends
+        else:
+            found = parts.held_from(record, payload)
         newest = record.generation if newest is None else newest
         if found is not None and waited and found.generation > newest:
             # Committed while we waited: fresh by cause, whatever the wall clocks of two hosts say.
