@@ -216,14 +216,12 @@ def replaced(
 def _connected(
     record: Record, chain: str, payload: Payload, due_at: float | None, *, doubt: bool, lease: str | None
 ) -> Record:
-    return attrs.evolve(
-        record,
+    return Record(
+        organization=record.organization,
+        version=record.version,
         chain=chain,
         generation=record.generation + 1,
         status="connected",
-        cause=None,
-        failures=0,
-        not_before=0.0,
         due_at=due_at,
         payload=encode(payload),
         doubt=doubt,

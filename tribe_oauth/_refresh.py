@@ -66,9 +66,10 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
             return _exchange.hold_in_memory(parts, record.chain, record.generation, payload.credential, granted)
         if wanted.candidate is None and record.status == "reauthorization_required":
             raise ReauthorizationRequired(record.cause or "revoked or expired", organization=record.organization)
-        found = parts.held_from(record, payload)
-        if found is not None and wanted.held is not None and found.generation == wanted.held.generation:
-            found = wanted.held  # the same token, and monotonic time knows better when it ends
+        if payload.token is not None and wanted.held is not None and wanted.held.generation == record.generation:
+            found: Held | None = wanted.held  # the same token, and monotonic time knows better when it ends
+        else:
+            found = parts.held_from(record, payload)
         newest = record.generation if newest is None else newest
         at_first = record.generation if at_first is None else at_first
         if found is not None and found.generation > at_first:
@@ -84,7 +85,8 @@ async def refresh(parts: Parts, wanted: Wanted) -> Held:
             await _wait_for_peer(parts, record)
         else:
             async with parts.slots:
-                landed = await _fly(parts, record, payload, wanted)
+                flight = await _begin(parts, record, payload, wanted)
+                landed = None if flight is None else await flight.run()
             if landed is not None:
                 return landed
 
@@ -149,12 +151,6 @@ async def _wait_for_peer(parts: Parts, record: Record) -> None:
         if current is None or current.version != record.version or current.lease_left <= 0:
             return
         poll, left = min(poll * 1.5, LONGEST_POLL), current.lease_left
-
-
-async def _fly(parts: Parts, record: Record, payload: Payload, wanted: Wanted) -> Held | None:
-    """Take the lease and spend the refresh token. None: somebody else wrote first, look again."""
-    flight = await _begin(parts, record, payload, wanted)
-    return None if flight is None else await flight.run()
 
 
 async def _begin(parts: Parts, record: Record, payload: Payload, wanted: Wanted) -> Flight | None:

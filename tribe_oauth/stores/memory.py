@@ -55,8 +55,11 @@ class MemoryStore:
         return new
 
     def _index(self, old: Record | None, new: Record) -> None:
-        if old is not None and old.due_at is not None:
-            del self._due[bisect_left(self._due, (old.due_at, old.organization))]
+        before = None if old is None else old.due_at
+        if before == new.due_at:
+            return  # taking a lease, for one, moves nothing
+        if before is not None:
+            del self._due[bisect_left(self._due, (before, new.organization))]
         if new.due_at is not None:
             insort(self._due, (new.due_at, new.organization))
 
