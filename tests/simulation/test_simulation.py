@@ -6,6 +6,7 @@ Longer: ``nox -s simulation -- --steps 5000000 --seed 1``.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,9 +19,13 @@ from .world import World, run
 FATES = {"kill", "freeze", "restart", "clock", "server", "store"}
 
 
-@pytest.fixture(autouse=True)
-def _quiet() -> None:
-    logging.getLogger("tribe_oauth").setLevel(logging.CRITICAL + 1)
+@pytest.fixture(autouse=True, scope="module")
+def _quiet() -> Iterator[None]:
+    """A hundred thousand warnings, every one of them deserved."""
+    logger = logging.getLogger("tribe_oauth")
+    logger.setLevel(logging.CRITICAL + 1)
+    yield
+    logger.setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
