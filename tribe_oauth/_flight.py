@@ -103,8 +103,7 @@ class Flight:
 
     async def _wait_for_quiet(self) -> bool:
         """Wait until the request of whoever held the lease before cannot arrive any more. False: look again."""
-        quiet = self._parts.policy.quiet
-        if await self._parts.pause(quiet):
+        if await self._parts.pause(self._parts.policy.quiet):
             return await self._write(lambda record: record, renew=True)
         # Closing: whoever comes next has to wait as well. A candidate's doubt says so itself.
         not_before = 0.0 if self._spend.is_candidate else self._parts.clock.time()

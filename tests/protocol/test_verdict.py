@@ -98,7 +98,7 @@ def test_an_outage_ends_within_the_hour() -> None:
 
 
 def test_back_off() -> None:
-    """At least what the server asks and what the network needs; short where nothing is sent; never overflowing."""
+    """At least what the server asks; short where nothing is sent; never overflowing."""
     assert back_off(Verdict.NOT_NOW, 0, retry_after=120, chance=0.5) == 120
     assert back_off(Verdict.NOT_SENT, 10**6, retry_after=None, chance=1.0) == 75
 

@@ -13,10 +13,11 @@ from urllib.parse import parse_qs
 import attrs
 
 from tribe_oauth._endpoint import Answered, Lost, NotSent, Outcome
+from tribe_oauth._parts import Policy
 from tribe_oauth._protocol import Granted, read_answer
 
 LIFETIME: Final = 300
-REQUEST_TIMEOUT, QUIET = 30.0, 10.0
+POLICY: Final = Policy()
 SAVED_WITHIN: Final = 100.0
 """Seconds in which a host that has an answer saves it, once the store can write."""
 
@@ -45,19 +46,12 @@ class Process(Protocol):
         ...
 
 
-@attrs.define(eq=False)
-class Sending:
-    """A refresh token on its way. `arrives`: it will."""
-
-    token: str
-    arrives: bool = True
-
-
 class Server:
     """Issues, spends, revokes. The store tells what reached it.
 
-    `stored`: every refresh token that ever did. `records`: the one of each organization that is connected. `delivered`:
-    to whom the answer with a refresh token came, and how disturbed that host was then.
+    `under_way`: refresh tokens that will arrive. `stored`: every one that ever was. `records`: the one of each
+    organization that is connected. `delivered`: to whom the answer with a refresh token came, and how disturbed that
+    host was then.
     """
 
     def __init__(self, chance: random.Random, now: Callable[[], float]) -> None:
@@ -70,7 +64,7 @@ class Server:
         self.successors: dict[str, str] = {}
         self.delivered: dict[str, tuple[Process, int]] = {}
         self.store_down_until = 0.0
-        self.under_way: list[Sending] = []
+        self.under_way: set[str] = set()
         self.faulty = False
         self.unwell: tuple[str, float] = ("", 0.0)  # an error for everybody, until then
         self.seen: dict[str, int] = {}
@@ -88,7 +82,7 @@ class Server:
 
     # What a request meets
 
-    def sent(self, token: str) -> Sending:
+    def sent(self, token: str) -> None:
         """Bytes leave. The promises about sending are judged here."""
         successor = self.successors.get(token, "")
         if successor in self.stored:
@@ -96,16 +90,13 @@ class Server:
         host, disturbed = self.delivered.get(successor, (None, 0))
         if host is not None and host.disturbed == disturbed and self.now() > self.store_down_until + SAVED_WITHIN:
             raise ViolationError(f"{token} was sent while a host that lives on had its successor, and did not save it")
-        if any(other.token == token and other.arrives for other in self.under_way):
+        if token in self.under_way:
             raise ViolationError(f"{token} was sent while an earlier request with it could still arrive")
-        sending = Sending(token)
-        self.under_way.append(sending)
-        return sending
+        self.under_way.add(token)
 
-    def lost(self, sending: Sending) -> None:
+    def lost(self, token: str) -> None:
         """It will never arrive."""
-        sending.arrives = False
-        self.under_way.remove(sending)
+        self.under_way.remove(token)
 
     def revoke(self, token: str) -> None:
         """RFC 7009: the whole family ends."""
@@ -115,20 +106,20 @@ class Server:
         family.revoked = True
         self.saw("revocation")
 
-    def arrive(self, sending: Sending) -> tuple[int, bytes]:
+    def arrive(self, token: str) -> tuple[int, bytes]:
         """The server does its work."""
-        self.lost(sending)
+        self.under_way.remove(token)
         if self.now() < self.unwell[1]:
             return (401, b'{"error":"invalid_client"}') if self.unwell[0] == "invalid_client" else (503, b"busy")
-        family = self.families[sending.token]
-        if family.revoked or sending.token != family.current:
+        family = self.families[token]
+        if family.revoked or token != family.current:
             if not family.revoked:
                 self.saw("reuse, family revoked")
             family.revoked = True
             return 400, b'{"error":"invalid_grant"}'
         access, refresh = f"at{next(self._numbers)}", f"rt{next(self._numbers)}"
         self.families[refresh], family.current = family, refresh
-        self.successors[sending.token] = refresh
+        self.successors[token] = refresh
         self.expires[access] = self.now() + LIFETIME
         self.saw("rotation")
         body = {"access_token": access, "refresh_token": refresh, "token_type": "bearer", "expires_in": LIFETIME}
@@ -173,31 +164,32 @@ class Network:
         if form.startswith(b"token="):
             server.revoke(parse_qs(form.decode())["token"][0])
             return Answered(read_answer(200, "application/json", b"{}"), 200, None)
-        sending = server.sent(parse_qs(form.decode())["refresh_token"][0])
-        outcome = await self._travel(fault, sending, form)
+        token = parse_qs(form.decode())["refresh_token"][0]
+        server.sent(token)
+        outcome = await self._travel(fault, token, form)
         await self._wait(0.0)
         if isinstance(outcome, Answered) and isinstance(outcome.reading, Granted):
             assert outcome.reading.refresh_token is not None
             server.delivered[outcome.reading.refresh_token.reveal()] = self.host, self.host.disturbed
         return outcome
 
-    async def _travel(self, fault: str, sending: Sending, form: bytes) -> Outcome:
+    async def _travel(self, fault: str, token: str, form: bytes) -> Outcome:
         server, chance = self.server, self.server.chance
         loop = asyncio.get_running_loop()
         if fault in {"request lost", "reset before the work"}:
-            server.lost(sending)
+            server.lost(token)
             return await self._lost(settled=fault != "request lost")
         if fault == "request late":
-            loop.call_later(REQUEST_TIMEOUT + chance.random() * 0.9 * QUIET, server.arrive, sending)
+            loop.call_later(POLICY.request_timeout + chance.random() * 0.9 * POLICY.quiet, server.arrive, token)
             return await self._lost(settled=False)
         if fault in {"429", "503 for an hour", "500 before the work"}:
             await asyncio.sleep(0.1)
-            server.lost(sending)
+            server.lost(token)
             status = int(fault[:3])
             retry_after = {"429": 20.0, "503 for an hour": 3600.0}.get(fault)
             return Answered(read_answer(status, "text/html", b"<p>"), status, retry_after)
         arrived: asyncio.Future[tuple[int, bytes]] = loop.create_future()
-        loop.call_later(chance.random(), lambda: arrived.set_result(server.arrive(sending)))
+        loop.call_later(chance.random(), lambda: arrived.set_result(server.arrive(token)))
         status, body = await arrived
         await asyncio.sleep(0.05)
         if fault in {"answer lost", "reset after the work"}:
@@ -209,7 +201,7 @@ class Network:
         return Answered(read_answer(status, "application/json", body, sent=form), status, None)
 
     async def _lost(self, *, settled: bool) -> Lost:
-        await asyncio.sleep(0.2 if settled else REQUEST_TIMEOUT)
+        await asyncio.sleep(0.2 if settled else POLICY.request_timeout)
         return Lost("lost", settled)
 
     async def _wait(self, seconds: float) -> None:

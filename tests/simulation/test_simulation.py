@@ -34,7 +34,7 @@ def first() -> World:
 
 
 def test_promises_hold(first: World) -> None:
-    """Two thousand rotations and more, every fault and every fate among them, and no promise broken."""
+    """A thousand rotations and more, every fault and every fate among them, and no promise broken."""
     assert first.server.seen["rotation"] > 1_000
     assert FATES | set(FAULTS) <= set(first.server.seen)
     assert {"lost rotation", "revocation", "a caller left", "reuse, family revoked"} <= set(first.server.seen)

@@ -108,6 +108,10 @@ class Host:
     async def _connect(self, organization: str) -> Token:
         if self.world.chance.random() < 0.3:
             await self.manager.disconnect(organization)
+        return await self.paste(organization)
+
+    async def paste(self, organization: str) -> Token:
+        """Quick Setup, of a new family."""
         grant = RefreshTokenGrant(CLIENT, self.world.server.paste(organization))
         return await self.manager.connect(organization, grant)
 
@@ -124,7 +128,9 @@ class Host:
             world.server.saw("a caller left")
         except (ReauthorizationRequired, UnknownOrganizationError):
             await self.go_on()
-            await self._repair(organization)
+            with suppress(TribeOAuthError):
+                await self.paste(organization)
+                world.server.saw("connected again")
         except TribeOAuthError as error:
             world.server.saw(type(error).__name__)
         else:
@@ -142,13 +148,6 @@ class Host:
         assert token.refresh_token is not None
         if token.refresh_token.reveal() not in server.stored:
             raise ViolationError(f"{organization} was given a token whose refresh token is not stored")
-
-    async def _repair(self, organization: str) -> None:
-        """Somebody connects it again."""
-        with suppress(TribeOAuthError):
-            grant = RefreshTokenGrant(CLIENT, self.world.server.paste(organization))
-            await self.manager.connect(organization, grant)
-            self.world.server.saw("connected again")
 
 
 @attrs.define(eq=False)
@@ -230,13 +229,15 @@ class World:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None and not self.failure.done():
-            self.failure.set_exception(task.exception() or ViolationError())
+        if not task.cancelled():
+            self._fail(task.exception())
 
     def complain(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """What a callback raised."""
-        error = context.get("exception")
-        if isinstance(error, ViolationError) and not self.failure.done():
+        """What a callback raised, or a task that nobody waits for. Not only what is judged: a fault of ours too."""
+        self._fail(context.get("exception"))
+
+    def _fail(self, error: BaseException | None) -> None:
+        if error is not None and not self.failure.done():
             self.failure.set_exception(error)
 
     def written(self, record: Record) -> None:
@@ -259,7 +260,7 @@ class World:
         """Everybody does what they do, for so many turns of the loop; then no more faults, and all has to be well."""
         first = Host(self)
         for organization in self.organizations:
-            await first.manager.connect(organization, RefreshTokenGrant(CLIENT, self.server.paste(organization)))
+            await first.paste(organization)
         first.kill()
         self.server.faulty = True
         self.hosts = [Host(self) for _ in range(HOSTS)]
