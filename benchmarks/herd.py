@@ -12,13 +12,13 @@ import time
 
 from benchmarks import ours
 from tribe_oauth import TokenManager
-from tribe_oauth import _environment as environment
+from tribe_oauth._manager import settings as environment
 
 
 async def main(url: str, store: str, coroutines: int) -> None:
     """Until standard input ends."""
     async with TokenManager(ours.client(url), store=environment.store({"TRIBE_STORE": store}, durable=True)) as manager:
-        await manager._parts.store.load("nobody")  # connects
+        await manager._context.store.load("nobody")  # connects
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         while line := await asyncio.to_thread(sys.stdin.readline):

@@ -195,9 +195,9 @@ async def origins() -> Loop:
     return await _piece(compare)
 
 
-async def at_hand() -> Loop:
+async def cached_token() -> Loop:
     """The token, with the clock."""
-    return await _piece(lambda bearer, request, _: bearer._source.at_hand)
+    return await _piece(lambda bearer, request, _: bearer._source.cached_token)
 
 
 async def header() -> Loop:
@@ -237,7 +237,7 @@ SUITES: Final[Mapping[str, Mapping[str, Callable[[], Awaitable[Loop]]]]] = {
         "all of a request": middleware,
         "a frame between them": no_op,
         "comparing origins": origins,
-        "the token at hand": at_hand,
+        "the token at hand": cached_token,
         "of that, the clock": clock,
         "writing the header": header,
         "hearing that it was taken": accepted,

@@ -10,10 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from tribe_oauth import Client, MemoryStore, Secret, Token, TokenManager, TokenStore
-from tribe_oauth import _record as records
-from tribe_oauth._client import Endpoints
-from tribe_oauth._connect import new_chain
-from tribe_oauth._payload import Credential
+from tribe_oauth._manager.connect import new_family
+from tribe_oauth._oauth.client import Endpoints
+from tribe_oauth._refresh import record as records
+from tribe_oauth._refresh.payload import Credential
 
 LIFETIME: Final = 86_400.0
 AT_ONCE: Final = 1_000
@@ -50,7 +50,7 @@ async def fill(store: TokenStore, url: str, organizations: list[str], *, lives_f
         record = records.replaced(
             None,
             organization,
-            chain=new_chain(),
+            family=new_family(),
             credential=credential,
             token=token,
             lifetime=LIFETIME,

@@ -1,6 +1,8 @@
 """OAuth 2.0 for Tribe CRM in asyncio: a token that works, always, and no customer locked out."""
 
-from tribe_oauth._client import (
+from tribe_oauth._manager.manager import TokenManager
+from tribe_oauth._manager.status import Status
+from tribe_oauth._oauth.client import (
     STAGING,
     TRIBE,
     AuthorizationRequest,
@@ -9,9 +11,7 @@ from tribe_oauth._client import (
     Endpoints,
     RefreshTokenGrant,
 )
-from tribe_oauth._manager import TokenManager
-from tribe_oauth._status import Status
-from tribe_oauth._token import Secret, Token
+from tribe_oauth._oauth.values import Secret, Token
 from tribe_oauth.errors import (
     CallbackError,
     ReauthorizationRequired,

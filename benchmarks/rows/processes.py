@@ -15,7 +15,7 @@ from benchmarks.results import Figure, Results
 from benchmarks.rows import scaled
 from tests.stores import servers
 from tribe_oauth import TokenStore
-from tribe_oauth import _environment as environment
+from tribe_oauth._manager import settings as environment
 from tribe_oauth.stores.postgres import PostgresStore
 
 PROCESSES: Final = 8

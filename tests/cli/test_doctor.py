@@ -16,7 +16,7 @@ from aiohttp import web
 from rich.console import Console
 
 from tribe_oauth import MemoryStore, RefreshTokenGrant, StoreError, TokenManager
-from tribe_oauth import _environment as environment
+from tribe_oauth._manager import settings as environment
 from tribe_oauth.cli._doctor import _store, run
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import Record

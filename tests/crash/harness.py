@@ -28,9 +28,9 @@ from typing import Any, Final, TypeVar
 
 import attrs
 
-from tribe_oauth import _environment as environment
-from tribe_oauth._parts import Policy
-from tribe_oauth._payload import decode
+from tribe_oauth._manager import settings as environment
+from tribe_oauth._refresh.context import Timing
+from tribe_oauth._refresh.payload import decode
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import TokenStore
 
@@ -42,7 +42,7 @@ ORGANIZATIONS: Final = 6
 PATIENCE: Final = 8.0
 """Seconds after which a process is taken to hang."""
 QUIET, REQUEST_TIMEOUT = 0.25, 0.3
-LEASE: Final = Policy(quiet=QUIET, request_timeout=REQUEST_TIMEOUT).lease  # a second
+LEASE: Final = Timing(quiet=QUIET, request_timeout=REQUEST_TIMEOUT).lease  # a second
 
 FAULTS: Final = (
     *(f"kill {step}" for step in ("read", "lease", "sent", "answered", "committed")),

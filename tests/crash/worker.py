@@ -16,9 +16,10 @@ from typing import Any
 
 import attrs
 
-from tribe_oauth import ReauthorizationRequired, RefreshTokenGrant, TokenManager, TribeOAuthError, _flight
-from tribe_oauth import _environment as environment
-from tribe_oauth._endpoint import TokenEndpoint
+from tribe_oauth import ReauthorizationRequired, RefreshTokenGrant, TokenManager, TribeOAuthError
+from tribe_oauth._manager import settings as environment
+from tribe_oauth._oauth.endpoint import TokenEndpoint
+from tribe_oauth._refresh import rotation as _flight
 from tribe_oauth.stores import Record, TokenStore
 
 QUIET, REQUEST_TIMEOUT = 0.25, 0.3
@@ -101,28 +102,28 @@ def watch_requests(steps: Steps) -> None:
 
 def publish_before_commit() -> None:
     """Broken: the token is given out, and saved a little later."""
-    keep = _flight.Flight._keep
+    keep = _flight.Rotation._keep
 
     async def hasty(self: Any, granted: Any, asked_at: float, asked: float) -> Any:
         async def later() -> None:
             await asyncio.sleep(0.1)
             await keep(self, granted, asked_at, asked)
 
-        self._parts.spawn(later())
+        self._context.spawn(later())
         payload = self._new_payload(granted, asked_at)
-        return self._parts.held_from(self._committed(granted, payload, asked)(self._record), payload)
+        return self._context.cached_from(self._committed(granted, payload, asked)(self._record), payload)
 
-    _flight.Flight._keep = hasty  # type: ignore[method-assign]
+    _flight.Rotation._keep = hasty  # type: ignore[method-assign]
 
 
 def commit_by_the_holder_only() -> None:
     """Broken: whoever lost the lease throws away what it was given."""
-    fits = _flight.Flight._fits
+    fits = _flight.Rotation._fits
 
     def holds(self: Any, record: Record | None) -> bool:
         return fits(self, record) and record is not None and record.lease == self._nonce
 
-    _flight.Flight._fits = holds  # type: ignore[method-assign]
+    _flight.Rotation._fits = holds  # type: ignore[method-assign]
 
 
 def resend_at_once() -> None:
@@ -163,12 +164,12 @@ async def obey(manager: TokenManager, order: dict[str, Any]) -> dict[str, Any]:
     organization = order["organization"]
     try:
         if "paste" in order:
-            client = manager._parts.client
+            client = manager._context.client
             assert client is not None
             token = await manager.connect(organization, RefreshTokenGrant(client, order["paste"]))
         else:
             if order.get("send"):  # what peers have fetched meanwhile is not enough: a request has to be made
-                manager._held.pop(organization, None)
+                manager._cached.pop(organization, None)
             token = await manager.refresh(organization)
     except ReauthorizationRequired as error:
         return {"cause": error.cause}
@@ -176,7 +177,7 @@ async def obey(manager: TokenManager, order: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
     assert token.refresh_token is not None
     return {
-        "generation": manager._held[organization].generation,
+        "generation": manager._cached[organization].generation,
         "refresh_token": hashlib.sha256(token.refresh_token.reveal().encode()).hexdigest(),
     }
 

@@ -35,7 +35,7 @@ async def expired(manager: TokenManager, clock: VirtualClock) -> None:
 async def test_could_not_connect(
     manager: TokenManager, server: TokenServer, store: MemoryStore, clock: VirtualClock, make_manager: MakeManager
 ) -> None:
-    """Nothing was sent: no doubt, a back-off of at most a minute, and the connection is kept."""
+    """Nothing was sent: no maybe_spent, a back-off of at most a minute, and the connection is kept."""
     await expired(manager, clock)
     record = await store.load("acme")
     assert record is not None
@@ -47,7 +47,7 @@ async def test_could_not_connect(
         await lost.token("acme")
     after = await store.load("acme")
     assert after is not None
-    assert not after.doubt
+    assert not after.maybe_spent
     assert after.lease is None
     assert error.value.next_attempt_at == after.not_before
     assert 0 < after.not_before - clock.time() <= 75
@@ -87,7 +87,7 @@ async def test_maybe_spent(
     assert (sum(clock.slept) >= 10) == waits_for_quiet
     record = await store.load("acme")
     assert record is not None
-    assert not record.doubt  # there was none at begin, and the lease was its own
+    assert not record.maybe_spent  # there was none at begin, and the lease was its own
 
 
 async def test_a_time_out_is_maybe_spent(make_manager: MakeManager, server: TokenServer, clock: VirtualClock) -> None:
@@ -210,7 +210,7 @@ async def test_503_with_a_date(manager: TokenManager, server: TokenServer, clock
 async def test_a_page_says_nothing_about_an_organization(
     manager: TokenManager, server: TokenServer, clock: VirtualClock, store: MemoryStore, status: int
 ) -> None:
-    """A firewall's 403, a redirect, a 400 in HTML: not now, no doubt, and never followed."""
+    """A firewall's 403, a redirect, a 400 in HTML: not now, no maybe_spent, and never followed."""
     await expired(manager, clock)
     server.order(page(status, Location=f"{server.base}/oauth2/token"))
     with pytest.raises(TemporarilyUnavailable) as error:
@@ -218,7 +218,7 @@ async def test_a_page_says_nothing_about_an_organization(
     assert error.value.status == status
     record = await store.load("acme")
     assert record is not None
-    assert (record.status, record.doubt) == ("connected", False)
+    assert (record.status, record.maybe_spent) == ("connected", False)
     assert len(server.refreshes()) == 2
 
 
@@ -289,7 +289,7 @@ async def test_spent_and_answered_absurdly(
 async def test_a_changed_scope_is_recorded_and_told(
     manager: TokenManager, server: TokenServer, clock: VirtualClock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """S7: in a refresh, another scope is never a reason to drop the chain."""
+    """S7: in a refresh, another scope is never a reason to drop the family."""
     caplog.set_level(logging.WARNING)
     for scope in ("read write", "read"):
         await expired(manager, clock)

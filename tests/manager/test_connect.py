@@ -19,7 +19,7 @@ from tribe_oauth import (
     TokenManager,
     UnknownOrganizationError,
 )
-from tribe_oauth._client import AuthorizationCodeGrant
+from tribe_oauth._oauth.client import AuthorizationCodeGrant
 from tribe_oauth.errors import ConfigurationError, ScopeError, TemporarilyUnavailable
 
 from .conftest import MakeManager
@@ -55,7 +55,7 @@ async def test_a_pasted_token_is_spent_once(manager: TokenManager, server: Token
 
 
 async def test_an_equal_paste_changes_nothing(manager: TokenManager, server: TokenServer) -> None:
-    """The same refresh token again, as at every start of a service: the stored chain goes on."""
+    """The same refresh token again, as at every start of a service: the stored family goes on."""
     pasted = server.refreshes()[0]
     token = await manager.connect("acme", RefreshTokenGrant(server.client(), pasted))
     assert token == await manager.token("acme")
@@ -100,7 +100,7 @@ async def test_a_refused_first_paste_leaves_nothing(make_manager: MakeManager, s
 async def test_a_paste_revives_a_dead_organization(
     manager: TokenManager, server: TokenServer, clock: VirtualClock
 ) -> None:
-    """What has to be connected again is connected again, under a new chain."""
+    """What has to be connected again is connected again, under a new family."""
     server.live.clear()
     with pytest.raises(ReauthorizationRequired):
         await manager.refresh("acme")
@@ -377,7 +377,7 @@ async def test_a_caller_who_leaves_during_the_exchange(make_manager: MakeManager
 async def _known(manager: TokenManager) -> bool:
     """Connecting holds the organization's turn: whoever comes next finds it connected."""
     async with manager._tasks.turn("acme"):
-        return "acme" in manager._held
+        return "acme" in manager._cached
 
 
 async def test_a_caller_who_leaves_before_a_refusal(make_manager: MakeManager, server: TokenServer) -> None:
@@ -495,7 +495,7 @@ async def test_disconnected_elsewhere_during_a_flight(
 async def test_reconnected_elsewhere_during_a_flight(
     manager: TokenManager, make_manager: MakeManager, server: TokenServer
 ) -> None:
-    """F11: a late result for the old chain is dropped; what is given out belongs to the new one."""
+    """F11: a late result for the old family is dropped; what is given out belongs to the new one."""
     server.order(held_back(server))
     refreshing = asyncio.ensure_future(manager.refresh("acme"))
     await server.arrived.wait()
@@ -527,7 +527,7 @@ async def test_a_code_while_the_store_is_down(
 async def test_a_peers_candidate_is_overwritten(
     make_manager: MakeManager, server: TokenServer, clock: VirtualClock
 ) -> None:
-    """Two hosts paste different tokens at once: one chain results, the other's late result is revoked."""
+    """Two hosts paste different tokens at once: one family results, the other's late result is revoked."""
     first, second = server.paste(), server.paste()
     server.order(held_back(server))
     one, two = make_manager(), make_manager()

@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from tribe_oauth import MemoryStore, ReauthorizationRequired, StoreError, TokenManager
-from tribe_oauth._payload import decode, encode
+from tribe_oauth._refresh.payload import decode, encode
 from tribe_oauth.errors import ManagerError
 from tribe_oauth.stores import Record
 
@@ -48,13 +48,13 @@ async def test_ahead_of_time_a_peers_lease_is_respected(
     await manager.token("acme")
     await server.arrived.wait()
     assert await peer.token("acme") == old
-    await until(lambda: not peer._flights._flights)
+    await until(lambda: not peer._single_flight._single_flight)
     assert await peer.token("acme") == old
     server.released.set()
-    await until(lambda: manager._held["acme"].token != old)
+    await until(lambda: manager._cached["acme"].token != old)
     clock.advance(10)
     await peer.token("acme")
-    await until(lambda: peer._held["acme"].token == manager._held["acme"].token)
+    await until(lambda: peer._cached["acme"].token == manager._cached["acme"].token)
     assert len(server.refreshes()) == 2
 
 
@@ -63,13 +63,13 @@ async def test_a_lease_that_ran_out_is_taken_over(
 ) -> None:
     """F1: its holder died after an unknown step: doubt is set, and the resend waits for `quiet`."""
     record = await stored(store)
-    await store.swap(attrs.evolve(record, lease=f"{record.chain}:dead"), lease_for=3)
+    await store.swap(attrs.evolve(record, lease=f"{record.family}:dead"), lease_for=3)
     clock.advance(DAY)
     clock.slept.clear()
     assert await manager.token("acme")
     assert sum(clock.slept) >= 10
     after = await stored(store)
-    assert after.doubt  # sticky: the dead holder's request may still arrive one day
+    assert after.maybe_spent  # sticky: the dead holder's request may still arrive one day
     assert after.lease is None
 
 
@@ -78,7 +78,7 @@ async def test_a_take_over_of_a_spent_token_is_a_lost_rotation(
 ) -> None:
     """F1: killed between the answer and the commit: no client can save it, and the cause says so."""
     record = await stored(store)
-    await store.swap(attrs.evolve(record, lease=f"{record.chain}:dead"), lease_for=3)
+    await store.swap(attrs.evolve(record, lease=f"{record.family}:dead"), lease_for=3)
     server.live.clear()
     clock.advance(DAY)
     with pytest.raises(ReauthorizationRequired, match="lost rotation"):
@@ -91,7 +91,7 @@ async def test_waiting_for_a_peer_that_dies(
     """A caller waits for a running lease to end, and then takes over: nobody hangs."""
     clock.advance(DAY)
     record = await stored(store)
-    await store.swap(attrs.evolve(record, lease=f"{record.chain}:dead"), lease_for=3)
+    await store.swap(attrs.evolve(record, lease=f"{record.family}:dead"), lease_for=3)
     assert await manager.token("acme")
     assert len(server.refreshes()) == 2
 
@@ -112,7 +112,7 @@ async def test_a_late_commit_is_kept(
     token = await frozen
     after = await stored(store)
     assert after.status == "connected"
-    assert after.doubt
+    assert after.maybe_spent
     assert await make_manager().token("acme") == token
 
 
@@ -144,7 +144,7 @@ async def test_overtaken_while_waiting_for_quiet(
     record = await stored(store)
     late = attrs.evolve(record, generation=record.generation + 1, lease=None, due_at=clock.time() + 3 * DAY)
     late = attrs.evolve(late, payload=late.payload.replace(b'"expires_at":18', b'"expires_at":19'))
-    await store.swap(attrs.evolve(record, lease=f"{record.chain}:frozen"), lease_for=1)
+    await store.swap(attrs.evolve(record, lease=f"{record.family}:frozen"), lease_for=1)
     clock.advance(DAY)
     sleep = clock.sleep
 
@@ -169,7 +169,7 @@ async def test_a_newer_token_that_has_run_out_is_not_taken(
         theirs = await peer.token("acme")
         clock.advance(DAY)
         record = await stored(store)
-        await store.swap(attrs.evolve(record, lease=f"{record.chain}:dead"), lease_for=3)
+        await store.swap(attrs.evolve(record, lease=f"{record.family}:dead"), lease_for=3)
         ours = await ask("acme")
         assert ours != theirs
         assert ours.expires_at > clock.time()
@@ -189,7 +189,7 @@ async def test_a_token_that_was_saved_late(
     """S29: what a peer commits while we wait is as old as the peer says, whatever our wall clock makes of it."""
     record = await stored(store)
     late = encode(attrs.evolve(decode(record), age=age))
-    await store.swap(attrs.evolve(record, lease=f"{record.chain}:peer"), lease_for=3)
+    await store.swap(attrs.evolve(record, lease=f"{record.family}:peer"), lease_for=3)
     clock.advance(DAY)
     sleep = clock.sleep
 
@@ -208,9 +208,9 @@ async def test_a_token_that_was_saved_late(
 async def test_quiet_is_kept_whatever_the_clocks_say(
     manager: TokenManager, store: MemoryStore, server: TokenServer, clock: VirtualClock
 ) -> None:
-    """After a flight that ended in doubt, the next waits by its own clock: wall clocks of two hosts differ."""
+    """After a flight that ended in maybe_spent, the next waits by its own clock: wall clocks of two hosts differ."""
     record = await stored(store)
-    await store.swap(attrs.evolve(record, doubt=True, failures=1, not_before=clock.time() - 1))
+    await store.swap(attrs.evolve(record, maybe_spent=True, failures=1, not_before=clock.time() - 1))
     clock.advance(DAY)
     clock.slept.clear()
     assert await manager.token("acme")
@@ -354,7 +354,7 @@ async def test_a_fail_over_that_lost_a_commit(
     await store.swap(attrs.evolve(old, version=current.version))
     clock.advance(DAY * 0.95)
     await manager.token("acme")
-    await until(lambda: manager._held["acme"].generation == 3)
+    await until(lambda: manager._cached["acme"].generation == 3)
     assert "lost a commit" in caplog.text
     assert token.refresh_token is not None
     assert server.refreshes()[-1] == token.refresh_token.reveal()
@@ -384,13 +384,13 @@ async def test_doubt_that_cannot_be_written(
     assert (await stored(store)).lease is not None
     clock.advance(60)
     assert await manager.token("acme")
-    assert (await stored(store)).doubt
+    assert (await stored(store)).maybe_spent
 
 
 async def test_a_write_in_between(
     manager: TokenManager, server: TokenServer, clock: VirtualClock, store: MemoryStore
 ) -> None:
-    """Somebody else's write under our lease (a candidate, a renewal of doubt) does not stop the flight."""
+    """Somebody else's write under our lease (a candidate, a renewal of maybe_spent) does not stop the flight."""
     clock.advance(DAY)
 
     async def meddle(form: object, request: object) -> object:
@@ -427,7 +427,7 @@ async def test_closing_while_waiting_for_a_peer(
     """F7: a waiter of a closing manager is told."""
     clock.advance(DAY)
     record = await stored(store)
-    await store.swap(attrs.evolve(record, lease=f"{record.chain}:peer"), lease_for=1e9)
+    await store.swap(attrs.evolve(record, lease=f"{record.family}:peer"), lease_for=1e9)
     waiting = asyncio.ensure_future(manager.token("acme"))
     await until(lambda: len(clock.slept) > 2)
     await manager.close()
@@ -441,7 +441,7 @@ async def test_closing_while_waiting_for_quiet(
     """F7: pauses are cut short, the lease is given back, and nothing is sent."""
     clock.advance(DAY)
     record = await stored(store)
-    await store.swap(attrs.evolve(record, lease=f"{record.chain}:dead"), lease_for=0)
+    await store.swap(attrs.evolve(record, lease=f"{record.family}:dead"), lease_for=0)
     waiting = asyncio.Event()
 
     async def for_ever(seconds: float) -> None:
@@ -476,7 +476,7 @@ async def test_closing_during_a_request(
 async def test_a_peer_that_commits_during_our_request(
     manager: TokenManager, server: TokenServer, store: MemoryStore, clock: VirtualClock
 ) -> None:
-    """Within a chain a late answer is dropped and not revoked: that would kill what the peer has."""
+    """Within a family a late answer is dropped and not revoked: that would kill what the peer has."""
     clock.advance(DAY)
     server.order(held_back(server))
     caller = asyncio.ensure_future(manager.token("acme"))

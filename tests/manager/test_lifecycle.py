@@ -110,7 +110,7 @@ from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, TokenManager
 endpoints = Endpoints.at(sys.argv[1], sys.argv[1], allow_insecure_loopback=True)
 manager = TokenManager(Client("client", "secret", endpoints=endpoints))
 loop = asyncio.new_event_loop()
-token = loop.run_until_complete(manager.connect("acme", ClientCredentialsGrant(manager._parts.client)))
+token = loop.run_until_complete(manager.connect("acme", ClientCredentialsGrant(manager._context.client)))
 child = os.fork()
 
 async def in_the_child():
@@ -209,10 +209,10 @@ async def test_a_request_without_a_name(manager: TokenManager) -> None:
     async with manager.session() as session:
         old = await manager.token()
         new = await manager.refresh(rejected=old)
-        assert manager._flights._rejections
+        assert manager._single_flight._rejections
         async with session.get("/v1/odata/x") as response:
             assert response.status == 200
-        assert not manager._flights._rejections
+        assert not manager._single_flight._rejections
         assert await manager.token() == new
 
 
@@ -311,7 +311,7 @@ async def test_warm_up(make_manager: MakeManager, server: TokenServer, clock: Vi
     assert await manager.warm_up() == {}
     clock.advance(DAY)
     await manager.connect("new", RefreshTokenGrant(server.client(), server.paste()))
-    dead = manager._held["org 3"].token.refresh_token
+    dead = manager._cached["org 3"].token.refresh_token
     assert dead is not None
     server.live.discard(dead.reveal())
     results = await manager.warm_up(concurrency=2)
@@ -374,14 +374,14 @@ async def test_logs_have_no_secret(
         server.order(answer)
         clock.advance(2 * DAY)
         await asyncio.gather(manager.token("acme"), return_exceptions=True)
-        assert repr(manager._held["acme"])
-        assert repr(await manager._parts.store.load("acme"))
+        assert repr(manager._cached["acme"])
+        assert repr(await manager._context.store.load("acme"))
     server.live.clear()
     clock.advance(2 * DAY)
     await asyncio.gather(manager.token("acme"), return_exceptions=True)
     secrets = {*server.access, *server.refreshes(), "secret of client"}
     assert len(secrets) > 4
-    said = caplog.text + repr(manager._flights._trouble["acme"].error.__dict__)
+    said = caplog.text + repr(manager._single_flight._trouble["acme"].error.__dict__)
     assert not [secret for secret in secrets if secret in said]
 
 
@@ -399,7 +399,7 @@ async def test_an_upload_that_is_given_up_while_it_waits(
     server.live.clear()
     async with manager.session("acme") as session:
         uploading = asyncio.ensure_future(session.post("/v1/odata/x", data=body()))
-        await until(lambda: len(manager._flights._flights["acme"].waiters) == 2)
+        await until(lambda: len(manager._single_flight._single_flight["acme"].waiters) == 2)
         uploading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await uploading

@@ -49,20 +49,20 @@ class ReentersItself:
 
     def __init__(self, source: Source) -> None:
         self.source = source
-        self.held: str | None = None
+        self.cached: str | None = None
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         if request.url.origin() != self.source.origin():
             request.headers.popall("Authorization", None)
             return await handler(request)
-        if self.held is None:
-            self.held = (await self.source.token()).access_token.reveal()
-        request.headers["Authorization"] = f"Bearer {self.held}"
+        if self.cached is None:
+            self.cached = (await self.source.token()).access_token.reveal()
+        request.headers["Authorization"] = f"Bearer {self.cached}"
         response = await handler(request)
         if response.status == 401:
             response.release()
             async with request.session.post(self.source.token_url, headers=CIMultiDict()) as answer:
-                self.held = (await answer.json())["access_token"]
-            request.headers["Authorization"] = f"Bearer {self.held}"
+                self.cached = (await answer.json())["access_token"]
+            request.headers["Authorization"] = f"Bearer {self.cached}"
             response = await handler(request)
         return response

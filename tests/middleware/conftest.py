@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tribe_oauth._middleware import BearerMiddleware
+from tribe_oauth._manager.middleware import BearerMiddleware
 
 from .world import Factory
 

@@ -28,7 +28,7 @@ class Source(Protocol):
     token_url: URL
 
     def origin(self) -> URL: ...
-    def at_hand(self) -> Token | None: ...
+    def cached_token(self) -> Token | None: ...
     async def token(self, *, settled: bool = False) -> Token: ...
     async def refresh(self, *, rejected: Token) -> Token: ...
     def accepted(self) -> None: ...
@@ -137,7 +137,7 @@ class FakeSource:
     def origin(self) -> URL:
         return self.api.origin()
 
-    def at_hand(self) -> Token | None:
+    def cached_token(self) -> Token | None:
         """Never: every check sees what it is asked for. The manager's own source has one at hand, in its own tests."""
         return None
 
@@ -197,7 +197,7 @@ class Loopback(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Nothing is cached."""
 
 
 def _token(access_token: str) -> Token:

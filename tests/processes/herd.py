@@ -10,7 +10,7 @@ import hashlib
 import sys
 
 from tribe_oauth import TokenManager
-from tribe_oauth import _environment as environment
+from tribe_oauth._manager import settings as environment
 
 
 async def main(url: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tribe_oauth import RefreshTokenGrant, TokenManager
-from tribe_oauth import _environment as environment
+from tribe_oauth._manager import settings as environment
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.postgres import PostgresStore
 

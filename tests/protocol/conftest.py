@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tribe_oauth._endpoint import TokenEndpoint
+from tribe_oauth._oauth.endpoint import TokenEndpoint
 
 from .servers import Applications, Serve
 

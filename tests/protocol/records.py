@@ -7,9 +7,9 @@ from typing import Any
 import attrs
 
 from tribe_oauth import Secret, Token
-from tribe_oauth import _record as record_
-from tribe_oauth._payload import Candidate, Credential, Payload, decode, encode
-from tribe_oauth._record import Spend
+from tribe_oauth._refresh import record as record_
+from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode
+from tribe_oauth._refresh.record import Spend
 from tribe_oauth.stores import Record
 
 OWN = Credential(kind="refresh_token", client_id="id", token_endpoint="https://auth/token", redirect_uri="https://cb")
@@ -26,18 +26,18 @@ def token(number: int = 1) -> Token:
 
 
 def connected(**changes: Any) -> Record:
-    """A chain that works."""
+    """A family that works."""
     payload = Payload(credential=OWN, token=token(), lifetime=100.0, seen=("f0",))
-    record = Record(organization="acme", version=3, chain="c1", generation=4, status="connected", due_at=900.0)
+    record = Record(organization="acme", version=3, family="c1", generation=4, status="connected", due_at=900.0)
     return attrs.evolve(record, **({"payload": encode(payload)} | changes))
 
 
-def pasted(chain: str = "c2", fingerprint: str = "f2") -> Candidate:
-    return Candidate(chain=chain, credential=BROUGHT, refresh_token=Secret("pasted"), fingerprint=fingerprint)
+def pasted(family: str = "c2", fingerprint: str = "f2") -> Candidate:
+    return Candidate(family=family, credential=BROUGHT, refresh_token=Secret("pasted"), fingerprint=fingerprint)
 
 
 def trying(record: Record | None = None) -> Record:
-    """A chain that works, and a pasted refresh token that is being tried beside it."""
+    """A family that works, and a pasted refresh token that is being tried beside it."""
     return record_.with_candidate(record or connected(), "acme", pasted())
 
 
@@ -47,7 +47,7 @@ def spend(record: Record, *, candidate: bool = False) -> Spend:
     return spent
 
 
-def commit(record: Record, spent: Spend, *, nonce: str = "n", in_doubt: bool = False) -> Record:
+def commit(record: Record, spent: Spend, *, nonce: str = "n", may_be_spent: bool = False) -> Record:
     return record_.committed(
         record,
         decode(record),
@@ -57,5 +57,5 @@ def commit(record: Record, spent: Spend, *, nonce: str = "n", in_doubt: bool = F
         age=1.5,
         due_at=1900.0,
         nonce=nonce,
-        began_in_doubt=in_doubt,
+        began_maybe_spent=may_be_spent,
     )

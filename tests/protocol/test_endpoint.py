@@ -14,8 +14,8 @@ import pytest
 import trustme
 from aiohttp import web
 
-from tribe_oauth._endpoint import Answered, NotSent, TokenEndpoint
-from tribe_oauth._protocol import Granted, Refused, Unreadable
+from tribe_oauth._oauth.endpoint import Answered, NotSent, TokenEndpoint
+from tribe_oauth._oauth.messages import Granted, Refused, Unreadable
 from tribe_oauth.errors import ConfigurationError
 
 from .servers import ANSWER, FORM, HEAD, Raw, Serve, good

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tribe_oauth import TRIBE, ClientCredentialsGrant, MemoryStore, RefreshTokenGrant, Secret
-from tribe_oauth import _environment as environment
+from tribe_oauth._manager import settings as environment
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.postgres import PostgresStore

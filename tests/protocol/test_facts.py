@@ -10,11 +10,17 @@ import pytest
 from aiohttp import web
 
 from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, Secret, Token, TokenManager
-from tribe_oauth._endpoint import Answered, TokenEndpoint
-from tribe_oauth._payload import Candidate, Credential, decode, encode
-from tribe_oauth._protocol import Granted, client_credentials_request, read_answer, refresh_request, revocation_request
-from tribe_oauth._record import committed, spend_of, with_candidate
-from tribe_oauth._verdict import Verdict, judge
+from tribe_oauth._oauth.endpoint import Answered, TokenEndpoint
+from tribe_oauth._oauth.messages import (
+    Granted,
+    client_credentials_request,
+    read_answer,
+    refresh_request,
+    revocation_request,
+)
+from tribe_oauth._oauth.verdict import Verdict, judge
+from tribe_oauth._refresh.payload import Candidate, Credential, decode, encode
+from tribe_oauth._refresh.record import committed, spend_of, with_candidate
 from tribe_oauth.stores import Record
 
 from .servers import FORM, Raw, Serve, good
@@ -68,7 +74,7 @@ def test_a_refresh_after_a_code_has_the_redirect_uri(in_exchange: bool) -> None:
 def test_quick_setup_has_no_redirect_uri() -> None:
     """Not for the pasted token, nor for its successors, although the client has one."""
     credential = Credential(kind="refresh_token", client_id="id", token_endpoint="https://t", redirect_uri=None)
-    candidate = Candidate(chain="c", credential=credential, refresh_token=Secret("pasted"), fingerprint="f")
+    candidate = Candidate(family="c", credential=credential, refresh_token=Secret("pasted"), fingerprint="f")
     record = with_candidate(None, "acme", candidate)
     for number, refresh_token in enumerate(["pasted", "rt1", "rt2"]):
         spend = spend_of(record, decode(record), candidate=number == 0)
@@ -79,7 +85,7 @@ def test_quick_setup_has_no_redirect_uri() -> None:
         assert set(form(body)) == {"grant_type", "refresh_token", "client_id", "client_secret"}
         token = Token(access_token=Secret("at"), refresh_token=Secret(f"rt{number + 1}"), expires_at=1.0)
         record = committed(
-            record, decode(record), spend, token, lifetime=1.0, age=0.0, due_at=1.0, nonce="n", began_in_doubt=False
+            record, decode(record), spend, token, lifetime=1.0, age=0.0, due_at=1.0, nonce="n", began_maybe_spent=False
         )
 
 
@@ -179,13 +185,13 @@ async def test_client_credentials_can_be_sent_again(serve: Serve) -> None:
 def test_a_refresh_token_is_replaced() -> None:
     """What comes back is what is spent next, as a new generation."""
     credential = Credential(kind="refresh_token", client_id="id", token_endpoint="https://t", redirect_uri=REDIRECT_URI)
-    candidate = Candidate(chain="c", credential=credential, refresh_token=Secret("first"), fingerprint="f")
+    candidate = Candidate(family="c", credential=credential, refresh_token=Secret("first"), fingerprint="f")
     record = with_candidate(None, "acme", candidate)
     spend = spend_of(record, decode(record), candidate=True)
     assert spend is not None
     token = Token(access_token=Secret("at"), refresh_token=Secret("second"), expires_at=1.0)
     after = committed(
-        record, decode(record), spend, token, lifetime=1.0, age=0.0, due_at=1.0, nonce="n", began_in_doubt=False
+        record, decode(record), spend, token, lifetime=1.0, age=0.0, due_at=1.0, nonce="n", began_maybe_spent=False
     )
     assert after.generation == record.generation + 1
     following = spend_of(after, decode(after), candidate=False)
@@ -208,7 +214,7 @@ def test_each_organization_its_own_client() -> None:
         kind="client_credentials", client_id="acme-id", client_secret=SECRET, token_endpoint="https://t"
     )
     for credential in (of_its_own, attrs.evolve(of_its_own, client_id="beta-id", client_secret=None)):
-        candidate = Candidate(chain="c", credential=credential, refresh_token=Secret("r"), fingerprint="f")
+        candidate = Candidate(family="c", credential=credential, refresh_token=Secret("r"), fingerprint="f")
         record = with_candidate(Record(organization="x", status="disconnected"), "x", candidate)
         kept = decode(attrs.evolve(record, payload=encode(decode(record)))).candidate
         assert kept is not None

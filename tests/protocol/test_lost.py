@@ -10,8 +10,8 @@ import socket
 import aiohttp
 import pytest
 
-from tribe_oauth._endpoint import Answered, Lost, NotSent, TokenEndpoint, _ended_by_peer
-from tribe_oauth._protocol import Granted
+from tribe_oauth._oauth.endpoint import Answered, Lost, NotSent, TokenEndpoint, _ended_by_peer
+from tribe_oauth._oauth.messages import Granted
 
 from .servers import ANSWER, FORM, HEAD, Raw
 
@@ -100,7 +100,7 @@ async def test_cut_after_every_byte(endpoint: TokenEndpoint, whole: bytes) -> No
             continue
         assert isinstance(outcome, Lost), cut
         if cut > whole.index(b"\r\n\r\n") + 4:
-            assert not outcome.settled
+            assert not outcome.over
     async with saying(whole) as raw:
         outcome = await endpoint.post(raw.url, FORM)
     assert isinstance(outcome, Answered)
@@ -117,7 +117,7 @@ async def test_a_reset(endpoint: TokenEndpoint) -> None:
 
     async with Raw(talk) as raw:
         outcome = await endpoint.post(raw.url, FORM)
-    assert outcome == Lost("the connection failed (ClientOSError)", settled=True)
+    assert outcome == Lost("the connection failed (ClientOSError)", over=True)
     assert raw.connections == 1
 
 
@@ -131,7 +131,7 @@ async def test_closed_in_silence(endpoint: TokenEndpoint) -> None:
     async with Raw(talk) as raw:
         assert isinstance(await endpoint.post(raw.url, FORM), Answered)
         outcome = await endpoint.post(raw.url, FORM)
-    assert outcome == Lost("the connection failed (ServerDisconnectedError)", settled=True)
+    assert outcome == Lost("the connection failed (ServerDisconnectedError)", over=True)
     assert (raw.connections, len(raw.heard)) == (1, 2)
 
 
@@ -158,7 +158,7 @@ async def test_no_answer(hasty: TokenEndpoint) -> None:
     """F2: the total deadline; the request may still arrive."""
     async with Raw(hang) as raw:
         outcome = await hasty.post(raw.url, FORM)
-    assert outcome == Lost("no answer within 0.2 s", settled=False)
+    assert outcome == Lost("no answer within 0.2 s", over=False)
 
 
 async def test_a_slow_drip(hasty: TokenEndpoint) -> None:
@@ -173,7 +173,7 @@ async def test_a_slow_drip(hasty: TokenEndpoint) -> None:
 
     async with Raw(talk) as raw:
         outcome = await hasty.post(raw.url, FORM)
-    assert outcome == Lost("no answer within 0.2 s", settled=False)
+    assert outcome == Lost("no answer within 0.2 s", over=False)
 
 
 async def test_cancelled(endpoint: TokenEndpoint) -> None:

@@ -1,4 +1,4 @@
-"""What is stored of a chain: there and back, or a clear error (S25)."""
+"""What is stored of a family: there and back, or a clear error (S25)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import attrs
 import pytest
 
 from tribe_oauth import Secret
-from tribe_oauth._payload import Payload, decode, encode, fingerprint
+from tribe_oauth._refresh.payload import Payload, decode, encode, fingerprint
 from tribe_oauth.errors import StoreError
 
 from .records import BROUGHT, OWN, connected, pasted, token

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from tribe_oauth import _record as record_
-from tribe_oauth._payload import Payload, decode, encode
+from tribe_oauth._refresh import record as record_
+from tribe_oauth._refresh.payload import Payload, decode, encode
 from tribe_oauth.stores import Record
 
 from .records import BROUGHT, OWN, commit, connected, pasted, spend, token, trying
@@ -28,7 +28,7 @@ def test_the_first_candidate() -> None:
 
 
 def test_a_candidate_beside_a_chain() -> None:
-    """Nothing of the chain changes."""
+    """Nothing of the family changes."""
     before = connected(failures=2, not_before=9.0, lease="peer")
     after = record_.with_candidate(before, "acme", pasted())
     assert attrs.evolve(after, payload=before.payload) == before
@@ -36,7 +36,7 @@ def test_a_candidate_beside_a_chain() -> None:
 
 
 def test_a_clients_new_secret() -> None:
-    """Taken over for the same client; not where it is the same, for another client, or where there is no chain."""
+    """Taken over for the same client; not where it is the same, for another client, or where there is no family."""
     changed = record_.with_secret_of(connected(), BROUGHT)
     assert changed is not None
     assert decode(changed) == attrs.evolve(
@@ -47,17 +47,17 @@ def test_a_clients_new_secret() -> None:
     assert record_.with_secret_of(connected(payload=b""), BROUGHT) is None
 
 
-@pytest.mark.parametrize("before", [None, connected(doubt=True, lease="peer", failures=2), trying()])
+@pytest.mark.parametrize("before", [None, connected(maybe_spent=True, lease="peer", failures=2), trying()])
 def test_a_new_chain(before: Record | None) -> None:
     """In one write; of what was there before, only numbers and what was pasted are kept."""
     after = record_.replaced(
-        before, "acme", chain="c7", credential=BROUGHT, token=token(7), lifetime=60.0, due_at=None
+        before, "acme", family="c7", credential=BROUGHT, token=token(7), lifetime=60.0, due_at=None
     )  # fmt: skip
     seen = () if before is None else ("f0",)
     assert after == Record(
         organization="acme",
         version=0 if before is None else 3,
-        chain="c7",
+        family="c7",
         generation=1 if before is None else 5,
         status="connected",
         payload=encode(Payload(credential=BROUGHT, token=token(7), lifetime=60.0, seen=seen)),
@@ -68,7 +68,7 @@ def test_disconnecting() -> None:
     """First nobody uses it, then its secrets go; no late answer fits, and its numbers are never used again."""
     before = trying(connected(lease="peer", cause="x"))
     dead = record_.tombstone(before)
-    assert (dead.status, dead.chain, dead.generation, dead.lease, dead.due_at) == ("disconnected", "", 5, None, None)
+    assert (dead.status, dead.family, dead.generation, dead.lease, dead.due_at) == ("disconnected", "", 5, None, None)
     assert dead.payload == before.payload
     assert not record_.matches(dead, spend(before))
     assert not record_.matches(dead, spend(before, candidate=True))
@@ -78,37 +78,37 @@ def test_disconnecting() -> None:
 
 
 def test_in_any_order() -> None:
-    """Generations never go back, a chain has its tokens, and only what begins a new generation replaces them."""
+    """Generations never go back, a family has its tokens, and only what begins a new generation replaces them."""
     chance = random.Random(42)
     record = record_.with_candidate(None, "acme", pasted())
     for number in range(5_000):
         before = record
         record = chance.choice(steps(record, number))(record)
         assert record.generation >= before.generation
-        held, kept = decode(before), decode(record)
+        cached, kept = decode(before), decode(record)
         if record.generation == before.generation and before.status not in {"connecting", "disconnected"}:
-            assert kept.token == held.token
-            assert record.chain == before.chain
+            assert kept.token == cached.token
+            assert record.family == before.family
         if record.status in {"connected", "reauthorization_required"}:
             assert kept.token is not None
             assert kept.credential is not None
         if record.status == "connecting":
             assert kept.candidate is not None
-        if before.doubt and not record.doubt:
+        if before.maybe_spent and not record.maybe_spent:
             assert record.generation > before.generation
         json.loads(record.payload or b"{}")
 
 
 def steps(record: Record, number: int) -> list[Callable[[Record], Record]]:
     """What can happen to a record now."""
-    payload, chain = decode(record), f"n{number}"
+    payload, family = decode(record), f"n{number}"
 
     def paste(record: Record) -> Record:
-        return record_.with_candidate(record, "acme", pasted(chain=chain, fingerprint=chain))
+        return record_.with_candidate(record, "acme", pasted(family=family, fingerprint=family))
 
     def replace(record: Record) -> Record:
         return record_.replaced(
-            record, "acme", chain=chain, credential=OWN, token=token(number), lifetime=9.0, due_at=9.0
+            record, "acme", family=family, credential=OWN, token=token(number), lifetime=9.0, due_at=9.0
         )  # fmt: skip
 
     possible: list[Callable[[Record], Record]] = [paste, replace]
@@ -119,10 +119,10 @@ def steps(record: Record, number: int) -> list[Callable[[Record], Record]]:
     if payload.token is not None:
         spends.append(spend(record))
     for spent in spends:
-        nonce = record_.nonce_for(spent, chain)
+        nonce = record_.nonce_for(spent, family)
         possible += [
             lambda record, nonce=nonce: record_.leased(record, nonce),  # type: ignore[misc]
-            lambda record, spent=spent: record_.doubted(record, spent),  # type: ignore[misc]
+            lambda record, spent=spent: record_.marked_maybe_spent(record, spent),  # type: ignore[misc]
             lambda record, spent=spent: record_.refused(record, spent),  # type: ignore[misc]
             lambda record, spent=spent: commit(record, spent, nonce=record.lease or "n"),  # type: ignore[misc]
         ]

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from tribe_oauth._endpoint import MAX_RETRY_AFTER, read_retry_after
+from tribe_oauth._oauth.endpoint import MAX_RETRY_AFTER, read_retry_after
 
 NOW = "Tue, 24 Nov 2026 08:00:00 GMT"
 

@@ -15,11 +15,11 @@ from aiohttp import web
 
 import tribe_oauth
 from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, RefreshTokenGrant, Secret, Token, TokenManager
-from tribe_oauth import _environment as environment
-from tribe_oauth._endpoint import Answered, Outcome, TokenEndpoint
-from tribe_oauth._payload import Credential, Payload, decode, encode
-from tribe_oauth._protocol import client_credentials_request, code_request, read_answer, refresh_request
-from tribe_oauth._verdict import complaint, judge
+from tribe_oauth._manager import settings as environment
+from tribe_oauth._oauth.endpoint import Answered, Outcome, TokenEndpoint
+from tribe_oauth._oauth.messages import client_credentials_request, code_request, read_answer, refresh_request
+from tribe_oauth._oauth.verdict import error_for, judge
+from tribe_oauth._refresh.payload import Credential, Payload, decode, encode
 from tribe_oauth.errors import CallbackError, ConfigurationError, TokenEndpointError, TribeOAuthError
 from tribe_oauth.stores import Record
 
@@ -70,11 +70,11 @@ def caught(call: Callable[[], object]) -> TribeOAuthError:
 
 
 def record(payload: bytes) -> Record:
-    return Record(organization="acme", version=1, chain="c", generation=1, status="connected", payload=payload)
+    return Record(organization="acme", version=1, family="c", generation=1, status="connected", payload=payload)
 
 
 def test_the_search_finds_what_there_is() -> None:
-    """The proof of the tests below: in a chain of ordinary errors the secret is found, in each of their places."""
+    """The proof of the tests below: in a family of ordinary errors the secret is found, in each of their places."""
     with pytest.raises(RuntimeError) as plain:
         wrapped_in_the_usual_way(CANARY)
     assert CANARY in everything_said(plain.value)
@@ -250,7 +250,7 @@ class Fault(Raw):
 def check_outcome(outcome: Outcome) -> None:
     """Neither the outcome nor what callers are told of it has the secret."""
     assert CANARY not in repr(outcome)
-    assert CANARY not in everything_said(complaint("acme", judge(outcome), outcome, 1.0))
+    assert CANARY not in everything_said(error_for("acme", judge(outcome), outcome, 1.0))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=range(len(FAULTS)))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tribe_oauth import Secret
-from tribe_oauth._protocol import (
+from tribe_oauth._oauth.messages import (
     DEFAULT_EXPIRES_IN,
     MAX_ANSWER_BYTES,
     MAX_EXPIRES_IN,

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs
 import pytest
 
 from tribe_oauth import Secret
-from tribe_oauth._protocol import client_credentials_request, code_request, refresh_request, revocation_request
+from tribe_oauth._oauth.messages import client_credentials_request, code_request, refresh_request, revocation_request
 
 ID, SECRET = "client", Secret("s3cret &=+%ü")
 

@@ -10,9 +10,9 @@ import attrs
 import pytest
 
 from tribe_oauth import Client, RefreshTokenGrant, Secret, Token
-from tribe_oauth._payload import Candidate, Credential, Payload
-from tribe_oauth._record import Spend
-from tribe_oauth._token import format_scope, parse_scope
+from tribe_oauth._oauth.values import format_scope, parse_scope
+from tribe_oauth._refresh.payload import Candidate, Credential, Payload
+from tribe_oauth._refresh.record import Spend
 
 CANARY = "canary-7f3a"
 
@@ -65,7 +65,7 @@ def test_values_that_hold_secrets() -> None:
     token = Token(access_token=Secret(CANARY), refresh_token=Secret(CANARY), expires_at=1.0)
     request = client.authorization_request()
     grant = request.grant(f"/cb?code={CANARY}&state={request.state}")
-    candidate = Candidate(chain="c", credential=credential, refresh_token=Secret(CANARY), fingerprint="f")
+    candidate = Candidate(family="c", credential=credential, refresh_token=Secret(CANARY), fingerprint="f")
     values = [
         client, credential, token, grant, candidate, RefreshTokenGrant(client, CANARY),
         Payload(credential=credential, token=token, candidate=candidate),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tribe_oauth import TokenEndpointError
-from tribe_oauth._endpoint import Answered, Lost, NotSent, Outcome
-from tribe_oauth._protocol import Granted, Refused, Unreadable
-from tribe_oauth._token import Secret
-from tribe_oauth._verdict import Verdict, back_off, complaint, judge, pause_before
+from tribe_oauth._oauth.endpoint import Answered, Lost, NotSent, Outcome
+from tribe_oauth._oauth.messages import Granted, Refused, Unreadable
+from tribe_oauth._oauth.values import Secret
+from tribe_oauth._oauth.verdict import Verdict, back_off, error_for, judge, pause_before
 from tribe_oauth.errors import TemporarilyUnavailable
 
 GRANTED = Granted(access_token=Secret("a"), refresh_token=None, expires_in=1, scope=None)
@@ -26,8 +26,8 @@ def page(status: int) -> Answered:
     ("outcome", "verdict"),
     [
         (NotSent("x"), Verdict.NOT_SENT),
-        (Lost("x", settled=True), Verdict.RESET),
-        (Lost("x", settled=False), Verdict.MAYBE_SPENT),
+        (Lost("x", over=True), Verdict.RESET),
+        (Lost("x", over=False), Verdict.MAYBE_SPENT),
         (Answered(GRANTED, 200, None), Verdict.COMMIT),
         (refused("invalid_grant", 400), Verdict.DEAD),
         (refused("token_inactive", 401), Verdict.DEAD),
@@ -47,7 +47,7 @@ def page(status: int) -> Answered:
     ],
 )
 def test_meanings(outcome: Outcome, verdict: Verdict) -> None:
-    """Row by row: only the server's own words end a connection, and only what may be spent is in doubt."""
+    """Row by row: only the server's own words end a connection, and only what may be spent is in maybe_spent."""
     assert judge(outcome) is verdict
 
 
@@ -115,14 +115,14 @@ def test_back_off() -> None:
         (refused("server_error", 500), TemporarilyUnavailable, r"\(server_error: why\)"),
         (page(403), TemporarilyUnavailable, r"\(HTTP 403\).*nothing was lost"),
         (NotSent("the connection failed"), TemporarilyUnavailable, "the connection failed"),
-        (Lost("no answer", settled=False), TemporarilyUnavailable, "no answer"),
+        (Lost("no answer", over=False), TemporarilyUnavailable, "no answer"),
         (Answered(GRANTED, 200, None), TemporarilyUnavailable, "a token answer with"),
     ],
 )
 def test_what_callers_are_told(outcome: Outcome, kind: type[TokenEndpointError], said: str) -> None:
     """Who, why, what to do, and when again."""
     with pytest.raises(kind, match=said) as error:
-        raise complaint("acme", judge(outcome), outcome, 7.0)
+        raise error_for("acme", judge(outcome), outcome, 7.0)
     assert type(error.value) is kind
     assert error.value.organization == "acme"
     assert error.value.next_attempt_at == 7.0
@@ -132,4 +132,4 @@ def test_what_callers_are_told(outcome: Outcome, kind: type[TokenEndpointError],
 def test_an_error_without_a_description() -> None:
     """The code alone, then."""
     outcome = Answered(Refused(status=400, error="invalid_client", description=""), 400, None)
-    assert "(invalid_client)" in str(complaint("acme", judge(outcome), outcome, None))
+    assert "(invalid_client)" in str(error_for("acme", judge(outcome), outcome, None))

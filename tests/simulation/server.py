@@ -12,12 +12,12 @@ from urllib.parse import parse_qs
 
 import attrs
 
-from tribe_oauth._endpoint import Answered, Lost, NotSent, Outcome
-from tribe_oauth._parts import Policy
-from tribe_oauth._protocol import Granted, read_answer
+from tribe_oauth._oauth.endpoint import Answered, Lost, NotSent, Outcome
+from tribe_oauth._oauth.messages import Granted, read_answer
+from tribe_oauth._refresh.context import Timing
 
 LIFETIME: Final = 300
-POLICY: Final = Policy()
+POLICY: Final = Timing()
 SAVED_WITHIN: Final = 100.0
 """Seconds in which a host that has an answer saves it, once the store can write."""
 
@@ -102,7 +102,7 @@ class Server:
         """RFC 7009: the whole family ends."""
         family = self.families[token]
         if self.records.get(family.organization) == family.current:
-            raise ViolationError(f"the chain of {family.organization} was revoked while the store had it")
+            raise ViolationError(f"the family of {family.organization} was revoked while the store had it")
         family.revoked = True
         self.saw("revocation")
 
@@ -178,10 +178,10 @@ class Network:
         loop = asyncio.get_running_loop()
         if fault in {"request lost", "reset before the work"}:
             server.lost(token)
-            return await self._lost(settled=fault != "request lost")
+            return await self._lost(over=fault != "request lost")
         if fault == "request late":
             loop.call_later(POLICY.request_timeout + chance.random() * 0.9 * POLICY.quiet, server.arrive, token)
-            return await self._lost(settled=False)
+            return await self._lost(over=False)
         if fault in {"429", "503 for an hour", "500 before the work"}:
             await asyncio.sleep(0.1)
             server.lost(token)
@@ -193,16 +193,16 @@ class Network:
         status, body = await arrived
         await asyncio.sleep(0.05)
         if fault in {"answer lost", "reset after the work"}:
-            return await self._lost(settled=fault != "answer lost")
+            return await self._lost(over=fault != "answer lost")
         if fault == "502 after the work":
             return Answered(read_answer(502, "text/html", b"<p>"), 502, None)
         if fault == "half an answer":
             body = body[: len(body) // 2]
         return Answered(read_answer(status, "application/json", body, sent=form), status, None)
 
-    async def _lost(self, *, settled: bool) -> Lost:
-        await asyncio.sleep(0.2 if settled else POLICY.request_timeout)
-        return Lost("lost", settled)
+    async def _lost(self, *, over: bool) -> Lost:
+        await asyncio.sleep(0.2 if over else POLICY.request_timeout)
+        return Lost("lost", over)
 
     async def _wait(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -10,8 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tribe_oauth import _commit, _flight, _record
-from tribe_oauth._parts import Policy
+from tribe_oauth._refresh import commit as _commit
+from tribe_oauth._refresh import record as _record
+from tribe_oauth._refresh import rotation as _flight
+from tribe_oauth._refresh.context import Timing
 
 from .server import FAULTS, ViolationError
 from .world import World, run
@@ -48,12 +50,12 @@ def test_a_seed_is_a_run(first: World) -> None:
 
 
 def no_quiet(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_record, "unsettled", lambda record, spend: False)
+    patch.setattr(_record, "may_still_arrive", lambda record, spend: False)
 
 
 def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_flight.Flight, "_may_send", lambda self: True)
-    patch.setattr(Policy, "lease", 20.0)  # and a lease that is over before a request can be
+    patch.setattr(_flight.Rotation, "_may_send", lambda self: True)
+    patch.setattr(Timing, "lease", 20.0)  # and a lease that is over before a request can be
 
 
 def no_patience_with_the_store(patch: pytest.MonkeyPatch) -> None:

@@ -3,10 +3,10 @@
 The judge raises `ViolationError` where it happens, and `run` ends with it. The promises:
 
 - no refresh token is sent when its successor was stored, nor while an earlier request with it can still arrive;
-- an organization is marked for reauthorization only where its chain is dead at the server;
+- an organization is marked for reauthorization only where its family is dead at the server;
 - what a caller is given was issued and has not run out, and its successor is stored, unless the store was failing;
 - an answer that reached a host which lives on is saved;
-- a chain that the store has is never revoked;
+- a family that the store has is never revoked;
 - nobody waits for ever, and nobody gets an error that the library does not name;
 - when all faults have passed, every organization works or is marked.
 """
@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 import attrs
 
 from tribe_oauth import Client, MemoryStore, RefreshTokenGrant, StoreError, Token, TokenManager, TribeOAuthError
-from tribe_oauth._payload import decode
+from tribe_oauth._refresh.payload import decode
 from tribe_oauth.errors import ManagerError, ReauthorizationRequired, UnknownOrganizationError
 from tribe_oauth.stores import Record
 
@@ -31,7 +31,7 @@ from .server import LIFETIME, Network, Server, ViolationError
 
 HOSTS, ORGANIZATIONS, CALLERS = 4, 6, 3
 PATIENCE: Final = 900.0
-"""Seconds after which a caller is taken to wait for ever. A lease that a dead host held is over after 85."""
+"""Seconds after which a caller is taken to wait for ever. A lease that a dead host cached is over after 85."""
 CLIENT: Final = Client("id", "secret")
 Result = TypeVar("Result")
 
@@ -46,7 +46,7 @@ class Host:
         self._thawed = asyncio.Event()
         self._thawed.set()
         self.manager = TokenManager(CLIENT, store=Store(self), clock=self)
-        self.manager._parts.endpoint = Network(world.server, self)  # type: ignore[assignment]
+        self.manager._context.endpoint = Network(world.server, self)  # type: ignore[assignment]
         self.store_failed: dict[str, float] = {}
         for _ in range(CALLERS):
             world.spawn(self._calls())
@@ -253,7 +253,7 @@ class World:
         if record.status == "reauthorization_required":
             family = server.families[refresh_token]
             if not family.revoked and family.current == refresh_token:
-                raise ViolationError(f"{record.organization} was marked ({record.cause}), and its chain lives")
+                raise ViolationError(f"{record.organization} was marked ({record.cause}), and its family lives")
             server.saw((record.cause or "") if connected else "marked before")
 
     async def live(self, steps: int) -> None:

@@ -31,16 +31,16 @@ async def test_no_secret_is_in_the_file(tmp_path: Path) -> None:
 
 
 async def test_a_ciphertext_is_bound_to_its_place() -> None:
-    """S27: moved to another organization or another chain, it does not open; nor does an altered one."""
+    """S27: moved to another organization or another family, it does not open; nor does an altered one."""
     inner = MemoryStore()
     store = EncryptedStore(inner, [generate_key()])
-    await put(store, record("acme", chain="one", payload=b"secret"))
+    await put(store, record("acme", family="one", payload=b"secret"))
     sealed = await inner.load("acme")
     assert sealed is not None
     altered = sealed.payload[:-1] + bytes([sealed.payload[-1] ^ 1])
     for moved in (
         attrs.evolve(sealed, organization="beta", version=0),
-        attrs.evolve(sealed, organization="gamma", version=0, chain="two"),
+        attrs.evolve(sealed, organization="gamma", version=0, family="two"),
         attrs.evolve(sealed, organization="delta", version=0, payload=altered),
         attrs.evolve(sealed, organization="epsilon", version=0, payload=sealed.payload[:12]),
     ):

@@ -273,7 +273,7 @@ async def test_a_database_that_hangs(database: str, store: PostgresStore) -> Non
 async def test_a_value_that_does_not_fit(store: PostgresStore) -> None:
     """What the database refuses is a StoreError without the value."""
     with pytest.raises(StoreError, match=r"the database failed \(\w+\)") as error:
-        await store.swap(record(chain="canary\0"))
+        await store.swap(record(family="canary\0"))
     assert "canary" not in str(error.value)
     assert error.value.__suppress_context__
 

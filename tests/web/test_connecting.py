@@ -285,7 +285,7 @@ async def test_another_organization_consents() -> None:
 
 
 async def test_connecting_again_in_place() -> None:
-    """The old chain works until the new one is saved; then the new one does."""
+    """The old family works until the new one is saved; then the new one does."""
     async with world() as there, browsing(there) as browser:
         await browser.connect()
         before = await there.manager.token()

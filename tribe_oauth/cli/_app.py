@@ -17,9 +17,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from tribe_oauth import RefreshTokenGrant, Status, TokenManager, TribeOAuthError, odata
-from tribe_oauth import _environment as environment
-from tribe_oauth._token import format_scope
-from tribe_oauth._words import relative
+from tribe_oauth._manager import settings as environment
+from tribe_oauth._oauth.values import format_scope
+from tribe_oauth._times import relative
 from tribe_oauth.cli import _export
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sandbox import PROFILES, Sandbox

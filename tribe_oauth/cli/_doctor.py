@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from tribe_oauth import MemoryStore, TokenManager, TokenStore, TribeOAuthError
-from tribe_oauth import _environment as environment
+from tribe_oauth._manager import settings as environment
 
 PATIENCE: Final = ClientTimeout(total=10)
 SKEW: Final = 30.0

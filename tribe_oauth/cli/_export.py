@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 from rich.table import Table
 
 from tribe_oauth import TokenManager
-from tribe_oauth import _environment as environment
+from tribe_oauth._manager import settings as environment
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata import Query
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from tribe_oauth import Client, TokenManager
-from tribe_oauth._token import format_scope
+from tribe_oauth._oauth.values import format_scope
 from tribe_oauth.web._loopback import login
 
 

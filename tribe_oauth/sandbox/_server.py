@@ -20,7 +20,7 @@ from tribe_oauth.sandbox._odata import OData
 from tribe_oauth.sandbox._profiles import profile_named
 
 if TYPE_CHECKING:
-    from tribe_oauth._client import Client, Endpoints
+    from tribe_oauth._oauth.client import Client, Endpoints
 
 REDIRECT_URI: Final = "https://app.example/callback"
 SCOPE: Final = "read write offline"
@@ -186,7 +186,7 @@ def _names(count: int) -> list[str]:
 
 def endpoints(base: str) -> Endpoints:
     """The endpoints of a sandbox at this address, as the library has them."""
-    from tribe_oauth._client import Endpoints
+    from tribe_oauth._oauth.client import Endpoints
 
     return Endpoints(
         authorization_endpoint=f"{base}/oauth2/auth",
@@ -211,7 +211,7 @@ def environment(base: str, client: Client) -> dict[str, str]:
 
 def client(base: str, application: Application) -> Client:
     """An Application, as the library has it."""
-    from tribe_oauth._client import Client
+    from tribe_oauth._oauth.client import Client
 
     return Client(
         application.client_id,

@@ -22,14 +22,14 @@ class Record:
     """The caller's key; any text up to 512 bytes of UTF-8, NUL included; case matters."""
     version: int = 0
     """Grows by one with every write. 0: not stored yet."""
-    chain: str = ""
+    family: str = ""
     """A random id for each connect: successors of one refresh token share it."""
     generation: int = 0
     """Grows with each new token, and never starts again, not even after a disconnect."""
     status: RecordStatus
     cause: str | None = None
     """Why it has to be connected again."""
-    doubt: bool = False
+    maybe_spent: bool = False
     """The refresh token may have been spent by a request whose answer nobody read."""
     failures: int = 0
     """Attempts that failed since the last success, by all hosts together."""
@@ -50,15 +50,15 @@ def from_row(organization: str, row: Sequence[Any], lease_left: float) -> Record
 
     For the stores that keep it in a table.
     """
-    version, chain, generation, status, cause, doubt, failures, not_before, due_at, payload, lease = row
+    version, family, generation, status, cause, maybe_spent, failures, not_before, due_at, payload, lease = row
     return Record(
         organization=organization,
         version=version,
-        chain=chain,
+        family=family,
         generation=generation,
         status=status,
         cause=cause,
-        doubt=bool(doubt),
+        maybe_spent=bool(maybe_spent),
         failures=failures,
         not_before=not_before,
         due_at=due_at,
@@ -73,11 +73,11 @@ def written(record: Record, lease_left: float) -> Record:
     return Record(
         organization=record.organization,
         version=record.version + 1,
-        chain=record.chain,
+        family=record.family,
         generation=record.generation,
         status=record.status,
         cause=record.cause,
-        doubt=record.doubt,
+        maybe_spent=record.maybe_spent,
         failures=record.failures,
         not_before=record.not_before,
         due_at=record.due_at,

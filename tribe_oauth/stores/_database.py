@@ -24,11 +24,11 @@ CREATE TABLE organizations (
     id INTEGER PRIMARY KEY,
     organization BLOB NOT NULL UNIQUE,  -- UTF-8; a BLOB compares byte by byte and may contain NUL
     version INTEGER NOT NULL,
-    chain TEXT NOT NULL,
+    family TEXT NOT NULL,
     generation INTEGER NOT NULL,
     status TEXT NOT NULL,
     cause TEXT,
-    doubt INTEGER NOT NULL,
+    maybe_spent INTEGER NOT NULL,
     failures INTEGER NOT NULL,
     not_before REAL NOT NULL,
     due_at REAL,
@@ -44,7 +44,7 @@ CREATE INDEX note_ends ON notes (ends);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-_FIELDS: Final = "version, chain, generation, status, cause, doubt, failures, not_before, due_at, payload, lease"
+_FIELDS: Final = "version, family, generation, status, cause, maybe_spent, failures, not_before, due_at, payload, lease"
 _LEASE: Final = "lease_end, lease_for, lease_holder"
 _SELECT: Final = f"SELECT {_FIELDS}, {_LEASE} FROM organizations WHERE organization = ?"  # noqa: S608 (constants)
 _INSERT: Final = (
@@ -240,11 +240,11 @@ def _size(path: Path) -> int:
 def _fields(record: Record) -> tuple[Any, ...]:
     return (
         record.version + 1,
-        record.chain,
+        record.family,
         record.generation,
         record.status,
         record.cause,
-        record.doubt,
+        record.maybe_spent,
         record.failures,
         record.not_before,
         record.due_at,

@@ -41,7 +41,7 @@ KEYS: Sequence[str] = (
 
 def record(organization: str = "acme", **fields: Any) -> Record:
     """A record as it is first written."""
-    return attrs.evolve(Record(organization=organization, status="connected", chain="c"), **fields)
+    return attrs.evolve(Record(organization=organization, status="connected", family="c"), **fields)
 
 
 async def put(store: TokenStore, new: Record, *, lease_for: float | None = None) -> Record:
@@ -78,7 +78,7 @@ class StoreContract:
     async def test_what_is_written_is_read(self, store: TokenStore) -> None:
         """All fields come back; the version is one higher."""
         new = record(
-            chain="chain", generation=7, cause="because", doubt=True, failures=3, not_before=1.5, due_at=2.5,
+            family="family", generation=7, cause="because", maybe_spent=True, failures=3, not_before=1.5, due_at=2.5,
             status="reauthorization_required", payload=bytes(range(256)),
         )  # fmt: skip
         stored = await put(store, new)

@@ -1,7 +1,7 @@
-"""Any store, with everything secret sealed: AES-256-GCM, bound to the organization and its chain.
+"""Any store, with everything secret sealed: AES-256-GCM, bound to the organization and its family.
 
-What the refresh needs to find its way (chain, generation, lease, times) stays readable; tokens, client secrets and
-notes do not. A ciphertext that is moved to another organization or chain does not open.
+What the refresh needs to find its way (family, generation, lease, times) stays readable; tokens, client secrets and
+notes do not. A ciphertext that is moved to another organization or family does not open.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from tribe_oauth._token import Secret
+from tribe_oauth._oauth.values import Secret
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._contract import Record, TokenStore
 
@@ -126,13 +126,13 @@ class EncryptedStore:
         if not record.payload:
             return record
         return attrs.evolve(
-            record, payload=self._seal(record.payload, _bound("record", record.organization, record.chain))
+            record, payload=self._seal(record.payload, _bound("record", record.organization, record.family))
         )
 
     def _opened(self, record: Record) -> Record:
         if not record.payload:
             return record
-        bound = _bound("record", record.organization, record.chain)
+        bound = _bound("record", record.organization, record.family)
         what = f"the record of organization {record.organization!r}"
         return attrs.evolve(record, payload=self._open(record.payload, bound, what))
 

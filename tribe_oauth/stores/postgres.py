@@ -44,11 +44,11 @@ CREATE TABLE IF NOT EXISTS tribe_oauth_organizations (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organization bytea NOT NULL UNIQUE,
     version bigint NOT NULL,
-    chain text NOT NULL,
+    family text NOT NULL,
     generation bigint NOT NULL,
     status text NOT NULL,
     cause text,
-    doubt boolean NOT NULL,
+    maybe_spent boolean NOT NULL,
     failures integer NOT NULL,
     not_before double precision NOT NULL,
     due_at double precision,
@@ -68,7 +68,7 @@ INSERT INTO tribe_oauth_schema SELECT 1 WHERE NOT EXISTS (SELECT FROM tribe_oaut
 """
 _NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
 _LEFT: Final = f"CASE WHEN lease IS NULL THEN 0 ELSE greatest(0, least(lease_end - {_NOW}, lease_for)) END"
-_FIELDS: Final = "version, chain, generation, status, cause, doubt, failures, not_before, due_at, payload"
+_FIELDS: Final = "version, family, generation, status, cause, maybe_spent, failures, not_before, due_at, payload"
 # A database may be set to confirm before it has written: not for these.
 _DURABLE: Final = """WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
@@ -78,11 +78,12 @@ _LOAD: Final = f"""SELECT {_FIELDS}, lease, {_LEFT} AS lease_left FROM tribe_oau
 WHERE organization = %(organization)s"""  # noqa: S608 (constants; values are parameters)
 _INSERT: Final = f"""{_DURABLE} INSERT INTO tribe_oauth_organizations
     (organization, {_FIELDS}, lease, lease_end, lease_for)
-SELECT %(organization)s, 1, %(chain)s, %(generation)s, %(status)s, %(cause)s, %(doubt)s, %(failures)s, %(not_before)s,
-    %(due_at)s, %(payload)s, %(lease)s, {_NOW} + %(lease_for)s, %(lease_for)s
+SELECT %(organization)s, 1, %(family)s, %(generation)s, %(status)s, %(cause)s, %(maybe_spent)s, %(failures)s,
+    %(not_before)s, %(due_at)s, %(payload)s, %(lease)s, {_NOW} + %(lease_for)s, %(lease_for)s
 FROM durable ON CONFLICT (organization) DO NOTHING RETURNING {_LEFT}"""  # noqa: S608
-_UPDATE: Final = f"""{_DURABLE} UPDATE tribe_oauth_organizations SET version = version + 1, chain = %(chain)s,
-    generation = %(generation)s, status = %(status)s, cause = %(cause)s, doubt = %(doubt)s, failures = %(failures)s,
+_UPDATE: Final = f"""{_DURABLE} UPDATE tribe_oauth_organizations SET version = version + 1, family = %(family)s,
+    generation = %(generation)s, status = %(status)s, cause = %(cause)s, maybe_spent = %(maybe_spent)s,
+    failures = %(failures)s,
     not_before = %(not_before)s, due_at = %(due_at)s, payload = %(payload)s, lease = %(lease)s,
     lease_end = CASE WHEN %(renew)s THEN {_NOW} + %(lease_for)s ELSE lease_end END,
     lease_for = CASE WHEN %(renew)s THEN %(lease_for)s ELSE lease_for END

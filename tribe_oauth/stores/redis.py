@@ -37,7 +37,7 @@ BUCKETS: Final = 64
 PAGE: Final = 500
 """Keys that are read at a time."""
 _SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-_FIELDS: Final = ("chain", "generation", "status", "cause", "doubt", "failures", "not_before", "due_at", "lease")
+_FIELDS: Final = ("family", "generation", "status", "cause", "maybe_spent", "failures", "not_before", "due_at", "lease")
 
 _NOW: Final = "local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1000000\n"
 _LEFT: Final = """

@@ -9,7 +9,7 @@ import attrs
 from aiohttp import ClientError, ClientSession, web
 
 from tribe_oauth import CallbackError, StoreError, Token, TokenEndpointError
-from tribe_oauth._token import parse_scope
+from tribe_oauth._oauth.values import parse_scope
 from tribe_oauth.errors import ConfigurationError, ManagerError, ScopeError, UnsavedError
 from tribe_oauth.odata import ODataError
 from tribe_oauth.web import _pending

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from tribe_oauth import AuthorizationRequest, Client
-from tribe_oauth._client import AuthorizationCodeGrant
+from tribe_oauth._oauth.client import AuthorizationCodeGrant
 from tribe_oauth.errors import CallbackError, ConfigurationError
 from tribe_oauth.web._flow import judge
 from tribe_oauth.web._outcome import Outcome

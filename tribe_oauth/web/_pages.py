@@ -14,8 +14,8 @@ import attrs
 from aiohttp import web
 
 from tribe_oauth import Status
-from tribe_oauth._token import format_scope
-from tribe_oauth._words import relative
+from tribe_oauth._oauth.values import format_scope
+from tribe_oauth._times import relative
 from tribe_oauth.web._outcome import Outcome
 
 _STYLE: Final = files(__package__).joinpath("style.css").read_text(encoding="utf-8")

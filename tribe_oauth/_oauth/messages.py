@@ -23,7 +23,7 @@ from urllib.parse import parse_qsl, quote, quote_plus, urlencode, urlsplit, urlu
 
 import attrs
 
-from tribe_oauth._token import Secret, parse_scope
+from tribe_oauth._oauth.values import Secret, parse_scope
 from tribe_oauth.errors import CallbackError
 
 MAX_ANSWER_BYTES = 64 * 1024

@@ -30,7 +30,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
-from tribe_oauth._protocol import MAX_ANSWER_BYTES, Granted, Refused, Unreadable, read_answer
+from tribe_oauth._oauth.messages import MAX_ANSWER_BYTES, Granted, Refused, Unreadable, read_answer
 from tribe_oauth.errors import ConfigurationError
 
 MAX_RETRY_AFTER: Final = 3600.0
@@ -48,10 +48,10 @@ class NotSent:
 
 @attrs.frozen
 class Lost:
-    """The body may have arrived. `settled`: the connection was reset, so nothing of it can arrive any more."""
+    """The body may have arrived. `over`: the connection was reset, so nothing of it can arrive any more."""
 
     reason: str
-    settled: bool
+    over: bool
 
 
 @attrs.frozen(eq=False)
@@ -108,9 +108,9 @@ class TokenEndpoint:
             async with asyncio.timeout(self._request_timeout):
                 return await self._exchange(url, form, body)
         except TimeoutError:
-            return _failed(body, f"no answer within {self._request_timeout:g} s", settled=False)
+            return _failed(body, f"no answer within {self._request_timeout:g} s", over=False)
         except (ClientError, OSError) as error:
-            return _failed(body, f"the connection failed ({type(error).__name__})", settled=_ended_by_peer(error))
+            return _failed(body, f"the connection failed ({type(error).__name__})", over=_ended_by_peer(error))
 
     async def _exchange(self, url: str, form: bytes, body: _Body) -> Answered:
         async with self._open().post(
@@ -143,8 +143,8 @@ class TokenEndpoint:
         self._session = None
 
 
-def _failed(body: _Body, reason: str, *, settled: bool) -> NotSent | Lost:
-    return Lost(reason, settled) if body.left else NotSent(reason)
+def _failed(body: _Body, reason: str, *, over: bool) -> NotSent | Lost:
+    return Lost(reason, over) if body.left else NotSent(reason)
 
 
 def _ended_by_peer(error: Exception) -> bool:

@@ -10,8 +10,8 @@ import enum
 from collections.abc import Mapping
 from typing import Final
 
-from tribe_oauth._endpoint import Answered, Lost, NotSent, Outcome
-from tribe_oauth._protocol import Granted, Refused
+from tribe_oauth._oauth.endpoint import Answered, Lost, NotSent, Outcome
+from tribe_oauth._oauth.messages import Granted, Refused
 from tribe_oauth.errors import TemporarilyUnavailable, TokenEndpointError, named
 
 
@@ -68,8 +68,8 @@ def judge(outcome: Outcome) -> Verdict:
     match outcome:
         case NotSent():
             return Verdict.NOT_SENT
-        case Lost(settled=settled):
-            return Verdict.RESET if settled else Verdict.MAYBE_SPENT
+        case Lost(over=over):
+            return Verdict.RESET if over else Verdict.MAYBE_SPENT
         case Answered(reading=Granted()):
             return Verdict.COMMIT
         case Answered(reading=Refused(error=error), status=status) if status < 500 and status != 429:
@@ -98,7 +98,7 @@ def back_off(verdict: Verdict, failures: int, *, retry_after: float | None, chan
     return max(seconds, retry_after or 0.0)
 
 
-def complaint(
+def error_for(
     organization: str | None, verdict: Verdict, outcome: Outcome, next_attempt_at: float | None
 ) -> TokenEndpointError:
     """The error for a caller whose token could not be had: what happened, and what to do."""

@@ -1,7 +1,7 @@
 """What a write means: every change that a record can undergo, as a pure function from record to record.
 
-A record's `payload` holds the tokens of its chain and, while a pasted refresh token is being tried, a *candidate*
-beside them: it takes the chain's place only when the server has accepted it. A `Spend` names which of the two refresh
+A record's `payload` holds the tokens of its family and, while a pasted refresh token is being tried, a *candidate*
+beside them: it takes the family's place only when the server has accepted it. A `Spend` names which of the two refresh
 tokens a flight uses, and for which generation; a change applies only while the record still matches it.
 """
 
@@ -11,8 +11,8 @@ from contextlib import suppress
 
 import attrs
 
-from tribe_oauth._payload import Candidate, Credential, Payload, decode, encode
-from tribe_oauth._token import Secret, Token
+from tribe_oauth._oauth.values import Secret, Token
+from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._contract import Record
 
@@ -22,9 +22,9 @@ MAX_SEEN = 64
 
 @attrs.frozen(repr=False)
 class Spend:
-    """A refresh token about to be used: the chain's own, or the candidate's."""
+    """A refresh token about to be used: the family's own, or the candidate's."""
 
-    chain: str
+    family: str
     generation: int
     credential: Credential
     refresh_token: Secret
@@ -40,12 +40,12 @@ def spend_of(record: Record, payload: Payload, *, candidate: bool) -> Spend | No
         tried = payload.candidate
         if tried is None:
             return None
-        return Spend(tried.chain, record.generation, tried.credential, tried.refresh_token, True)
+        return Spend(tried.family, record.generation, tried.credential, tried.refresh_token, True)
     credential, token = payload.credential, payload.token
-    assert credential is not None  # a chain has both
+    assert credential is not None  # a family has both
     assert token is not None
     assert token.refresh_token is not None
-    return Spend(record.chain, record.generation, credential, token.refresh_token, False)
+    return Spend(record.family, record.generation, credential, token.refresh_token, False)
 
 
 def matches(record: Record | None, spend: Spend) -> bool:
@@ -54,24 +54,24 @@ def matches(record: Record | None, spend: Spend) -> bool:
         return False
     if spend.is_candidate:
         candidate = decode(record).candidate
-        return candidate is not None and candidate.chain == spend.chain
-    return record.chain == spend.chain and record.status != "disconnected"
+        return candidate is not None and candidate.family == spend.family
+    return record.family == spend.family and record.status != "disconnected"
 
 
-def in_doubt(record: Record, spend: Spend) -> bool:
+def may_be_spent(record: Record, spend: Spend) -> bool:
     """Whether this refresh token may have been spent already."""
     if spend.is_candidate:
         candidate = decode(record).candidate
-        return candidate is not None and candidate.doubt
-    return record.doubt
+        return candidate is not None and candidate.maybe_spent
+    return record.maybe_spent
 
 
-def unsettled(record: Record, spend: Spend) -> bool:
+def may_still_arrive(record: Record, spend: Spend) -> bool:
     """Whether a request with this refresh token may still arrive, of a flight that is over.
 
     How long ago that was is not known here: the wall clocks of two hosts differ.
     """
-    return in_doubt(record, spend) and (spend.is_candidate or record.not_before > 0)
+    return may_be_spent(record, spend) and (spend.is_candidate or record.not_before > 0)
 
 
 # The lease
@@ -80,30 +80,30 @@ def unsettled(record: Record, spend: Spend) -> bool:
 def leased(record: Record, nonce: str) -> Record:
     """Take the lease. One that ran out leaves doubt behind: its holder may have sent and died.
 
-    The nonce begins with the chain it was taken for, so that the doubt falls on the right refresh token.
+    The nonce begins with the family it was taken for, so that the doubt falls on the right refresh token.
     """
     if record.lease is not None:
-        record = _doubted(record, record.lease.partition(":")[0])
+        record = _marked(record, record.lease.partition(":")[0])
     return attrs.evolve(record, lease=nonce)
 
 
 def nonce_for(spend: Spend, random_part: str) -> str:
     """A lease's nonce."""
-    return f"{spend.chain}:{random_part}"
+    return f"{spend.family}:{random_part}"
 
 
-def doubted(record: Record, spend: Spend) -> Record:
+def marked_maybe_spent(record: Record, spend: Spend) -> Record:
     """The request may have arrived and its answer was not read."""
-    return _doubted(record, spend.chain)
+    return _marked(record, spend.family)
 
 
-def _doubted(record: Record, chain: str) -> Record:
+def _marked(record: Record, family: str) -> Record:
     payload = decode(record)
     candidate = payload.candidate
-    if candidate is not None and candidate.chain == chain:
-        payload = attrs.evolve(payload, candidate=attrs.evolve(candidate, doubt=True))
+    if candidate is not None and candidate.family == family:
+        payload = attrs.evolve(payload, candidate=attrs.evolve(candidate, maybe_spent=True))
         return attrs.evolve(record, payload=encode(payload))
-    return attrs.evolve(record, doubt=True)
+    return attrs.evolve(record, maybe_spent=True)
 
 
 def postponed(record: Record, *, not_before: float) -> Record:
@@ -129,16 +129,16 @@ def committed(
     age: float,
     due_at: float,
     nonce: str,
-    began_in_doubt: bool,
+    began_maybe_spent: bool,
 ) -> Record:
     """The next generation. The lease of a peer is left alone; doubt ends only where there was none at begin.
 
     `payload` is the record's.
     """
     own_lease = record.lease == nonce
-    doubt = record.doubt if not spend.is_candidate else in_doubt(record, spend)
-    if own_lease and not began_in_doubt:
-        doubt = False
+    maybe_spent = record.maybe_spent if not spend.is_candidate else may_be_spent(record, spend)
+    if own_lease and not began_maybe_spent:
+        maybe_spent = False
     seen = payload.seen
     if spend.is_candidate and payload.candidate is not None:
         seen = (*seen, payload.candidate.fingerprint)[-MAX_SEEN:]
@@ -148,14 +148,16 @@ def committed(
     payload = Payload(
         credential=spend.credential, token=token, lifetime=lifetime, age=age, candidate=candidate, seen=seen
     )
-    return _connected(record, spend.chain, payload, due_at, doubt=doubt, lease=None if own_lease else record.lease)
+    return _connected(
+        record, spend.family, payload, due_at, maybe_spent=maybe_spent, lease=None if own_lease else record.lease
+    )
 
 
 def refused(record: Record, spend: Spend) -> Record:
     """The server says that this refresh token is dead. The record is kept; a candidate is dropped."""
     payload = decode(record)
     if not spend.is_candidate:
-        cause = "lost rotation" if record.doubt else "revoked or expired"
+        cause = "lost rotation" if record.maybe_spent else "revoked or expired"
         return attrs.evolve(record, status="reauthorization_required", cause=cause, due_at=None, lease=None)
     payload = attrs.evolve(payload, candidate=None)
     status = "disconnected" if record.status == "connecting" else record.status
@@ -166,7 +168,7 @@ def refused(record: Record, spend: Spend) -> Record:
 
 
 def with_candidate(record: Record | None, organization: str, candidate: Candidate) -> Record:
-    """Save a pasted refresh token before it is spent. A chain that works goes on working."""
+    """Save a pasted refresh token before it is spent. A family that works goes on working."""
     if record is None or record.status == "disconnected":
         payload = Payload(candidate=candidate)
         base = record or Record(organization=organization, status="connecting")
@@ -184,12 +186,12 @@ def with_candidate(record: Record | None, organization: str, candidate: Candidat
 
 
 def with_secret_of(record: Record, credential: Credential) -> Record | None:
-    """The same chain with the client's new secret, where the client is the same and its secret another; else None."""
+    """The same family with the client's new secret, where the client is the same and its secret another; else None."""
     payload = decode(record)
-    held = payload.credential
-    if held is None or held == (changed := attrs.evolve(held, client_secret=credential.client_secret)):
+    cached = payload.credential
+    if cached is None or cached == (changed := attrs.evolve(cached, client_secret=credential.client_secret)):
         return None
-    if held.client_id != credential.client_id:
+    if cached.client_id != credential.client_id:
         return None
     return attrs.evolve(record, payload=encode(attrs.evolve(payload, credential=changed)))
 
@@ -198,33 +200,33 @@ def replaced(
     record: Record | None,
     organization: str,
     *,
-    chain: str,
+    family: str,
     credential: Credential,
     token: Token | None,
     lifetime: float,
     due_at: float | None,
 ) -> Record:
-    """A new chain that has already proved itself, in one write. What was there before is gone."""
+    """A new family that has already proved itself, in one write. What was there before is gone."""
     base = record or Record(organization=organization, status="connected")
     seen: tuple[str, ...] = ()
     with suppress(StoreError):  # one that cannot be read is not in the way of what replaces it
         seen = () if record is None else decode(record).seen
     payload = Payload(credential=credential, token=token, lifetime=lifetime, seen=seen)
-    return _connected(base, chain, payload, due_at, doubt=False, lease=None)
+    return _connected(base, family, payload, due_at, maybe_spent=False, lease=None)
 
 
 def _connected(
-    record: Record, chain: str, payload: Payload, due_at: float | None, *, doubt: bool, lease: str | None
+    record: Record, family: str, payload: Payload, due_at: float | None, *, maybe_spent: bool, lease: str | None
 ) -> Record:
     return Record(
         organization=record.organization,
         version=record.version,
-        chain=chain,
+        family=family,
         generation=record.generation + 1,
         status="connected",
         due_at=due_at,
         payload=encode(payload),
-        doubt=doubt,
+        maybe_spent=maybe_spent,
         lease=lease,
     )
 
@@ -235,7 +237,7 @@ def tombstone(record: Record) -> Record:
         record,
         status="disconnected",
         cause=None,
-        chain="",
+        family="",
         generation=record.generation + 1,
         due_at=None,
         lease=None,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from tribe_oauth._parts import Parts, logger
-from tribe_oauth._payload import decode
+from tribe_oauth._refresh.context import RefreshContext, logger
+from tribe_oauth._refresh.payload import decode
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores import Record
 
@@ -18,7 +18,9 @@ Change = Callable[[Record | None], Record]
 Fits = Callable[[Record | None], bool]
 
 
-async def write(parts: Parts, organization: str, record: Record | None, change: Change, fits: Fits) -> Record | None:
+async def write(
+    context: RefreshContext, organization: str, record: Record | None, change: Change, fits: Fits
+) -> Record | None:
     """Apply a change to whatever record still fits, by compare-and-swap. Returns what is stored.
 
     None: the record does not fit any more. Raises StoreError where it is not known whether it was written; calling
@@ -26,10 +28,10 @@ async def write(parts: Parts, organization: str, record: Record | None, change: 
     """
     while True:
         changed = change(record)
-        stored = await parts.store.swap(changed)
+        stored = await context.store.swap(changed)
         if stored is not None:
             return stored
-        record = await parts.store.load(organization)
+        record = await context.store.load(organization)
         if record is not None and _same(record, changed):
             return record
         if not fits(record):
@@ -38,13 +40,13 @@ async def write(parts: Parts, organization: str, record: Record | None, change: 
 
 def _same(stored: Record, changed: Record) -> bool:
     """Whether a write whose outcome was not known did happen."""
-    if (stored.chain, stored.generation) != (changed.chain, changed.generation):
+    if (stored.family, stored.generation) != (changed.family, changed.generation):
         return False
     return decode(stored).token == decode(changed).token  # the rest may differ: its age
 
 
 async def write_patiently(
-    parts: Parts, organization: str, record: Record | None, change: Change, fits: Fits
+    context: RefreshContext, organization: str, record: Record | None, change: Change, fits: Fits
 ) -> Record | None:
     """The same with a few attempts. When the store still cannot write, saving goes on in the background.
 
@@ -52,11 +54,11 @@ async def write_patiently(
     """
     for pause in PAUSES:
         try:
-            return await write(parts, organization, record, change, fits)
+            return await write(context, organization, record, change, fits)
         except StoreError:
-            await parts.pause(pause)
+            await context.pause(pause)
     try:
-        return await write(parts, organization, record, change, fits)
+        return await write(context, organization, record, change, fits)
     except StoreError as error:
         logger.critical(
             "a new refresh token of organization %r could not be saved (%s): it is kept in memory and saved as soon as"
@@ -64,17 +66,19 @@ async def write_patiently(
             organization,
             error,
         )
-        await _rescue(parts, organization, change(record))
-        parts.spawn(_keep_writing(parts, organization, record, change, fits))
+        await _rescue(context, organization, change(record))
+        context.spawn(_keep_writing(context, organization, record, change, fits))
         raise
 
 
-async def _keep_writing(parts: Parts, organization: str, record: Record | None, change: Change, fits: Fits) -> None:
+async def _keep_writing(
+    context: RefreshContext, organization: str, record: Record | None, change: Change, fits: Fits
+) -> None:
     pause = PAUSES[-1]
     while True:
-        go_on = await parts.pause(pause * (1 + parts.clock.random()))
+        go_on = await context.pause(pause * (1 + context.clock.random()))
         try:
-            await write(parts, organization, record, change, fits)
+            await write(context, organization, record, change, fits)
         except StoreError:
             logger.critical("still not saved: a new refresh token of organization %r", organization)
             if not go_on:
@@ -82,13 +86,13 @@ async def _keep_writing(parts: Parts, organization: str, record: Record | None, 
             pause = min(2 * pause, LONGEST_PAUSE)
         else:
             logger.warning("saved at last: a new refresh token of organization %r", organization)
-            await _rescue(parts, organization, None)
+            await _rescue(context, organization, None)
             return
 
 
-async def _rescue(parts: Parts, organization: str, record: Record | None) -> None:
+async def _rescue(context: RefreshContext, organization: str, record: Record | None) -> None:
     """Where the store is a local file: keep a copy beside it, or remove it when it is not needed any more."""
-    rescue = getattr(parts.store, "rescue", None)
+    rescue = getattr(context.store, "rescue", None)
     if rescue is None:
         return
     try:

@@ -17,17 +17,18 @@ import attrs
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
 from yarl import URL
 
-from tribe_oauth import _connect, _fleet
-from tribe_oauth._client import TRIBE, AuthorizationCodeGrant, Client, Endpoints, Grant
 from tribe_oauth._clock import Clock, SystemClock
-from tribe_oauth._endpoint import TokenEndpoint
-from tribe_oauth._flights import Flights
-from tribe_oauth._middleware import BearerMiddleware, OneToken
-from tribe_oauth._parts import Held, Parts, Policy
-from tribe_oauth._refresh import Wanted
-from tribe_oauth._status import Status, status_of
-from tribe_oauth._tasks import Tasks
-from tribe_oauth._token import Token
+from tribe_oauth._manager import connect as _connect
+from tribe_oauth._manager import warm_up as _fleet
+from tribe_oauth._manager.middleware import BearerMiddleware, OneToken
+from tribe_oauth._manager.status import Status, status_of
+from tribe_oauth._oauth.client import TRIBE, AuthorizationCodeGrant, Client, Endpoints, Grant
+from tribe_oauth._oauth.endpoint import TokenEndpoint
+from tribe_oauth._oauth.values import Token
+from tribe_oauth._refresh.context import CachedToken, RefreshContext, Timing
+from tribe_oauth._refresh.refresh import RefreshParameters
+from tribe_oauth._refresh.single_flight import SingleFlight
+from tribe_oauth._refresh.tasks import Tasks
 from tribe_oauth.errors import (
     ConfigurationError,
     ManagerError,
@@ -38,7 +39,7 @@ from tribe_oauth.errors import (
 from tribe_oauth.stores import MemoryStore, TokenStore
 
 if TYPE_CHECKING:
-    from tribe_oauth._environment import Settings
+    from tribe_oauth._manager.settings import Settings
 
 Find = Callable[[ClientSession], Awaitable[str]]
 """Finds the key of the organization that a new token belongs to, by asking the API with it."""
@@ -81,19 +82,19 @@ class TokenManager:
             raise ConfigurationError("the client's endpoints are the manager's: leave `endpoints` out")
         clock = clock or SystemClock()
         self._tasks = Tasks(clock)
-        self._parts = Parts(
+        self._context = RefreshContext(
             store=store if store is not None else MemoryStore(),
             endpoint=TokenEndpoint(connector=connector, request_timeout=request_timeout),
             clock=clock,
-            policy=Policy(leeway=leeway, quiet=quiet, request_timeout=request_timeout),
+            timing=Timing(leeway=leeway, quiet=quiet, request_timeout=request_timeout),
             client=client,
             endpoints=client.endpoints if client is not None else endpoints,
             pause=self._tasks.pause,
             spawn=self._tasks.spawn,
             slots=asyncio.Semaphore(MAX_REQUESTS),
         )
-        self._flights = Flights(self._parts, self._tasks)
-        self._held = self._flights.held
+        self._single_flight = SingleFlight(self._context, self._tasks)
+        self._cached = self._single_flight.cached
         self._monotonic = clock.monotonic
         self._only: str | None = None
         self._settings: Settings | None = None
@@ -111,7 +112,7 @@ class TokenManager:
         keeps its store under the user's state directory.
         Each variable can be given as ``…_FILE``. Raises ConfigurationError.
         """
-        from tribe_oauth import _environment  # not everybody needs it, and importing takes time
+        from tribe_oauth._manager import settings as _environment  # not everybody needs it, and importing takes time
 
         settings = _environment.read()
         manager = cls(settings.client, store=settings.store)
@@ -127,11 +128,11 @@ class TokenManager:
             except BaseException:
                 await self.close()
                 raise
-        self._tasks.spawn(_fleet.keep_alive(self._parts, self._flights))
+        self._tasks.spawn(_fleet.keep_alive(self._context, self._single_flight))
         return self
 
     async def _connect_from_env(self, settings: Settings) -> None:
-        record = await self._parts.store.load(settings.organization)
+        record = await self._context.store.load(settings.organization)
         if settings.pasted or record is None or record.status == "disconnected":
             await self.connect(settings.organization, settings.grant)
 
@@ -143,12 +144,12 @@ class TokenManager:
     @property
     def client(self) -> Client | None:
         """The client it was given."""
-        return self._parts.client
+        return self._context.client
 
     @property
     def store(self) -> TokenStore:
         """Where connections live; closed with the manager."""
-        return self._parts.store
+        return self._context.store
 
     # Tokens
 
@@ -158,17 +159,17 @@ class TokenManager:
         `organization` may be left out where there is only one. Raises UnknownOrganizationError,
         ReauthorizationRequired, TokenEndpointError (TemporarilyUnavailable where waiting helps) or StoreError.
         """
-        held = self._held.get(organization if organization is not None else self._only)
-        if held is not None and self._monotonic() < held.due:
-            return held.token
+        cached = self._cached.get(organization if organization is not None else self._only)
+        if cached is not None and self._monotonic() < cached.due:
+            return cached.token
         organization = await self._key(organization)
         while True:
-            found = self._flights.ask(organization)
+            found = self._single_flight.ask(organization)
             if isinstance(found, Token):
                 return found
-            held = await found
-            if self._monotonic() < held.expires:
-                return held.token
+            cached = await found
+            if self._monotonic() < cached.expires:
+                return cached.token
 
     async def refresh(self, organization: str | None = None, *, rejected: Token | None = None) -> Token:
         """A newer token than `rejected`, which the API refused; at once where that was replaced already.
@@ -178,16 +179,16 @@ class TokenManager:
         """
         organization = await self._key(organization)
         if rejected is not None:
-            return await self._flights.replace(organization, rejected)
-        wanted = Wanted(organization=organization, held=self._held.get(organization), force=True)
-        return (await self._flights.join(wanted)).token
+            return await self._single_flight.replace(organization, rejected)
+        wanted = RefreshParameters(organization=organization, cached=self._cached.get(organization), force=True)
+        return (await self._single_flight.join(wanted)).token
 
     async def warm_up(self, *, concurrency: int = 100) -> Mapping[str, Token | TribeOAuthError]:
         """Refresh every organization whose token is due, so many at a time; what came of each."""
         self._usable()
         if concurrency < 1:
             raise ConfigurationError("concurrency is at least 1")
-        return await _fleet.warm_up(self._parts, self._flights, concurrency=concurrency)
+        return await _fleet.warm_up(self._context, self._single_flight, concurrency=concurrency)
 
     # Organizations
 
@@ -213,30 +214,30 @@ class TokenManager:
 
     async def _connect(self, organization: str, grant: Grant) -> Token:
         async with self._tasks.turn(organization):
-            held, unsaved = await _connect.connect(self._parts, organization, grant, self._held.get(organization))
-            return self._connected(organization, held, unsaved)
+            cached, unsaved = await _connect.connect(self._context, organization, grant, self._cached.get(organization))
+            return self._connected(organization, cached, unsaved)
 
     async def _connect_found(self, find: Find, grant: AuthorizationCodeGrant) -> Token:
-        exchanged = await _connect.exchange(self._parts, grant, None)
+        exchanged = await _connect.exchange(self._context, grant, None)
         try:
-            async with self._open(BearerMiddleware(OneToken(self._parts.where().api, exchanged.token))) as session:
-                async with asyncio.timeout(self._parts.policy.request_timeout):
+            async with self._open(BearerMiddleware(OneToken(self._context.where().api, exchanged.token))) as session:
+                async with asyncio.timeout(self._context.timing.request_timeout):
                     organization = await find(session)
             _check_key(organization)
         except BaseException:
-            await _connect.drop(self._parts, exchanged, None)
+            await _connect.drop(self._context, exchanged, None)
             raise
         async with self._tasks.turn(organization):
-            held, unsaved = await _connect.save(self._parts, organization, exchanged)
-            return self._connected(organization, held, unsaved)
+            cached, unsaved = await _connect.save(self._context, organization, exchanged)
+            return self._connected(organization, cached, unsaved)
 
-    def _connected(self, organization: str, held: Held, unsaved: UnsavedError | None) -> Token:
-        self._flights.publish(organization, held)
-        self._flights.accepted(organization)
+    def _connected(self, organization: str, cached: CachedToken, unsaved: UnsavedError | None) -> Token:
+        self._single_flight.publish(organization, cached)
+        self._single_flight.accepted(organization)
         self._look_again_who_is_the_only_one()
         if unsaved is not None:
             raise unsaved
-        return held.token
+        return cached.token
 
     async def disconnect(self, organization: str) -> None:
         """Revoke the connection at the server and forget it. Unknown: nothing happens. Raises StoreError."""
@@ -246,8 +247,8 @@ class TokenManager:
 
     async def _disconnect(self, organization: str) -> None:
         async with self._tasks.turn(organization):
-            await _connect.disconnect(self._parts, organization)
-            self._flights.forget(organization)
+            await _connect.disconnect(self._context, organization)
+            self._single_flight.forget(organization)
         self._look_again_who_is_the_only_one()
 
     def _look_again_who_is_the_only_one(self) -> None:
@@ -257,18 +258,18 @@ class TokenManager:
     async def organizations(self) -> AsyncGenerator[str]:
         """The keys of all connected organizations, from the store, in no particular order."""
         self._usable()
-        async for organization in self._parts.store.organizations():
+        async for organization in self._context.store.organizations():
             yield organization
 
     async def status(self, organization: str | None = None) -> Status:
         """How an organization stands, from the store and memory. No network but the store's."""
         organization = await self._key(organization)
-        record = await self._parts.store.load(organization)
+        record = await self._context.store.load(organization)
         if record is None or record.status == "disconnected":
             raise UnknownOrganizationError(f"organization {organization!r} is not connected", organization=organization)
-        trouble, now = self._flights.trouble(organization), self._parts.clock.time()
+        trouble, now = self._single_flight.recent_failure(organization), self._context.clock.time()
         failing = None if trouble is None else (str(trouble.error), now + trouble.until - self._monotonic())
-        return status_of(record, self._held.get(organization), now=now, failing=failing)
+        return status_of(record, self._cached.get(organization), now=now, failing=failing)
 
     # Sessions
 
@@ -285,7 +286,7 @@ class TokenManager:
         if self._connector is None:
             self._connector = TCPConnector()
         session = ClientSession(
-            self._parts.where().api,
+            self._context.where().api,
             connector=self._connector,
             connector_owner=False,
             middlewares=(middleware,),
@@ -297,23 +298,23 @@ class TokenManager:
         """A middleware for a session of your own, bound to one organization."""
         if organization is not None:
             _check_key(organization)
-        return BearerMiddleware(_Source(self, organization, self._flights))
+        return BearerMiddleware(_Source(self, organization, self._single_flight))
 
     # The manager itself
 
     async def close(self) -> None:
         """Let what is under way end, within bounds; then close sessions and store. Closing twice is harmless."""
         self._enter()
-        await self._tasks.close(timeout=self._parts.policy.lease)
-        self._held.clear()
+        await self._tasks.close(timeout=self._context.timing.lease)
+        self._cached.clear()
 
         for session in list(self._sessions):
             await session.close()
-        await self._parts.endpoint.close()
+        await self._context.endpoint.close()
         if self._connector is not None and self._connector is not self._given_connector:
             await self._connector.close()
             self._connector = None
-        await self._parts.store.close()
+        await self._context.store.close()
 
     def _usable(self) -> None:
         self._enter()
@@ -322,9 +323,9 @@ class TokenManager:
 
     def _enter(self) -> None:
         if self._tasks.enter():
-            self._flights.reset()
-            self._parts.slots = asyncio.Semaphore(MAX_REQUESTS)
-            self._parts.endpoint.forget()
+            self._single_flight.reset()
+            self._context.slots = asyncio.Semaphore(MAX_REQUESTS)
+            self._context.endpoint.forget()
             self._sessions = WeakSet()
             self._connector = self._given_connector
 
@@ -367,18 +368,18 @@ class _Source:
 
     manager: TokenManager
     organization: str | None
-    flights: Flights
+    single_flight: SingleFlight
 
     def origin(self) -> URL:
-        return _origin((self.manager._parts.endpoints or TRIBE).api)  # the first connect() may say where
+        return _origin((self.manager._context.endpoints or TRIBE).api)  # the first connect() may say where
 
-    def at_hand(self) -> Token | None:
-        return self.flights.at_hand(self.organization or self.manager._only)
+    def cached_token(self) -> Token | None:
+        return self.single_flight.cached_token(self.organization or self.manager._only)
 
     async def token(self, *, settled: bool = False) -> Token:
         token = await self.manager.token(self.organization)
         if settled:  # only now: asking may have begun the refresh that would end this very token
-            await self.flights.settled(await self.manager._key(self.organization))
+            await self.single_flight.settled(await self.manager._key(self.organization))
             token = await self.manager.token(self.organization)
         return token
 
@@ -386,4 +387,4 @@ class _Source:
         return await self.manager.refresh(self.organization, rejected=rejected)
 
     def accepted(self) -> None:
-        self.flights.accepted(self.organization or self.manager._only)
+        self.single_flight.accepted(self.organization or self.manager._only)

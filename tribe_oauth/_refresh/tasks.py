@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 from tribe_oauth._clock import Clock
-from tribe_oauth._parts import logger
+from tribe_oauth._refresh.context import logger
 from tribe_oauth.errors import ManagerError
 
 Result = TypeVar("Result")
@@ -22,7 +22,7 @@ class Tasks:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._turns: dict[str, Turn] = {}
+        self._turns: dict[str, OrganizationLock] = {}
         self._closing = asyncio.Event()
 
     def enter(self) -> bool:
@@ -60,11 +60,11 @@ class Tasks:
         task.add_done_callback(_retrieve)
         return await asyncio.shield(task)
 
-    def turn(self, organization: str) -> Turn:
+    def turn(self, organization: str) -> OrganizationLock:
         """One at a time for each organization."""
         turn = self._turns.get(organization)
         if turn is None:
-            turn = self._turns[organization] = Turn(self._turns, organization)
+            turn = self._turns[organization] = OrganizationLock(self._turns, organization)
         return turn
 
     async def pause(self, seconds: float) -> bool:
@@ -87,10 +87,10 @@ class Tasks:
                 logger.critical("closing with %d refreshes still under way", len(late))
 
 
-class Turn(asyncio.Lock):
+class OrganizationLock(asyncio.Lock):
     """A lock that is there only while somebody holds it or waits for it."""
 
-    def __init__(self, turns: dict[str, Turn], organization: str) -> None:
+    def __init__(self, turns: dict[str, OrganizationLock], organization: str) -> None:
         super().__init__()
         self._turns = turns
         self._organization = organization

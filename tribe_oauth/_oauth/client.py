@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from tribe_oauth import _protocol
-from tribe_oauth._token import Secret, format_scope, parse_scope, secret
+from tribe_oauth._oauth import messages as _protocol
+from tribe_oauth._oauth.values import Secret, format_scope, parse_scope, secret
 from tribe_oauth.errors import CallbackError, ConfigurationError
 
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})

@@ -12,10 +12,10 @@ from typing import Final
 
 import attrs
 
-from tribe_oauth._parts import Held, Parts, logger
-from tribe_oauth._refresh import Wanted, refresh
-from tribe_oauth._tasks import Tasks
-from tribe_oauth._token import Token
+from tribe_oauth._oauth.values import Token
+from tribe_oauth._refresh.context import CachedToken, RefreshContext, logger
+from tribe_oauth._refresh.refresh import RefreshParameters, refresh
+from tribe_oauth._refresh.tasks import Tasks
 from tribe_oauth.errors import (
     ManagerError,
     ReauthorizationRequired,
@@ -37,15 +37,15 @@ LONGEST_DISTRUST: Final = 2400.0
 
 
 @attrs.define(eq=False, repr=False)
-class _Flight:
+class InFlight:
     """A flight under way and those who wait for it."""
 
-    wanted: Wanted
-    waiters: list[asyncio.Future[Held]] = attrs.Factory(list)
+    wanted: RefreshParameters
+    waiters: list[asyncio.Future[CachedToken]] = attrs.Factory(list)
 
 
 @attrs.frozen(eq=False, repr=False)
-class Trouble:
+class RecentFailure:
     """What the last flight ended with, told to everybody until the next may start. `until` is monotonic."""
 
     error: TribeOAuthError
@@ -69,45 +69,45 @@ class _Rejections:
         return True
 
 
-class Flights:
+class SingleFlight:
     """Tokens in memory, and the flights that bring new ones."""
 
-    def __init__(self, parts: Parts, tasks: Tasks) -> None:
-        self.held: dict[str | None, Held] = {}
-        self._parts = parts
+    def __init__(self, context: RefreshContext, tasks: Tasks) -> None:
+        self.cached: dict[str | None, CachedToken] = {}
+        self._context = context
         self._tasks = tasks
-        self._monotonic = parts.clock.monotonic
-        self._flights: dict[str, _Flight] = {}
-        self._trouble: dict[str, Trouble] = {}
+        self._monotonic = context.clock.monotonic
+        self._single_flight: dict[str, InFlight] = {}
+        self._trouble: dict[str, RecentFailure] = {}
         self._rejections: dict[str, _Rejections] = {}
 
     def reset(self) -> None:
         """The loop that flights were on is gone."""
-        self._flights.clear()
+        self._single_flight.clear()
 
-    def at_hand(self, organization: str | None) -> Token | None:
+    def cached_token(self, organization: str | None) -> Token | None:
         """The token, where it is not due and no flight is about to replace it."""
-        held = self.held.get(organization)
-        if held is not None and self._monotonic() < held.due and organization not in self._flights:
-            return held.token
+        cached = self.cached.get(organization)
+        if cached is not None and self._monotonic() < cached.due and organization not in self._single_flight:
+            return cached.token
         return None
 
-    def ask(self, organization: str) -> Token | asyncio.Future[Held]:
+    def ask(self, organization: str) -> Token | asyncio.Future[CachedToken]:
         """A token that has not run out, where one is due: from memory, or of a flight, and then to be looked at again.
 
         Not a coroutine: a caller who waits holds a future and nothing else, and there can be very many.
         """
-        held, now = self.held.get(organization), self._monotonic()
-        if held is not None and now < held.due:
-            return held.token
-        flight = self._flights.get(organization)
-        if held is not None and now < held.expires:
-            if flight is None and self.trouble(organization) is None:
-                self._launch(Wanted(organization=organization, held=held, ahead=True))
-            return held.token
-        if (trouble := self.trouble(organization)) is not None:
+        cached, now = self.cached.get(organization), self._monotonic()
+        if cached is not None and now < cached.due:
+            return cached.token
+        flight = self._single_flight.get(organization)
+        if cached is not None and now < cached.expires:
+            if flight is None and self.recent_failure(organization) is None:
+                self._launch(RefreshParameters(organization=organization, cached=cached, ahead=True))
+            return cached.token
+        if (trouble := self.recent_failure(organization)) is not None:
             raise trouble.error.again()
-        return self._wait_for(flight or self._launch(Wanted(organization=organization, held=held)))
+        return self._wait_for(flight or self._launch(RefreshParameters(organization=organization, cached=cached)))
 
     async def replace(self, organization: str, rejected: Token) -> Token:
         """Another token than the one that the API refused; the same where it would be wrong to fetch one now."""
@@ -118,15 +118,17 @@ class Flights:
         return token
 
     async def _replace(self, organization: str, rejected: Token) -> Token:
-        held, now = self.held.get(organization), self._monotonic()
-        valid = held is not None and now < held.expires
-        if held is not None and valid and held.token.access_token != rejected.access_token:
-            return held.token
+        cached, now = self.cached.get(organization), self._monotonic()
+        valid = cached is not None and now < cached.expires
+        if cached is not None and valid and cached.token.access_token != rejected.access_token:
+            return cached.token
         spend = True
-        if valid and organization not in self._flights:
-            # A first refusal is believed at once; an API that always says 401 must not burn the chain.
+        if valid and organization not in self._single_flight:
+            # A first refusal is believed at once; an API that always says 401 must not burn the family.
             spend = self._rejections.setdefault(organization, _Rejections()).believed(now)
-        wanted = Wanted(organization=organization, held=held, rejected=rejected.access_token, spend=spend)
+        wanted = RefreshParameters(
+            organization=organization, cached=cached, rejected=rejected.access_token, spend=spend
+        )
         return (await self.join(wanted)).token
 
     def accepted(self, organization: str | None) -> None:
@@ -136,33 +138,33 @@ class Flights:
 
     async def settled(self, organization: str) -> None:
         """Wait until no flight of this organization is under way; it is no matter how that one ends."""
-        if (flight := self._flights.get(organization)) is not None:
+        if (flight := self._single_flight.get(organization)) is not None:
             future = self._wait_for(flight)
             try:
                 await asyncio.wait([future])
             finally:
                 _ = future.cancel() or future.exception()  # whatever came of it is for others
 
-    def join(self, wanted: Wanted) -> asyncio.Future[Held]:
+    def join(self, wanted: RefreshParameters) -> asyncio.Future[CachedToken]:
         """Wait for the flight of this organization, starting it where there is none."""
-        return self._wait_for(self._flights.get(wanted.organization) or self._launch(wanted))
+        return self._wait_for(self._single_flight.get(wanted.organization) or self._launch(wanted))
 
-    def _wait_for(self, flight: _Flight) -> asyncio.Future[Held]:
-        future: asyncio.Future[Held] = asyncio.get_running_loop().create_future()
+    def _wait_for(self, flight: InFlight) -> asyncio.Future[CachedToken]:
+        future: asyncio.Future[CachedToken] = asyncio.get_running_loop().create_future()
         flight.waiters.append(future)
         return future
 
-    def _launch(self, wanted: Wanted) -> _Flight:
-        flight = self._flights[wanted.organization] = _Flight(wanted)
+    def _launch(self, wanted: RefreshParameters) -> InFlight:
+        flight = self._single_flight[wanted.organization] = InFlight(wanted)
         self._tasks.spawn(self._fly(flight))
         return flight
 
-    async def _fly(self, flight: _Flight) -> None:
+    async def _fly(self, flight: InFlight) -> None:
         organization = flight.wanted.organization
         try:
             async with self._tasks.turn(organization):
-                held = await refresh(self._parts, flight.wanted.with_held(self.held.get(organization)))
-                self.publish(organization, held)
+                cached = await refresh(self._context, flight.wanted.with_cached(self.cached.get(organization)))
+                self.publish(organization, cached)
         except TribeOAuthError as error:
             self._failed(flight.wanted, error)
             for waiter in self._landed(flight):
@@ -173,53 +175,53 @@ class Flights:
             raise
         else:
             for waiter in self._landed(flight):
-                waiter.set_result(held)
+                waiter.set_result(cached)
 
-    def _landed(self, flight: _Flight) -> list[asyncio.Future[Held]]:
+    def _landed(self, flight: InFlight) -> list[asyncio.Future[CachedToken]]:
         """End a flight: from here on another may start. Gives those who still wait."""
-        if self._flights.get(flight.wanted.organization) is not flight:
+        if self._single_flight.get(flight.wanted.organization) is not flight:
             return []  # of a loop that is gone, and so are those who waited; another may be under way
-        del self._flights[flight.wanted.organization]
+        del self._single_flight[flight.wanted.organization]
         return [waiter for waiter in flight.waiters if not waiter.done()]
 
     # What is known after a flight
 
-    def publish(self, organization: str, held: Held) -> None:
+    def publish(self, organization: str, cached: CachedToken) -> None:
         """Give out what is durable."""
         now = self._monotonic()
-        if held.due <= now:  # due, and nothing newer to be had now: a peer is at work
-            held = attrs.evolve(held, due=min(now + AHEAD_AGAIN, held.expires))
-        self.held[organization] = held
+        if cached.due <= now:  # due, and nothing newer to be had now: a peer is at work
+            cached = attrs.evolve(cached, due=min(now + AHEAD_AGAIN, cached.expires))
+        self.cached[organization] = cached
         self._trouble.pop(organization, None)
 
-    def _failed(self, wanted: Wanted, error: TribeOAuthError) -> None:
+    def _failed(self, wanted: RefreshParameters, error: TribeOAuthError) -> None:
         """Remember a failure for as long as asking again would be of no use."""
         organization, wait = wanted.organization, 0.0
         match error:
             case UnknownOrganizationError():
                 self.forget(organization)
             case ReauthorizationRequired():
-                wait = LOOK_AGAIN * (0.8 + 0.4 * self._parts.clock.random())
+                wait = LOOK_AGAIN * (0.8 + 0.4 * self._context.clock.random())
             case TokenEndpointError(next_attempt_at=float(at)):
-                wait = at - self._parts.clock.time()
+                wait = at - self._context.clock.time()
             case StoreError():
                 wait = LOOK_AGAIN_STORE
         now = self._monotonic()
         if wait > 0:
-            self._trouble[organization] = Trouble(error, now + wait)
-        if (held := self.held.get(organization)) is not None:
-            due = min(max(now + max(wait, AHEAD_AGAIN), held.due), held.expires)
-            self.held[organization] = attrs.evolve(held, due=due)
+            self._trouble[organization] = RecentFailure(error, now + wait)
+        if (cached := self.cached.get(organization)) is not None:
+            due = min(max(now + max(wait, AHEAD_AGAIN), cached.due), cached.expires)
+            self.cached[organization] = attrs.evolve(cached, due=due)
         if wanted.ahead:
             logger.warning("organization %r was not refreshed ahead of time: %s", organization, error)
 
-    def trouble(self, organization: str) -> Trouble | None:
+    def recent_failure(self, organization: str) -> RecentFailure | None:
         """What the last flight ended with, while that still holds."""
         trouble = self._trouble.get(organization)
         return trouble if trouble is not None and self._monotonic() < trouble.until else None
 
     def forget(self, organization: str) -> None:
         """The organization is not connected any more."""
-        self.held.pop(organization, None)
+        self.cached.pop(organization, None)
         self._trouble.pop(organization, None)
         self._rejections.pop(organization, None)

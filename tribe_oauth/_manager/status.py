@@ -6,8 +6,8 @@ from typing import Literal, final
 
 import attrs
 
-from tribe_oauth._parts import Held
-from tribe_oauth._payload import decode
+from tribe_oauth._refresh.context import CachedToken
+from tribe_oauth._refresh.payload import decode
 from tribe_oauth.stores import Record
 
 State = Literal["fresh", "stale", "backing_off", "reauthorization_required"]
@@ -32,12 +32,12 @@ class Status:
     refreshed_at: float | None = None
 
 
-def status_of(record: Record, held: Held | None, *, now: float, failing: tuple[str, float] | None) -> Status:
+def status_of(record: Record, cached: CachedToken | None, *, now: float, failing: tuple[str, float] | None) -> Status:
     """`failing`: what this process's last flight ended with, and the Unix time of the next, while that holds."""
     payload = decode(record)
     token, lifetime = payload.token, payload.lifetime
-    if held is not None and held.generation >= record.generation:
-        token, lifetime = held.token, held.lifetime
+    if cached is not None and cached.generation >= record.generation:
+        token, lifetime = cached.token, cached.lifetime
     expires_at = None if token is None else token.expires_at
     state: State = "fresh" if expires_at is not None and now < expires_at else "stale"
     cause, next_attempt_at = None, record.due_at

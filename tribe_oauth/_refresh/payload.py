@@ -12,14 +12,14 @@ import attrs
 import cattrs
 from cattrs.gen import make_dict_structure_fn
 
-from tribe_oauth._token import Secret, Token
+from tribe_oauth._oauth.values import Secret, Token
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._contract import Record
 
 
 @attrs.frozen(kw_only=True, repr=False)
 class Credential:
-    """What a chain needs for its next token request, besides the clock.
+    """What a family needs for its next token request, besides the clock.
 
     `client_secret` is None where the client is the manager's own, which is never stored.
     """
@@ -36,11 +36,11 @@ class Credential:
 class Candidate:
     """A pasted refresh token that has not proved itself."""
 
-    chain: str
+    family: str
     credential: Credential
     refresh_token: Secret
     fingerprint: str
-    doubt: bool = False
+    maybe_spent: bool = False
 
 
 @attrs.frozen(kw_only=True, repr=False)

@@ -10,10 +10,10 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
 
-from tribe_oauth._flights import Flights
-from tribe_oauth._parts import Held, Parts, logger
-from tribe_oauth._refresh import Wanted
-from tribe_oauth._token import Token
+from tribe_oauth._oauth.values import Token
+from tribe_oauth._refresh.context import CachedToken, RefreshContext, logger
+from tribe_oauth._refresh.refresh import RefreshParameters
+from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth.errors import StoreError, TribeOAuthError
 
 IDLE: Final = 20 * 24 * 3600.0
@@ -25,28 +25,30 @@ AT_ONCE: Final = 10
 """Idle organizations that are refreshed at a time: there is no hurry."""
 
 
-async def warm_up(parts: Parts, flights: Flights, *, concurrency: int) -> dict[str, Token | TribeOAuthError]:
+async def warm_up(
+    context: RefreshContext, single_flight: SingleFlight, *, concurrency: int
+) -> dict[str, Token | TribeOAuthError]:
     """Refresh what is due in the store, then what only memory knows of: client credentials."""
-    now = parts.clock.monotonic()
+    now = context.clock.monotonic()
 
     async def due() -> AsyncIterator[str]:
-        async for organization in parts.store.due(parts.clock.time()):
-            held = flights.held.get(organization)
-            if held is None or held.due <= now:
+        async for organization in context.store.due(context.clock.time()):
+            cached = single_flight.cached.get(organization)
+            if cached is None or cached.due <= now:
                 yield organization
-        for known, held in list(flights.held.items()):
-            if known is not None and held.credential.kind == "client_credentials" and held.due <= now:
+        for known, cached in list(single_flight.cached.items()):
+            if known is not None and cached.credential.kind == "client_credentials" and cached.due <= now:
                 yield known
 
-    return await _refresh_all(flights, due(), concurrency)
+    return await _refresh_all(single_flight, due(), concurrency)
 
 
-async def keep_alive(parts: Parts, flights: Flights) -> None:
+async def keep_alive(context: RefreshContext, single_flight: SingleFlight) -> None:
     """Until the manager closes: now and then, refresh what has been due for long and nobody asked for."""
-    while await parts.pause(LOOK_FOR_IDLE * (0.5 + parts.clock.random())):
+    while await context.pause(LOOK_FOR_IDLE * (0.5 + context.clock.random())):
         try:
-            idle = parts.store.due(parts.clock.time() - IDLE)
-            results = await _refresh_all(flights, idle, AT_ONCE)
+            idle = context.store.due(context.clock.time() - IDLE)
+            results = await _refresh_all(single_flight, idle, AT_ONCE)
         except StoreError as error:
             logger.warning("idle organizations could not be looked for: %s", error)
             continue
@@ -55,14 +57,14 @@ async def keep_alive(parts: Parts, flights: Flights) -> None:
 
 
 async def _refresh_all(
-    flights: Flights, organizations: AsyncIterator[str], concurrency: int
+    single_flight: SingleFlight, organizations: AsyncIterator[str], concurrency: int
 ) -> dict[str, Token | TribeOAuthError]:
     """No tasks but the flights' own, which go on when the caller is cancelled."""
     results: dict[str, Token | TribeOAuthError] = {}
-    under_way: set[asyncio.Future[Held]] = set()
+    under_way: set[asyncio.Future[CachedToken]] = set()
     free = asyncio.Semaphore(concurrency)
 
-    def landed(organization: str, future: asyncio.Future[Held]) -> None:
+    def landed(organization: str, future: asyncio.Future[CachedToken]) -> None:
         free.release()
         under_way.discard(future)
         error = future.exception()
@@ -71,8 +73,8 @@ async def _refresh_all(
 
     async for organization in organizations:
         await free.acquire()
-        wanted = Wanted(organization=organization, held=flights.held.get(organization), ahead=True)
-        future = flights.join(wanted)
+        wanted = RefreshParameters(organization=organization, cached=single_flight.cached.get(organization), ahead=True)
+        future = single_flight.join(wanted)
         under_way.add(future)
         future.add_done_callback(partial(landed, organization))
     if under_way:

@@ -1,4 +1,4 @@
-"""What the refresh works with: the collaborators that a manager puts together, its policy, and what memory holds.
+"""What the refresh works with: the collaborators that a manager puts together, its timing, and what memory holds.
 
 Imported by everything from the flight to the manager; does nothing by itself.
 """
@@ -13,11 +13,11 @@ from typing import Any
 
 import attrs
 
-from tribe_oauth._client import TRIBE, Client, Endpoints
 from tribe_oauth._clock import Clock
-from tribe_oauth._endpoint import TokenEndpoint
-from tribe_oauth._payload import Credential, Payload, encode
-from tribe_oauth._token import Secret, Token
+from tribe_oauth._oauth.client import TRIBE, Client, Endpoints
+from tribe_oauth._oauth.endpoint import TokenEndpoint
+from tribe_oauth._oauth.values import Secret, Token
+from tribe_oauth._refresh.payload import Credential, Payload, encode
 from tribe_oauth.errors import ConfigurationError, named
 from tribe_oauth.stores import Record, TokenStore
 
@@ -25,7 +25,7 @@ logger = logging.getLogger("tribe_oauth")
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class Policy:
+class Timing:
     """How long things take, in seconds.
 
     A lease covers connecting and the POST (`request_timeout`), the time in which a late request may still arrive
@@ -48,14 +48,14 @@ class Policy:
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
-class Held:
-    """What this process has in hand for one organization. The chain's id is ASCII: bytes take less room than text.
+class CachedToken:
+    """What this process has in hand for one organization. The family's id is ASCII: bytes take less room than text.
 
     `due` and `expires` are on the monotonic clock: from `due` on the token is refreshed ahead of time, from `expires`
     on callers wait. `lifetime` is what the server gave, in seconds.
     """
 
-    chain: bytes
+    family: bytes
     generation: int
     credential: Credential
     token: Token
@@ -65,7 +65,7 @@ class Held:
 
 
 @attrs.define(kw_only=True, eq=False, repr=False)
-class Parts:
+class RefreshContext:
     """The collaborators. `pause` waits so many seconds, and says False when the manager is closing.
 
     `slots` bounds the refreshes that have a lease.
@@ -74,7 +74,7 @@ class Parts:
     store: TokenStore
     endpoint: TokenEndpoint
     clock: Clock
-    policy: Policy
+    timing: Timing
     client: Client | None
     endpoints: Endpoints | None
     pause: Callable[[float], Awaitable[bool]]
@@ -86,7 +86,7 @@ class Parts:
         return self.endpoints or TRIBE
 
     def secret_of(self, credential: Credential, organization: str | None) -> Secret:
-        """The client's secret: stored with the chain, or the manager's own."""
+        """The client's secret: stored with the family, or the manager's own."""
         if credential.token_endpoint != self.where().token_endpoint:
             raise ConfigurationError(
                 f"{named(organization)} was connected at another token endpoint than this manager's:"
@@ -108,19 +108,19 @@ class Parts:
         return lifetime * (0.1 + 0.1 * self.clock.random())
 
     def deadlines(self, lifetime: float, remaining: float, *, ahead: float | None = None) -> tuple[float, float]:
-        """`Held.due` and `Held.expires` of a token that lives so many seconds more."""
+        """`CachedToken.due` and `CachedToken.expires` of a token that lives so many seconds more."""
         now = self.clock.monotonic()
         if ahead is None:
             ahead = self.ahead(lifetime)
-        expires = now + remaining - min(self.policy.leeway, lifetime / 10)
+        expires = now + remaining - min(self.timing.leeway, lifetime / 10)
         return min(now + remaining - ahead, expires), expires
 
-    def timed(self, held: Held, remaining: float) -> Held:
+    def timed(self, cached: CachedToken, remaining: float) -> CachedToken:
         """The same with new deadlines."""
-        due, expires = self.deadlines(held.lifetime, remaining)
-        return attrs.evolve(held, due=due, expires=expires)
+        due, expires = self.deadlines(cached.lifetime, remaining)
+        return attrs.evolve(cached, due=due, expires=expires)
 
-    def held_from(self, record: Record, payload: Payload, *, remaining: float | None = None) -> Held | None:
+    def cached_from(self, record: Record, payload: Payload, *, remaining: float | None = None) -> CachedToken | None:
         """What a record gives to hold in memory; None where it has no token.
 
         `remaining`: seconds that the token still lives, where monotonic time knows; else the wall clock has to.
@@ -131,8 +131,8 @@ class Parts:
         if remaining is None:
             remaining = min(token.expires_at - self.clock.time(), lifetime)
         due, expires = self.deadlines(lifetime, remaining, ahead=token.expires_at - (record.due_at or 0.0))
-        return Held(
-            chain=record.chain.encode(),
+        return CachedToken(
+            family=record.family.encode(),
             generation=record.generation,
             credential=payload.credential,
             token=token,
@@ -141,18 +141,18 @@ class Parts:
             expires=expires,
         )
 
-    def as_record(self, organization: str, held: Held, lost: Record | None) -> Record:
+    def as_record(self, organization: str, cached: CachedToken, lost: Record | None) -> Record:
         """What memory holds, as a record in place of the one that the store has."""
-        due_at = self.clock.time() + held.due - self.clock.monotonic()
+        due_at = self.clock.time() + cached.due - self.clock.monotonic()
         return Record(
             organization=organization,
             version=0 if lost is None else lost.version,
-            chain=held.chain.decode(),
-            generation=held.generation,
+            family=cached.family.decode(),
+            generation=cached.generation,
             status="connected",
-            doubt=lost is not None and lost.doubt,
-            due_at=None if held.token.refresh_token is None else due_at,
-            payload=encode(Payload(credential=held.credential, token=held.token, lifetime=held.lifetime)),
+            maybe_spent=lost is not None and lost.maybe_spent,
+            due_at=None if cached.token.refresh_token is None else due_at,
+            payload=encode(Payload(credential=cached.credential, token=cached.token, lifetime=cached.lifetime)),
         )
 
 

@@ -1,6 +1,6 @@
 """The aiohttp client middleware. Knows a source of tokens, not where they come from.
 
-aiohttp runs the whole chain of middlewares again for each hop of a redirect, so that every hop is looked at: the token
+aiohttp runs the whole family of middlewares again for each hop of a redirect, so that every hop is looked at: the token
 goes to one origin and to no other, not even where a caller's header would have carried it (RFC 6750 §5.3).
 """
 
@@ -14,7 +14,7 @@ from aiohttp.multipart import MultipartWriter
 from aiohttp.payload import BytesPayload, IOBasePayload
 from yarl import URL
 
-from tribe_oauth._token import Token
+from tribe_oauth._oauth.values import Token
 
 
 class TokenSource(Protocol):
@@ -24,7 +24,7 @@ class TokenSource(Protocol):
         """The one origin that may see them."""
         ...
 
-    def at_hand(self) -> Token | None:
+    def cached_token(self) -> Token | None:
         """One that is not due and that no refresh under way is about to replace, if there is one: without waiting."""
         ...
 
@@ -43,7 +43,7 @@ class TokenSource(Protocol):
 
 @attrs.frozen(eq=False, repr=False)
 class OneToken:
-    """A source of one token, which nothing replaces: for a chain that is not stored yet."""
+    """A source of one token, which nothing replaces: for a family that is not stored yet."""
 
     api: str
     only: Token
@@ -51,7 +51,7 @@ class OneToken:
     def origin(self) -> URL:
         return URL(self.api)
 
-    def at_hand(self) -> None:
+    def cached_token(self) -> None:
         """`token` gives it just as well."""
 
     async def token(self, *, settled: bool = False) -> Token:
@@ -86,7 +86,7 @@ class BearerMiddleware:
         if not usual and not _same_origin(url, origin):
             request.headers.popall(hdrs.AUTHORIZATION, None)
             return await handler(request)
-        token = source.at_hand() or await source.token(settled=not _can_repeat(request.body))
+        token = source.cached_token() or await source.token(settled=not _can_repeat(request.body))
         request.headers[hdrs.AUTHORIZATION] = self._header if token is self._token else self._header_of(token)
         response = await handler(request)
         if response.status == 401:
@@ -106,7 +106,7 @@ class BearerMiddleware:
             raise
         if newer.access_token == token.access_token or not _can_repeat(request.body):
             return response
-        response.release()  # or its connection is held, and a pool of one waits for itself
+        response.release()  # or its connection is cached, and a pool of one waits for itself
         request.update_expect_continue()  # else a body held back until "100 Continue" would never leave
         request.headers[hdrs.AUTHORIZATION] = self._header_of(newer)
         response = await handler(request)
