@@ -11,7 +11,7 @@ from typing import Final
 
 from tribe_oauth import Client, MemoryStore, Secret, Token, TokenManager, TokenStore
 from tribe_oauth._manager.connect import new_family
-from tribe_oauth._oauth.client import Endpoints
+from tribe_oauth._oauth.values import Endpoints
 from tribe_oauth._refresh import record as records
 from tribe_oauth._refresh.payload import Credential
 

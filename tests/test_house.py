@@ -16,7 +16,7 @@ PACKAGE = Path(tribe_oauth.__file__).parent
 
 # The house, and each of its folders, from the ground up: a line is a floor, and a room imports from the floors below.
 HOUSE = """
-    errors  _clock  _times
+    errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json
     _oauth  odata
     stores  sandbox
     _refresh
@@ -28,7 +28,7 @@ HOUSE = """
 FOLDERS = {
     "_oauth": """
         values
-        messages
+        authorization  messages
         client  endpoint
         verdict
         __init__
@@ -94,10 +94,17 @@ KNOWN_CIRCLES = {("_control", "_server"), ("_server", "_control")}
 
 # What a room may know of others beyond its floor: less than all that lies below it.
 KNOWS = {
-    "odata": {"errors"},
-    "sandbox": {"_oauth.client"},  # what a caller holds; an independent witness shares no protocol code
-    "sync": {"__init__", "errors", "odata"},
-    "web": {"__init__", "errors", "odata", "_oauth.client", "_oauth.values", "_times"},
+    "odata": {"errors", "_printable", "_retry_after", "_shield"},
+    "sandbox": {
+        "_oauth.client",
+        "_oauth.values",
+        "_shield",
+    },  # what a caller holds; an independent witness shares no protocol code
+    "sync": {"__init__", "errors", "odata", "_durable", "_shield", "_strict_json"},
+    "web": {
+        *("__init__", "errors", "odata", "_oauth.client", "_oauth.values"),
+        *("_times", "_redaction", "_shield", "_strict_json"),
+    },
 }
 
 

@@ -2,16 +2,8 @@
 
 from tribe_oauth._manager.manager import TokenManager
 from tribe_oauth._manager.status import Status
-from tribe_oauth._oauth.client import (
-    STAGING,
-    TRIBE,
-    AuthorizationRequest,
-    Client,
-    ClientCredentialsGrant,
-    Endpoints,
-    RefreshTokenGrant,
-)
-from tribe_oauth._oauth.values import Secret, Token
+from tribe_oauth._oauth.client import AuthorizationRequest, Client, ClientCredentialsGrant, RefreshTokenGrant
+from tribe_oauth._oauth.values import STAGING, TRIBE, Endpoints, Secret, Token
 from tribe_oauth.errors import (
     CallbackError,
     ReauthorizationRequired,

@@ -11,8 +11,8 @@ from typing import Final, assert_never
 import attrs
 
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
-from tribe_oauth._oauth.messages import printable
 from tribe_oauth._oauth.values import Token, format_scope, parse_scope
+from tribe_oauth._printable import printable
 from tribe_oauth._refresh import commit as _commit
 from tribe_oauth._refresh import record as _record
 from tribe_oauth._refresh import token_requests as _exchange

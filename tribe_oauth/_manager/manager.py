@@ -22,9 +22,9 @@ from tribe_oauth._manager import connect as _connect
 from tribe_oauth._manager import warm_up as _fleet
 from tribe_oauth._manager.middleware import BearerMiddleware, OneToken
 from tribe_oauth._manager.status import Status, status_of
-from tribe_oauth._oauth.client import TRIBE, AuthorizationCodeGrant, Client, Endpoints, Grant
+from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, Grant
 from tribe_oauth._oauth.endpoint import TokenEndpoint
-from tribe_oauth._oauth.values import Token
+from tribe_oauth._oauth.values import TRIBE, Endpoints, Token
 from tribe_oauth._refresh.context import CachedToken, RefreshContext, Timing
 from tribe_oauth._refresh.refresh import RefreshParameters
 from tribe_oauth._refresh.single_flight import SingleFlight

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import attrs
 
-from tribe_oauth._oauth.client import TRIBE, Client, ClientCredentialsGrant, Endpoints, Grant, RefreshTokenGrant
+from tribe_oauth._oauth.client import Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
+from tribe_oauth._oauth.values import TRIBE, Endpoints
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.stores import MemoryStore, TokenStore
 

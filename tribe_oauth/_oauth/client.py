@@ -1,86 +1,20 @@
-"""What a caller holds in hand: where Tribe is, a client, an authorization request, and the grants made from them.
+"""What a caller makes: a client, an authorization request, and the grants that come from them. No I/O.
 
-Here, and nowhere else in the protocol, randomness is drawn. No I/O. May be imported by everything but the protocol.
+Here, and nowhere else in the protocol, randomness is drawn.
 """
 
 from __future__ import annotations
 
-import json
 import secrets
-from contextlib import suppress
-from typing import Any, Final, Self, final
+from typing import Any, final
 from urllib.parse import urlsplit
 
 import attrs
 
-from tribe_oauth._oauth import messages as _protocol
-from tribe_oauth._oauth.values import Secret, format_scope, parse_scope, secret
+from tribe_oauth._oauth import authorization, messages
+from tribe_oauth._oauth.values import TRIBE, Endpoints, Secret, format_scope, is_token_text, parse_scope, secret
+from tribe_oauth._strict_json import MalformedError, from_json, to_json
 from tribe_oauth.errors import CallbackError, ConfigurationError
-
-_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
-_KEPT: Final = {
-    "client_id": str,
-    "redirect_uri": str,
-    "state": str,
-    "verifier": str | None,
-    "scope": str,
-    "organization_id": str | None,
-}
-
-
-@final
-@attrs.frozen(kw_only=True)
-class Endpoints:
-    """Where Tribe is. `api` is the one origin that may see tokens.
-
-    All are https; with `allow_insecure_loopback` they may be http on 127.0.0.1, ::1 or localhost, for the sandbox.
-    `issuer` is compared with a callback's `iss` (RFC 9207); by default the authorization endpoint's origin.
-    """
-
-    authorization_endpoint: str
-    token_endpoint: str
-    revocation_endpoint: str | None = None
-    api: str
-    allow_insecure_loopback: bool = False
-    issuer: str = attrs.field(default=attrs.Factory(lambda self: _origin(self.authorization_endpoint), takes_self=True))
-
-    def __attrs_post_init__(self) -> None:
-        for name in ("authorization_endpoint", "token_endpoint", "revocation_endpoint", "api"):
-            url = getattr(self, name)
-            if url is not None:
-                self._check(name, url)
-        api = urlsplit(self.api)
-        if api.path not in {"", "/"} or api.query:
-            raise ConfigurationError("api is an origin, as in https://api.tribecrm.nl: leave the path out")
-
-    def _check(self, name: str, url: str) -> None:
-        try:
-            parts = urlsplit(url)
-            host, _port = parts.hostname, parts.port
-            if host is not None and not (host.isascii() and all(0 < len(label) < 64 for label in host.split("."))):
-                host.encode("idna")  # as a resolver will; most need not wait for that codec to be imported
-        except ValueError:
-            raise ConfigurationError(f"{name} is not a URL") from None
-        if host is None or parts.username is not None or parts.fragment:
-            raise ConfigurationError(f"{name} has to be an absolute URL without user name and fragment")
-        if parts.scheme == "https":
-            return
-        if parts.scheme != "http" or host not in _LOOPBACK:
-            raise ConfigurationError(f"{name} has to be https")
-        if not self.allow_insecure_loopback:
-            raise ConfigurationError(f"{name} is plain http: on loopback, set allow_insecure_loopback to allow it")
-
-    @classmethod
-    def at(cls, authorization_server: str, api: str, *, allow_insecure_loopback: bool = False) -> Self:
-        """Endpoints at Tribe's usual paths under these two origins."""
-        base = authorization_server.rstrip("/")
-        return cls(
-            authorization_endpoint=f"{base}/oauth2/auth",
-            token_endpoint=f"{base}/oauth2/token",
-            revocation_endpoint=f"{base}/oauth2/revoke",
-            api=api.rstrip("/"),
-            allow_insecure_loopback=allow_insecure_loopback,
-        )
 
 
 def _is_utf8(text: str) -> bool:
@@ -90,15 +24,6 @@ def _is_utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _origin(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}"
-
-
-TRIBE: Final = Endpoints.at("https://auth.tribecrm.nl", "https://api.tribecrm.nl")
-STAGING: Final = Endpoints.at("https://auth-staging.tribecrm.nl", "https://api-staging.tribecrm.nl")
 
 
 @final
@@ -160,25 +85,31 @@ class Client:
 
         Raises ConfigurationError where it is none, or one of another client or redirect URI.
         """
-        values = _read_kept(kept)
-        if values is None:
-            raise ConfigurationError("this is not an authorization request that was kept with keep()")
-        if (values["client_id"], values["redirect_uri"]) != (self.client_id, self.redirect_uri):
+        try:
+            values = from_json(kept, _Kept)
+        except MalformedError:
+            raise ConfigurationError("this is not an authorization request that was kept with keep()") from None
+        if (values.client_id, values.redirect_uri) != (self.client_id, self.redirect_uri):
             raise ConfigurationError("the kept authorization request belongs to another client or redirect URI")
-        verifier = None if values["verifier"] is None else Secret(values["verifier"])
-        return AuthorizationRequest(self, values["state"], verifier, values["scope"], values["organization_id"])
+        return AuthorizationRequest(self, values.state, values.verifier, values.scope, values.organization_id)
 
 
-def _read_kept(kept: str) -> dict[str, Any] | None:
-    """None where keep() did not write it. The reason is not kept: json's own errors have the text in them."""
-    with suppress(ValueError, RecursionError):
-        values = json.loads(kept)
-        if isinstance(values, dict) and all(
-            name in values and isinstance(values[name], kind) for name, kind in _KEPT.items()
-        ):
-            texts = (values["state"], values["verifier"] or "")
-            return values if all(text.isascii() for text in texts) else None
-    return None
+def _ascii(instance: object, field: object, value: Any) -> None:
+    text = value.reveal() if isinstance(value, Secret) else value
+    if text is not None and not text.isascii():
+        raise ValueError  # both are random text of our own
+
+
+@attrs.frozen(repr=False)
+class _Kept:
+    """An authorization request as it is stored: without the client's secret."""
+
+    client_id: str
+    redirect_uri: str
+    state: str = attrs.field(validator=_ascii)
+    verifier: Secret | None = attrs.field(validator=_ascii)
+    scope: str
+    organization_id: str | None
 
 
 def _check_redirect_uri(redirect_uri: str) -> None:
@@ -207,29 +138,23 @@ class AuthorizationRequest:
     def url(self) -> str:
         """Where to send the browser. It has no secret in it but the state, which is the browser's own."""
         client = self.client
-        assert client.redirect_uri is not None  # authorization_request() saw to it
-        return _protocol.authorization_url(
+        assert client.redirect_uri is not None  # authorization_request() made sure of it
+        return authorization.authorization_url(
             client.endpoints.authorization_endpoint,
             client_id=client.client_id,
             redirect_uri=client.redirect_uri,
             scope=self.scope,
             state=self.state,
-            code_challenge=None if self.verifier is None else _protocol.code_challenge(self.verifier),
+            code_challenge=None if self.verifier is None else authorization.code_challenge(self.verifier),
             organization_id=self.organization_id,
         )
 
     def keep(self) -> str:
         """The request as text, for a store, with its secrets but without the client's: see `Client.resume`."""
-        return json.dumps(
-            {
-                "client_id": self.client.client_id,
-                "redirect_uri": self.client.redirect_uri,
-                "state": self.state,
-                "verifier": None if self.verifier is None else self.verifier.reveal(),
-                "scope": self.scope,
-                "organization_id": self.organization_id,
-            }
-        )
+        client = self.client
+        assert client.redirect_uri is not None  # authorization_request() made sure of it
+        kept = _Kept(client.client_id, client.redirect_uri, self.state, self.verifier, self.scope, self.organization_id)
+        return to_json(kept).decode()
 
     def grant(self, callback_url: str) -> AuthorizationCodeGrant:
         """Check the callback against this request and take its code. No I/O. Raises CallbackError.
@@ -237,8 +162,8 @@ class AuthorizationRequest:
         The URL may be whole, or only path and query, with or without Tribe's slash before the ``?``.
         """
         client = self.client
-        assert client.redirect_uri is not None  # authorization_request() saw to it
-        callback = _protocol.read_callback(
+        assert client.redirect_uri is not None  # authorization_request() made sure of it
+        callback = authorization.read_callback(
             callback_url,
             redirect_uri=client.redirect_uri,
             state=self.state,
@@ -259,7 +184,7 @@ class AuthorizationCodeGrant:
 
     __slots__ = ("_callback", "_request", "_used")
 
-    def __init__(self, door: object, request: AuthorizationRequest, callback: _protocol.Callback) -> None:
+    def __init__(self, door: object, request: AuthorizationRequest, callback: authorization.Callback) -> None:
         if door is not _FROM_A_CHECKED_CALLBACK:
             raise TypeError("an AuthorizationCodeGrant comes from AuthorizationRequest.grant(callback_url) only")
         self._request = request
@@ -292,7 +217,7 @@ class AuthorizationCodeGrant:
             raise CallbackError("this code was used already, and a code works once: start the connection again")
         self._used = True
         client = self.client
-        return _protocol.code_request(
+        return messages.code_request(
             client.client_id,
             client.client_secret,
             code=self._callback.code,
@@ -334,7 +259,7 @@ class RefreshTokenGrant:
     refresh_token: Secret = attrs.field(converter=secret)
 
     def __attrs_post_init__(self) -> None:
-        if not _protocol.is_token_text(self.refresh_token.reveal()):
+        if not is_token_text(self.refresh_token.reveal()):
             raise ConfigurationError(
                 "the refresh token is empty, or has spaces or other characters that none has:"
                 " copy it from the Application's menu in Tribe"

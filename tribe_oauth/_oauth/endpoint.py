@@ -10,8 +10,6 @@ import asyncio
 import errno
 import ssl
 from collections.abc import Callable
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import attrs
@@ -31,6 +29,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
 from tribe_oauth._oauth.messages import MAX_ANSWER_BYTES, Granted, Refused, Unreadable, read_answer
+from tribe_oauth._retry_after import read_retry_after
 from tribe_oauth.errors import ConfigurationError
 
 MAX_RETRY_AFTER: Final = 3600.0
@@ -118,8 +117,8 @@ class TokenEndpoint:
         ) as response:
             answer = await _read(response.content)
             reading = read_answer(response.status, response.headers.get(hdrs.CONTENT_TYPE, ""), answer, sent=form)
-            retry_after = read_retry_after(response.headers.get(hdrs.RETRY_AFTER), response.headers.get(hdrs.DATE))
-            return Answered(reading, response.status, retry_after)
+            retry_after = read_retry_after(response.headers)
+            return Answered(reading, response.status, retry_after and min(retry_after, MAX_RETRY_AFTER))
 
     def _open(self) -> ClientSession:
         if self._session is None or self._session.closed:
@@ -160,29 +159,6 @@ async def _read(content: StreamReader) -> bytes:
     while len(answer) <= MAX_ANSWER_BYTES and (chunk := await content.read(MAX_ANSWER_BYTES + 1)):
         answer += chunk
     return bytes(answer)
-
-
-def read_retry_after(retry_after: str | None, date: str | None) -> float | None:
-    """Retry-After in seconds, from either form (RFC 9110 §10.2.3), bounded; None where it says nothing usable.
-
-    A date is compared with the server's own Date, so that no clock but the server's matters.
-    """
-    if retry_after is None:
-        return None
-    try:
-        if retry_after.strip().isdecimal():
-            seconds = float(retry_after)
-        else:
-            seconds = (_moment(retry_after) - _moment(date or "")).total_seconds()
-    except (ValueError, OverflowError):
-        return None
-    return min(max(seconds, 0.0), MAX_RETRY_AFTER)
-
-
-def _moment(date: str) -> datetime:
-    """Any of the three forms of RFC 9110 §5.6.7; the one without a zone is UTC like the others."""
-    moment = parsedate_to_datetime(date)
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
 
 def _checks_certificates(connector: BaseConnector) -> bool:

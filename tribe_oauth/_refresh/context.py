@@ -14,9 +14,9 @@ from typing import Any
 import attrs
 
 from tribe_oauth._clock import Clock
-from tribe_oauth._oauth.client import TRIBE, Client, Endpoints
+from tribe_oauth._oauth.client import Client
 from tribe_oauth._oauth.endpoint import TokenEndpoint
-from tribe_oauth._oauth.values import Secret, Token
+from tribe_oauth._oauth.values import TRIBE, Endpoints, Secret, Token
 from tribe_oauth._refresh.payload import Credential, Payload, encode
 from tribe_oauth.errors import ConfigurationError, named
 from tribe_oauth.stores import Record, TokenStore

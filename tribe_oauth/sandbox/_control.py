@@ -13,7 +13,8 @@ from tribe_oauth.sandbox._authority import Application
 from tribe_oauth.sandbox._faults import Endpoint, Fault, Kind
 
 if TYPE_CHECKING:
-    from tribe_oauth._oauth.client import Client, Endpoints
+    from tribe_oauth._oauth.client import Client
+    from tribe_oauth._oauth.values import Endpoints
     from tribe_oauth.sandbox._server import Sandbox
 
 

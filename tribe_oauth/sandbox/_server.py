@@ -20,7 +20,8 @@ from tribe_oauth.sandbox._odata import OData
 from tribe_oauth.sandbox._profiles import profile_named
 
 if TYPE_CHECKING:
-    from tribe_oauth._oauth.client import Client, Endpoints
+    from tribe_oauth._oauth.client import Client
+    from tribe_oauth._oauth.values import Endpoints
 
 REDIRECT_URI: Final = "https://app.example/callback"
 SCOPE: Final = "read write offline"
@@ -186,7 +187,7 @@ def _names(count: int) -> list[str]:
 
 def endpoints(base: str) -> Endpoints:
     """The endpoints of a sandbox at this address, as the library has them."""
-    from tribe_oauth._oauth.client import Endpoints
+    from tribe_oauth._oauth.values import Endpoints
 
     return Endpoints(
         authorization_endpoint=f"{base}/oauth2/auth",

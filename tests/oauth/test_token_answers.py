@@ -16,10 +16,10 @@ from tribe_oauth._oauth.messages import (
     Granted,
     Refused,
     Unreadable,
-    printable,
     read_answer,
     refresh_request,
 )
+from tribe_oauth._printable import printable
 
 GOOD: dict[str, Any] = {"access_token": "at", "token_type": "bearer", "expires_in": 86400, "refresh_token": "rt"}
 

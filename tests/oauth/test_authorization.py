@@ -16,8 +16,8 @@ from tribe_oauth import (
     Client,
     Secret,
 )
+from tribe_oauth._oauth.authorization import authorization_url
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
-from tribe_oauth._oauth.messages import authorization_url
 from tribe_oauth.errors import ConfigurationError
 
 REDIRECT_URI = "https://app.example/callback"

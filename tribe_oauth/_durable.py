@@ -1,0 +1,137 @@
+"""Files that survive a power cut and that only their owner can read: made, locked, written, replaced.
+
+For stores and sinks on a local disk. Functions raise OSError, as the operating system does, and UnsafeFileError for a
+file that is not private; each room says in its own errors what that means for its users.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None  # Windows has none
+
+
+class UnsafeFileError(Exception):
+    """A file that others can read or have put there. The text is a sentence that names the file and the remedy."""
+
+
+def make_folder(folder: Path) -> None:
+    """Create what is missing of a folder, for its owner alone (0700), durably."""
+    for missing in reversed([folder, *folder.parents]):
+        with contextlib.suppress(FileExistsError):
+            missing.mkdir(mode=0o700)
+            sync_folder(missing.parent)
+
+
+def make_file(path: Path) -> bool:
+    """Create a file for its owner alone (0600), or make sure that it is one. True: it is new."""
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        _check(path)
+        return False
+    return True
+
+
+def _check(path: Path) -> None:
+    found = path.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise UnsafeFileError(f"{str(path)!r} is a symbolic link: name the file itself")
+    if not stat.S_ISREG(found.st_mode):
+        raise UnsafeFileError(f"{str(path)!r} is not a file: name a file")
+    if found.st_uid != os.geteuid():
+        raise UnsafeFileError(f"{str(path)!r} belongs to another user: run as that user, or name another file")
+    if found.st_mode & 0o077:
+        raise UnsafeFileError(f"{str(path)!r} can be read by other users: chmod 600 it")
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise UnsafeFileError(f"{str(path)!r} cannot be written: chmod 600 it")
+
+
+def lock(path: Path) -> int:
+    """Create or open a file and lock it until its descriptor is closed. Raises BlockingIOError where another has it.
+
+    The kernel drops the lock with the process. On a system without such locks it is up to the user.
+    """
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        os.close(file)
+        raise
+    return file
+
+
+def append(path: Path, content: bytes) -> None:
+    """Write at the end of a file that exists. Where it fails half-way, a part may be there."""
+    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+    try:
+        _write_all(file, content)
+    finally:
+        os.close(file)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Give a file this content, durably and in one step: whoever reads it finds the old or the new."""
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)  # what a killed process left
+    file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        _write_all(file, content)
+        os.fsync(file)
+    finally:
+        os.close(file)
+    rename(fresh, path)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Rename a file within its folder, durably; what had the name before is gone."""
+    path.replace(target)
+    sync_folder(target.parent)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, durably; nothing happens where there is none."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        sync_folder(path.parent)
+
+
+def truncate(path: Path, size: int) -> None:
+    """Cut a file to so many bytes; create it where it is missing."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(file, size)
+    finally:
+        os.close(file)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's content is on the disk."""
+    file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    if os.name == "posix":
+        file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(file)
+        finally:
+            os.close(file)
+
+
+def _write_all(file: int, content: bytes) -> None:
+    """All of it, or OSError: a disk that is nearly full takes a part without a word."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(file, left) :]
