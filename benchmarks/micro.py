@@ -187,7 +187,7 @@ async def origins() -> Loop:
 
     def compare(bearer: Any, request: Any, _: Any) -> Callable[[], object]:
         def usual() -> bool:
-            url, origin = request.url, bearer._source.origin()
+            url, origin = request.url, bearer._origin
             return bool(url.raw_authority == origin.raw_authority and url.scheme == origin.scheme)
 
         return usual
@@ -197,7 +197,7 @@ async def origins() -> Loop:
 
 async def cached_token() -> Loop:
     """The token, with the clock."""
-    return await _piece(lambda bearer, request, _: bearer._source.cached_token)
+    return await _piece(lambda bearer, request, _: bearer._source.cached)
 
 
 async def header() -> Loop:
@@ -209,7 +209,7 @@ async def header() -> Loop:
 
 async def accepted() -> Loop:
     """The API took it."""
-    return await _piece(lambda bearer, request, _: bearer._source.accepted)
+    return await _piece(lambda bearer, request, _: bearer._on_accepted)
 
 
 async def clock() -> Loop:

@@ -41,16 +41,18 @@ FOLDERS = {
         sqlite
     """,
     "_refresh": """
-        payload
+        payload  tasks
         record  context
-        token_requests  commit  tasks
+        cached_token  lease  commit
+        token_requests
         rotation
         refresh
         single_flight
         __init__
     """,
     "_manager": """
-        status  settings  middleware  connect  warm_up
+        event_loop  organizations  sessions  status  settings  middleware  connect  warm_up
+        connections
         manager
         __init__
     """,

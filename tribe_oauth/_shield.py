@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import anyio
@@ -30,3 +31,13 @@ async def run_uninterrupted(work: Coroutine[Any, Any, Result] | asyncio.Future[R
             future.exception()  # nobody else will look at it
         raise cancelled
     return future.result()
+
+
+@asynccontextmanager
+async def closing(iterator: AsyncIterator[Result]) -> AsyncIterator[AsyncIterator[Result]]:
+    """Close an iterator after use, where it is a generator: the garbage collector would do it in a new task."""
+    try:
+        yield iterator
+    finally:
+        if isinstance(iterator, AsyncGenerator):
+            await iterator.aclose()

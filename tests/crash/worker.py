@@ -19,7 +19,8 @@ import attrs
 from tribe_oauth import ReauthorizationRequired, RefreshTokenGrant, TokenManager, TribeOAuthError
 from tribe_oauth._manager import settings as environment
 from tribe_oauth._oauth.endpoint import TokenEndpoint
-from tribe_oauth._refresh import rotation as _flight
+from tribe_oauth._refresh import rotation
+from tribe_oauth._refresh.cached_token import from_record
 from tribe_oauth.stores import Record, TokenStore
 
 QUIET, REQUEST_TIMEOUT = 0.25, 0.3
@@ -102,28 +103,28 @@ def watch_requests(steps: Steps) -> None:
 
 def publish_before_commit() -> None:
     """Broken: the token is given out, and saved a little later."""
-    keep = _flight.Rotation._keep
+    keep = rotation.Rotation._keep
 
-    async def hasty(self: Any, granted: Any, asked_at: float, asked: float) -> Any:
+    async def hasty(self: Any, granted: Any, sent: Any) -> Any:
         async def later() -> None:
             await asyncio.sleep(0.1)
-            await keep(self, granted, asked_at, asked)
+            await keep(self, granted, sent)
 
-        self._context.spawn(later())
-        payload = self._new_payload(granted, asked_at)
-        return self._context.cached_from(self._committed(granted, payload, asked)(self._record), payload)
+        self._context.tasks.spawn(later())
+        payload = self._new_payload(granted, sent)
+        return from_record(self._context, self._commit_of(granted, payload, sent)(self._lease.record), payload)
 
-    _flight.Rotation._keep = hasty  # type: ignore[method-assign]
+    rotation.Rotation._keep = hasty  # type: ignore[method-assign]
 
 
 def commit_by_the_holder_only() -> None:
     """Broken: whoever lost the lease throws away what it was given."""
-    fits = _flight.Rotation._fits
+    fits = rotation.Rotation._fits
 
     def holds(self: Any, record: Record | None) -> bool:
-        return fits(self, record) and record is not None and record.lease == self._nonce
+        return fits(self, record) and record is not None and record.lease == self._lease.nonce
 
-    _flight.Rotation._fits = holds  # type: ignore[method-assign]
+    rotation.Rotation._fits = holds  # type: ignore[method-assign]
 
 
 def resend_at_once() -> None:
@@ -132,7 +133,7 @@ def resend_at_once() -> None:
     def at_once(verdict: object, attempt: int, *, quiet: float, retry_after: float | None) -> float | None:
         return 0.0 if attempt < 1 else None
 
-    setattr(_flight, "pause_before", at_once)  # noqa: B010 (the library does not export it)
+    setattr(rotation, "pause_before", at_once)  # noqa: B010 (the library does not export it)
 
 
 async def main(url: str, variant: str) -> None:
@@ -169,7 +170,7 @@ async def obey(manager: TokenManager, order: dict[str, Any]) -> dict[str, Any]:
             token = await manager.connect(organization, RefreshTokenGrant(client, order["paste"]))
         else:
             if order.get("send"):  # what peers have fetched meanwhile is not enough: a request has to be made
-                manager._cached.pop(organization, None)
+                manager._tokens.pop(organization, None)
             token = await manager.refresh(organization)
     except ReauthorizationRequired as error:
         return {"cause": error.cause}
@@ -177,7 +178,7 @@ async def obey(manager: TokenManager, order: dict[str, Any]) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
     assert token.refresh_token is not None
     return {
-        "generation": manager._cached[organization].generation,
+        "generation": manager._tokens[organization].generation,
         "refresh_token": hashlib.sha256(token.refresh_token.reveal().encode()).hexdigest(),
     }
 

@@ -36,7 +36,10 @@ async def run(source: str, **names: Any) -> dict[str, Any]:
 @pytest.fixture
 async def world() -> AsyncIterator[tuple[Sandbox, TokenManager]]:
     """One organization."""
-    async with Sandbox(organizations=["acme"], page_size=40) as sandbox, TokenManager() as manager:
+    async with (
+        Sandbox(organizations=["acme"], page_size=40) as sandbox,
+        TokenManager(endpoints=sandbox.endpoints) as manager,
+    ):
         await manager.connect("acme", ClientCredentialsGrant(sandbox.client()))
         yield sandbox, manager
 

@@ -6,6 +6,7 @@ import asyncio
 
 import attrs
 import pytest
+from yarl import URL
 
 from tribe_oauth import (
     CallbackError,
@@ -271,11 +272,20 @@ async def test_another_tribe(make_manager: MakeManager, server: TokenServer) -> 
 
 
 async def test_a_manager_without_a_client(make_manager: MakeManager, server: TokenServer) -> None:
-    """The first grant says where Tribe is."""
-    manager = make_manager(client=None)
+    """Where Tribe is has been decided when it was made: its sessions lead there, whatever is connected later."""
+    manager = make_manager(client=None, endpoints=server.client().endpoints)
     await manager.connect("acme", ClientCredentialsGrant(server.client()))
     async with manager.session("acme") as session, session.get("/v1/odata/Relation_Person") as response:
         assert response.status == 200
+
+
+async def test_a_grant_for_another_tribe(server: TokenServer) -> None:
+    """A manager that was made for Tribe itself refuses a grant for another, names the remedy and sends nothing."""
+    async with TokenManager() as manager, manager.session("acme") as session:
+        with pytest.raises(ConfigurationError, match="endpoints="):
+            await manager.connect("acme", ClientCredentialsGrant(server.client()))
+        assert session._base_url == URL("https://api.tribecrm.nl")
+    assert server.forms == []
 
 
 # Authorization code
@@ -376,8 +386,8 @@ async def test_a_caller_who_leaves_during_the_exchange(make_manager: MakeManager
 
 async def _known(manager: TokenManager) -> bool:
     """Connecting holds the organization's turn: whoever comes next finds it connected."""
-    async with manager._tasks.turn("acme"):
-        return "acme" in manager._cached
+    async with manager._tasks.lock("acme"):
+        return "acme" in manager._tokens
 
 
 async def test_a_caller_who_leaves_before_a_refusal(make_manager: MakeManager, server: TokenServer) -> None:

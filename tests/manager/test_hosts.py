@@ -48,13 +48,13 @@ async def test_ahead_of_time_a_peers_lease_is_respected(
     await manager.token("acme")
     await server.arrived.wait()
     assert await peer.token("acme") == old
-    await until(lambda: not peer._single_flight._single_flight)
+    await until(lambda: not peer._single_flight._in_flight)
     assert await peer.token("acme") == old
     server.released.set()
-    await until(lambda: manager._cached["acme"].token != old)
+    await until(lambda: manager._tokens["acme"].token != old)
     clock.advance(10)
     await peer.token("acme")
-    await until(lambda: peer._cached["acme"].token == manager._cached["acme"].token)
+    await until(lambda: peer._tokens["acme"].token == manager._tokens["acme"].token)
     assert len(server.refreshes()) == 2
 
 
@@ -354,7 +354,7 @@ async def test_a_fail_over_that_lost_a_commit(
     await store.swap(attrs.evolve(old, version=current.version))
     clock.advance(DAY * 0.95)
     await manager.token("acme")
-    await until(lambda: manager._cached["acme"].generation == 3)
+    await until(lambda: manager._tokens["acme"].generation == 3)
     assert "lost a commit" in caplog.text
     assert token.refresh_token is not None
     assert server.refreshes()[-1] == token.refresh_token.reveal()

@@ -167,7 +167,7 @@ async def test_closing_is_bounded(
     caller = asyncio.ensure_future(manager.token("acme"))
     await hanging.wait()
     await manager.close()
-    assert "1 refreshes still under way" in caplog.text
+    assert "closed with 1 tasks still running" in caplog.text
     server.released.set()
     with pytest.raises(StoreError):
         await caller
@@ -198,7 +198,7 @@ async def test_sessions_do_not_pile_up(manager: TokenManager) -> None:
         async with manager.session("acme"):
             pass
     gc.collect()
-    assert len(manager._sessions) == 0
+    assert len(manager._sessions._open) == 0
 
 
 # Sessions
@@ -311,7 +311,7 @@ async def test_warm_up(make_manager: MakeManager, server: TokenServer, clock: Vi
     assert await manager.warm_up() == {}
     clock.advance(DAY)
     await manager.connect("new", RefreshTokenGrant(server.client(), server.paste()))
-    dead = manager._cached["org 3"].token.refresh_token
+    dead = manager._tokens["org 3"].token.refresh_token
     assert dead is not None
     server.live.discard(dead.reveal())
     results = await manager.warm_up(concurrency=2)
@@ -374,14 +374,14 @@ async def test_logs_have_no_secret(
         server.order(answer)
         clock.advance(2 * DAY)
         await asyncio.gather(manager.token("acme"), return_exceptions=True)
-        assert repr(manager._cached["acme"])
+        assert repr(manager._tokens["acme"])
         assert repr(await manager._context.store.load("acme"))
     server.live.clear()
     clock.advance(2 * DAY)
     await asyncio.gather(manager.token("acme"), return_exceptions=True)
     secrets = {*server.access, *server.refreshes(), "secret of client"}
     assert len(secrets) > 4
-    said = caplog.text + repr(manager._single_flight._trouble["acme"].error.__dict__)
+    said = caplog.text + repr(manager._single_flight._failures["acme"].error.__dict__)
     assert not [secret for secret in secrets if secret in said]
 
 
@@ -399,7 +399,7 @@ async def test_an_upload_that_is_given_up_while_it_waits(
     server.live.clear()
     async with manager.session("acme") as session:
         uploading = asyncio.ensure_future(session.post("/v1/odata/x", data=body()))
-        await until(lambda: len(manager._single_flight._single_flight["acme"].waiters) == 2)
+        await until(lambda: len(manager._single_flight._in_flight["acme"].waiters) == 2)
         uploading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await uploading

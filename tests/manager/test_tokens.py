@@ -131,7 +131,7 @@ async def test_ahead_of_time_callers_do_not_wait(
     assert await manager.token("acme") == old
     await server.arrived.wait()
     server.released.set()
-    await until(lambda: manager._cached["acme"].generation == 2)
+    await until(lambda: manager._tokens["acme"].generation == 2)
     assert (await manager.token("acme")) != old
     assert len(server.refreshes()) == 2
 
@@ -160,7 +160,7 @@ async def test_the_spread_of_early_refreshes(
     for number in range(5):
         clock.chance = number / 5
         await manager.connect(f"org {number}", RefreshTokenGrant(server.client(), server.paste()))
-        due.append(manager._cached[f"org {number}"].due)
+        due.append(manager._tokens[f"org {number}"].due)
     assert len(set(due)) == 5
     assert max(due) - min(due) > DAY * 0.05
 
@@ -168,7 +168,7 @@ async def test_the_spread_of_early_refreshes(
 async def test_in_the_leeway_callers_wait(manager: TokenManager, server: TokenServer, clock: VirtualClock) -> None:
     """60 seconds before its end a token is not given out any more."""
     clock.advance(DAY - 59)
-    old = manager._cached["acme"].token
+    old = manager._tokens["acme"].token
     assert await manager.token("acme") != old
 
 
@@ -315,7 +315,7 @@ async def test_disconnected_by_a_peer(
     clock.advance(DAY)
     with pytest.raises(UnknownOrganizationError):
         await manager.token("acme")
-    assert "acme" not in manager._cached
+    assert "acme" not in manager._tokens
 
 
 async def test_a_bug_reaches_the_waiters(

@@ -281,7 +281,7 @@ async def test_forgetting_a_session(endpoint: TokenEndpoint, serve: Serve) -> No
     await endpoint.post(url, FORM)
     lost = endpoint._session
     assert lost is not None
-    endpoint.forget()
+    endpoint.forget_loop()
     assert isinstance(await endpoint.post(url, FORM), Answered)
     assert endpoint._session is not lost
     await lost.close()

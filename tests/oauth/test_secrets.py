@@ -308,7 +308,7 @@ async def test_a_refused_client(serve: Serve, caplog: pytest.LogCaptureFixture, 
 
     origin = (await serve(handler)).removesuffix("/oauth2/token")
     client = Client("id", CANARY, endpoints=Endpoints.at(origin, origin, allow_insecure_loopback=True))
-    async with TokenManager(client if of_its_own else None) as manager:
+    async with TokenManager(client if of_its_own else None, endpoints=client.endpoints) as manager:
         with pytest.raises(TokenEndpointError, match="invalid_scope") as refused:
             await manager.connect("acme", ClientCredentialsGrant(client))
     assert CANARY not in everything_said(refused.value)

@@ -22,7 +22,10 @@ class Person:
 @pytest.fixture
 async def api() -> AsyncIterator[aiohttp.ClientSession]:
     """A session for an organization of seven persons, three to a page."""
-    async with Sandbox(organizations=["acme"], persons=7, page_size=3) as sandbox, TokenManager() as manager:
+    async with (
+        Sandbox(organizations=["acme"], persons=7, page_size=3) as sandbox,
+        TokenManager(endpoints=sandbox.endpoints) as manager,
+    ):
         await manager.connect("acme", ClientCredentialsGrant(sandbox.client()))
         async with manager.session("acme") as session:
             yield session

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tribe_oauth._refresh import commit as _commit
-from tribe_oauth._refresh import record as _record
-from tribe_oauth._refresh import rotation as _flight
+from tribe_oauth._refresh import commit
+from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh.context import Timing
+from tribe_oauth._refresh.lease import Lease
 
 from .server import FAULTS, ViolationError
 from .world import World, run
@@ -50,19 +50,19 @@ def test_a_seed_is_a_run(first: World) -> None:
 
 
 def no_quiet(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_record, "may_still_arrive", lambda record, spend: False)
+    patch.setattr(record_, "may_still_arrive", lambda record, spend: False)
 
 
 def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(_flight.Rotation, "_may_send", lambda self: True)
+    patch.setattr(Lease, "may_send", lambda self: True)
     patch.setattr(Timing, "lease", 20.0)  # and a lease that is over before a request can be
 
 
 def no_patience_with_the_store(patch: pytest.MonkeyPatch) -> None:
     async def once(*arguments: object) -> object:
-        return await _commit.write(*arguments)  # type: ignore[arg-type]
+        return await commit.write(*arguments)  # type: ignore[arg-type]
 
-    patch.setattr(_commit, "write_patiently", once)
+    patch.setattr(commit, "write_patiently", once)
 
 
 @pytest.mark.parametrize("broken", [no_quiet, no_look_at_the_lease, no_patience_with_the_store])

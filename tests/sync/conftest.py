@@ -49,7 +49,7 @@ class World:
 @asynccontextmanager
 async def connected(**options: Any) -> AsyncIterator[World]:
     """With `options` of the sandbox."""
-    async with Sandbox(**options) as sandbox, TokenManager() as manager:
+    async with Sandbox(**options) as sandbox, TokenManager(endpoints=sandbox.endpoints) as manager:
         for name in sandbox.organizations:
             await manager.connect(name, ClientCredentialsGrant(sandbox.client(organization=name)))
         yield World(sandbox, manager)

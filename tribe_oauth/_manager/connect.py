@@ -5,6 +5,7 @@ Connecting never destroys what works: what was there before is replaced in one w
 
 from __future__ import annotations
 
+import logging
 import secrets
 from typing import Final, assert_never
 
@@ -13,14 +14,16 @@ import attrs
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._oauth.values import Token, format_scope, parse_scope
 from tribe_oauth._printable import printable
-from tribe_oauth._refresh import commit as _commit
-from tribe_oauth._refresh import record as _record
-from tribe_oauth._refresh import token_requests as _exchange
-from tribe_oauth._refresh.context import CachedToken, RefreshContext, logger
+from tribe_oauth._refresh import commit, token_requests
+from tribe_oauth._refresh import record as record_
+from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_start
+from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, fingerprint
 from tribe_oauth._refresh.refresh import RefreshParameters, refresh
 from tribe_oauth.errors import ConfigurationError, ScopeError, StoreError, TribeOAuthError, UnsavedError, named
 from tribe_oauth.stores import Record
+
+logger = logging.getLogger("tribe_oauth.connect")
 
 PASTED_KNOWN_FOR: Final = 90 * 24 * 3600.0
 """Seconds for which a pasted refresh token is known to belong to its organization: three times its own life."""
@@ -48,11 +51,10 @@ async def connect(
 
 
 def _check_endpoints(context: RefreshContext, client: Client) -> None:
-    if context.endpoints is None:
-        context.endpoints = client.endpoints
     if client.endpoints != context.endpoints:
         raise ConfigurationError(
-            "this client has other endpoints than the manager: one manager talks to one Tribe; use a second manager"
+            "this client has other endpoints than the manager: make the manager with endpoints=client.endpoints;"
+            " one manager talks to one Tribe"
         )
 
 
@@ -79,20 +81,20 @@ async def _client_credentials(
     credential = _credential(context, grant.client, kind="client_credentials", redirect_uri=None, scope=grant.asked)
     record = await context.store.load(organization)
     if record is not None and record.status == "connected" and decode(record).credential == credential:
-        return await refresh(context, RefreshParameters(organization=organization, cached=cached))  # an equal grant
-    granted = await _exchange.fetch_client_credentials(context, credential, organization)
+        return await refresh(context, RefreshParameters.expired(organization, cached))  # an equal grant
+    granted = await token_requests.fetch_client_credentials(context, credential, organization)
     _check_granted(organization, granted.scope, parse_scope(grant.asked))
 
     family = new_family()
 
     def change(record: Record | None) -> Record:
-        return _record.replaced(
+        return record_.replaced(
             record, organization, family=family, credential=credential, token=None, lifetime=0.0, due_at=None
         )
 
-    stored = await _commit.write(context, organization, record, change, _any)
+    stored = await commit.write(context, organization, record, change, _any)
     assert stored is not None  # any record fits
-    return _exchange.hold_in_memory(context, family, stored.generation, credential, granted)
+    return token_requests.cached_in_memory(context, family, stored.generation, credential, granted)
 
 
 async def _refresh_token(
@@ -112,15 +114,15 @@ async def _refresh_token(
         known = record is not None and record.status != "disconnected"
         payload = decode(record) if record is not None and known else Payload()
         if record is not None and pasted in payload.seen:
-            changed = _record.with_secret_of(record, candidate.credential)
+            changed = record_.with_secret_of(record, candidate.credential)
             if changed is None or await context.store.swap(changed) is not None:
-                return await refresh(context, RefreshParameters(organization=organization, cached=cached))
+                return await refresh(context, RefreshParameters.expired(organization, cached))
             continue
         if payload.candidate is not None and payload.candidate.fingerprint == pasted:
             break
-        if await context.store.swap(_record.with_candidate(record, organization, candidate)) is not None:
+        if await context.store.swap(record_.with_candidate(record, organization, candidate)) is not None:
             break
-    return await refresh(context, RefreshParameters(organization=organization, candidate=pasted))
+    return await refresh(context, RefreshParameters.of_candidate(organization, pasted))
 
 
 async def _claim(context: RefreshContext, organization: str, pasted: str) -> None:
@@ -154,8 +156,8 @@ async def exchange(context: RefreshContext, grant: AuthorizationCodeGrant, organ
         _check_granted(organization, grant.granted, grant.asked)
         _check_offline(organization, "offline" in grant.granted)
     started = context.clock.time()
-    granted = await _exchange.exchange_code(context, grant, organization)
-    assert granted.access_token is not None  # usable() saw to it
+    granted = await token_requests.exchange_code(context, grant, organization)
+    assert granted.access_token is not None  # exchange_code() made sure of it
     lifetime = float(granted.expires_in)
     token = Token(
         access_token=granted.access_token,
@@ -177,7 +179,7 @@ async def exchange(context: RefreshContext, grant: AuthorizationCodeGrant, organ
 async def drop(context: RefreshContext, exchanged: Exchanged, organization: str | None) -> None:
     """Revoke a family that will not be stored."""
     if exchanged.token.refresh_token is not None:
-        await _exchange.revoke(context, exchanged.credential, exchanged.token.refresh_token, organization)
+        await token_requests.revoke(context, exchanged.credential, exchanged.token.refresh_token, organization)
 
 
 async def save(
@@ -188,10 +190,10 @@ async def save(
     The error is set where the store does not take it: it works, and saving goes on.
     """
     token, lifetime = exchanged.token, exchanged.lifetime
-    family, due_at = new_family(), token.expires_at - context.ahead(lifetime)
+    family, due_at = new_family(), token.expires_at - head_start(context.clock, lifetime)
 
     def change(record: Record | None) -> Record:
-        return _record.replaced(
+        return record_.replaced(
             record,
             organization,
             family=family,
@@ -203,7 +205,7 @@ async def save(
 
     error = None
     try:
-        stored = await _commit.write_patiently(context, organization, None, change, _any)
+        stored = await commit.write_patiently(context, organization, None, change, _any)
     except StoreError as unsaved:
         stored = change(None)
         error = UnsavedError(
@@ -212,7 +214,7 @@ async def save(
             organization=organization,
         )
     assert stored is not None  # any record fits
-    cached = context.cached_from(stored, decode(stored))
+    cached = from_record(context, stored, decode(stored))
     assert cached is not None  # it has a token
     return cached, error
 
@@ -245,15 +247,17 @@ async def disconnect(context: RefreshContext, organization: str) -> None:
     """Tombstone, revoke, erase. The organization is forgotten even if the revocation fails."""
     record = await context.store.load(organization)
     while record is not None and record.status != "disconnected":
-        record = await context.store.swap(_record.tombstone(record)) or await context.store.load(organization)
+        record = await context.store.swap(record_.tombstone(record)) or await context.store.load(organization)
     if record is None or not record.payload:
         return
     try:
         payload = decode(record)
         if payload.credential is not None and payload.token is not None and payload.token.refresh_token is not None:
-            await _exchange.revoke(context, payload.credential, payload.token.refresh_token, organization)
+            await token_requests.revoke(context, payload.credential, payload.token.refresh_token, organization)
         if payload.candidate is not None:
-            await _exchange.revoke(context, payload.candidate.credential, payload.candidate.refresh_token, organization)
+            await token_requests.revoke(
+                context, payload.candidate.credential, payload.candidate.refresh_token, organization
+            )
     except TribeOAuthError as error:
         logger.warning("organization %r is disconnected, but not revoked at the server: %s", organization, error)
-    await context.store.swap(_record.erased(record))
+    await context.store.swap(record_.erased(record))

@@ -6,59 +6,53 @@ The fast path is here: a token that is not due is returned without a lock, an aw
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
-from functools import lru_cache
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self, final
-from weakref import WeakSet
+from typing import TYPE_CHECKING, Self, final
 
 import attrs
-from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
+from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession
 from yarl import URL
 
 from tribe_oauth._clock import Clock, SystemClock
-from tribe_oauth._manager import connect as _connect
-from tribe_oauth._manager import warm_up as _fleet
-from tribe_oauth._manager.middleware import BearerMiddleware, OneToken
+from tribe_oauth._manager import warm_up
+from tribe_oauth._manager.connections import Connections, ResolveOrganization
+from tribe_oauth._manager.event_loop import OwnEventLoop
+from tribe_oauth._manager.middleware import BearerMiddleware
+from tribe_oauth._manager.organizations import Organizations, check_key
+from tribe_oauth._manager.sessions import Sessions
 from tribe_oauth._manager.status import Status, status_of
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, Grant
 from tribe_oauth._oauth.endpoint import TokenEndpoint
 from tribe_oauth._oauth.values import TRIBE, Endpoints, Token
-from tribe_oauth._refresh.context import CachedToken, RefreshContext, Timing
+from tribe_oauth._refresh.context import RefreshContext, Timing
 from tribe_oauth._refresh.refresh import RefreshParameters
 from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth._refresh.tasks import Tasks
+from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.errors import (
     ConfigurationError,
     ManagerError,
     TribeOAuthError,
     UnknownOrganizationError,
-    UnsavedError,
 )
 from tribe_oauth.stores import MemoryStore, TokenStore
 
 if TYPE_CHECKING:
     from tribe_oauth._manager.settings import Settings
 
-Find = Callable[[ClientSession], Awaitable[str]]
-"""Finds the key of the organization that a new token belongs to, by asking the API with it."""
-
-MAX_ORGANIZATION_BYTES: Final = 512
-MAX_REQUESTS: Final = 100
-"""Refreshes that have a lease at a time: more would wait for a connection while their lease runs."""
-
 
 @final
 class TokenManager:
-    """Gives every organization's token to whoever awaits it, and keeps all of them connected.
+    """Gives each organization's token to all who await it, and keeps all organizations connected.
 
     `client`: for every grant made with it, and for what was stored with it; its secret is never stored. `store`: where
     connections live (default: this process's memory). `connector`: yours, for Tribe's API and its token endpoint; it is
     never closed. `leeway`: seconds before its end from which callers wait for the next token (a tenth of its life where
     that is less). `quiet`: seconds after which a request that got no answer is taken not to arrive any more; the one
     assumption about the network. `request_timeout`: seconds for one token request in all. `endpoints`: where Tribe is,
-    for a manager without a client.
+    for a manager without a client; by default Tribe's own.
 
     The constructor does no I/O. Use it as an async context manager, which also keeps idle organizations alive: a
     refresh token dies after 30 days without use. Otherwise call `close`, and `warm_up` now and then.
@@ -80,6 +74,7 @@ class TokenManager:
             raise ConfigurationError("leeway and quiet are seconds, not negative; request_timeout is more than 0")
         if client is not None and endpoints not in {None, client.endpoints}:
             raise ConfigurationError("the client's endpoints are the manager's: leave `endpoints` out")
+        endpoints = client.endpoints if client is not None else endpoints or TRIBE
         clock = clock or SystemClock()
         self._tasks = Tasks(clock)
         self._context = RefreshContext(
@@ -88,19 +83,19 @@ class TokenManager:
             clock=clock,
             timing=Timing(leeway=leeway, quiet=quiet, request_timeout=request_timeout),
             client=client,
-            endpoints=client.endpoints if client is not None else endpoints,
-            pause=self._tasks.pause,
-            spawn=self._tasks.spawn,
-            slots=asyncio.Semaphore(MAX_REQUESTS),
+            endpoints=endpoints,
+            tasks=self._tasks,
         )
-        self._single_flight = SingleFlight(self._context, self._tasks)
-        self._cached = self._single_flight.cached
+        self._single_flight = SingleFlight(self._context)
+        self._sessions = Sessions(endpoints.api, connector)
+        self._organizations = Organizations(self._context.store)
+        self._connections = Connections(self._context, self._single_flight, self._organizations, self._sessions)
+        self._loop = OwnEventLoop(self._tasks, self._single_flight, self._context.endpoint, self._sessions)
+        self._api = URL(endpoints.api).origin()
+        self._closing: asyncio.Task[None] | None = None
+        self._settings: Settings | None = None  # the organization that is meant where none is named
+        self._tokens = self._single_flight.tokens
         self._monotonic = clock.monotonic
-        self._only: str | None = None
-        self._settings: Settings | None = None
-        self._given_connector = connector
-        self._connector = connector
-        self._sessions: WeakSet[ClientSession] = WeakSet()
 
     @classmethod
     def from_env(cls) -> Self:
@@ -112,12 +107,12 @@ class TokenManager:
         keeps its store under the user's state directory.
         Each variable can be given as ``…_FILE``. Raises ConfigurationError.
         """
-        from tribe_oauth._manager import settings as _environment  # not everybody needs it, and importing takes time
+        from tribe_oauth._manager import settings  # most programs do not need it, and importing takes time
 
-        settings = _environment.read()
-        manager = cls(settings.client, store=settings.store)
-        manager._settings = settings
-        manager._only = settings.organization
+        found = settings.read()
+        manager = cls(found.client, store=found.store)
+        manager._settings = found
+        manager._organizations.configure(found.organization)
         return manager
 
     async def __aenter__(self) -> Self:
@@ -128,7 +123,7 @@ class TokenManager:
             except BaseException:
                 await self.close()
                 raise
-        self._tasks.spawn(_fleet.keep_alive(self._context, self._single_flight))
+        self._tasks.spawn(warm_up.keep_alive(self._context, self._single_flight))
         return self
 
     async def _connect_from_env(self, settings: Settings) -> None:
@@ -159,7 +154,7 @@ class TokenManager:
         `organization` may be left out where there is only one. Raises UnknownOrganizationError,
         ReauthorizationRequired, TokenEndpointError (TemporarilyUnavailable where waiting helps) or StoreError.
         """
-        cached = self._cached.get(organization if organization is not None else self._only)
+        cached = self._tokens.get(organization if organization is not None else self._organizations.sole)
         if cached is not None and self._monotonic() < cached.due:
             return cached.token
         organization = await self._key(organization)
@@ -180,7 +175,7 @@ class TokenManager:
         organization = await self._key(organization)
         if rejected is not None:
             return await self._single_flight.replace(organization, rejected)
-        wanted = RefreshParameters(organization=organization, cached=self._cached.get(organization), force=True)
+        wanted = RefreshParameters.forced(organization, self._tokens.get(organization))
         return (await self._single_flight.join(wanted)).token
 
     async def warm_up(self, *, concurrency: int = 100) -> Mapping[str, Token | TribeOAuthError]:
@@ -188,78 +183,43 @@ class TokenManager:
         self._usable()
         if concurrency < 1:
             raise ConfigurationError("concurrency is at least 1")
-        return await _fleet.warm_up(self._context, self._single_flight, concurrency=concurrency)
+        return await warm_up.warm_up(self._context, self._single_flight, concurrency=concurrency)
 
     # Organizations
 
-    async def connect(self, organization: str | Find, grant: Grant) -> Token:
+    async def connect(self, organization: str | ResolveOrganization, grant: Grant) -> Token:
         """Connect an organization, or connect it again: durable when it returns.
 
         `organization` is its key. For an authorization code it may be a function that finds the key: it is given a
-        session that carries the new token, before anything is stored. Whatever it raises comes out here, TimeoutError
+        session that carries the new token, before anything is stored. What it raises comes out here, TimeoutError
         after `request_timeout` too, and the new token is revoked.
 
         What was connected before goes on working until the new connection has proved itself. A grant that was used for
         this organization before changes nothing. Raises TokenEndpointError with the server's `error` where the grant is
-        refused, ScopeError, CallbackError for a code used twice, ConfigurationError or StoreError; UnsavedError where
-        it works, but only in this process until the store takes it.
+        refused, ScopeError, CallbackError for a code used twice, ConfigurationError (a grant of a client with other
+        endpoints than the manager's, too) or StoreError; UnsavedError where it works, but only in this process until
+        the store takes it.
         """
         self._usable()
         if isinstance(organization, str) or not callable(organization):
-            _check_key(organization)
-            return await self._tasks.owned(self._connect(organization, grant))
+            check_key(organization)
+            return await self._tasks.owned(self._connections.connect(organization, grant))
         if not isinstance(grant, AuthorizationCodeGrant):
             raise ConfigurationError("only an authorization code can be connected before its organization is known")
-        return await self._tasks.owned(self._connect_found(organization, grant))
-
-    async def _connect(self, organization: str, grant: Grant) -> Token:
-        async with self._tasks.turn(organization):
-            cached, unsaved = await _connect.connect(self._context, organization, grant, self._cached.get(organization))
-            return self._connected(organization, cached, unsaved)
-
-    async def _connect_found(self, find: Find, grant: AuthorizationCodeGrant) -> Token:
-        exchanged = await _connect.exchange(self._context, grant, None)
-        try:
-            async with self._open(BearerMiddleware(OneToken(self._context.where().api, exchanged.token))) as session:
-                async with asyncio.timeout(self._context.timing.request_timeout):
-                    organization = await find(session)
-            _check_key(organization)
-        except BaseException:
-            await _connect.drop(self._context, exchanged, None)
-            raise
-        async with self._tasks.turn(organization):
-            cached, unsaved = await _connect.save(self._context, organization, exchanged)
-            return self._connected(organization, cached, unsaved)
-
-    def _connected(self, organization: str, cached: CachedToken, unsaved: UnsavedError | None) -> Token:
-        self._single_flight.publish(organization, cached)
-        self._single_flight.accepted(organization)
-        self._look_again_who_is_the_only_one()
-        if unsaved is not None:
-            raise unsaved
-        return cached.token
+        return await self._tasks.owned(self._connections.connect_resolved(organization, grant))
 
     async def disconnect(self, organization: str) -> None:
         """Revoke the connection at the server and forget it. Unknown: nothing happens. Raises StoreError."""
         self._usable()
-        _check_key(organization)
-        await self._tasks.owned(self._disconnect(organization))
-
-    async def _disconnect(self, organization: str) -> None:
-        async with self._tasks.turn(organization):
-            await _connect.disconnect(self._context, organization)
-            self._single_flight.forget(organization)
-        self._look_again_who_is_the_only_one()
-
-    def _look_again_who_is_the_only_one(self) -> None:
-        if self._settings is None:
-            self._only = None
+        check_key(organization)
+        await self._tasks.owned(self._connections.disconnect(organization))
 
     async def organizations(self) -> AsyncGenerator[str]:
         """The keys of all connected organizations, from the store, in no particular order."""
         self._usable()
-        async for organization in self._context.store.organizations():
-            yield organization
+        async with aclosing(self._organizations.all()) as organizations:
+            async for organization in organizations:
+                yield organization
 
     async def status(self, organization: str | None = None) -> Status:
         """How an organization stands, from the store and memory. No network but the store's."""
@@ -267,9 +227,9 @@ class TokenManager:
         record = await self._context.store.load(organization)
         if record is None or record.status == "disconnected":
             raise UnknownOrganizationError(f"organization {organization!r} is not connected", organization=organization)
-        trouble, now = self._single_flight.recent_failure(organization), self._context.clock.time()
-        failing = None if trouble is None else (str(trouble.error), now + trouble.until - self._monotonic())
-        return status_of(record, self._cached.get(organization), now=now, failing=failing)
+        failure, now = self._single_flight.recent_failure(organization), self._context.clock.time()
+        failing = None if failure is None else (str(failure.error), now + failure.until - self._monotonic())
+        return status_of(record, self._tokens.get(organization), now=now, failing=failing)
 
     # Sessions
 
@@ -280,86 +240,43 @@ class TokenManager:
         API's origin, as in ``session.get("/v1/odata/Relation_Person")``.
         """
         self._usable()
-        return self._open(self.middleware(organization))
-
-    def _open(self, middleware: ClientMiddlewareType) -> ClientSession:
-        if self._connector is None:
-            self._connector = TCPConnector()
-        session = ClientSession(
-            self._context.where().api,
-            connector=self._connector,
-            connector_owner=False,
-            middlewares=(middleware,),
-        )
-        self._sessions.add(session)
-        return session
+        return self._sessions.open(self.middleware(organization))
 
     def middleware(self, organization: str | None = None) -> ClientMiddlewareType:
         """A middleware for a session of your own, bound to one organization."""
         if organization is not None:
-            _check_key(organization)
-        return BearerMiddleware(_Source(self, organization, self._single_flight))
+            check_key(organization)
+        source = _Source(self, organization)
+        return BearerMiddleware(source, self._api, on_accepted=source.accepted)
 
     # The manager itself
 
     async def close(self) -> None:
-        """Let what is under way end, within bounds; then close sessions and store. Closing twice is harmless."""
-        self._enter()
-        await self._tasks.close(timeout=self._context.timing.lease)
-        self._cached.clear()
+        """Let what is under way end, within bounds; then close sessions and store. Closing twice is harmless.
 
-        for session in list(self._sessions):
-            await session.close()
-        await self._context.endpoint.close()
-        if self._connector is not None and self._connector is not self._given_connector:
-            await self._connector.close()
-            self._connector = None
-        await self._context.store.close()
+        A caller that is cancelled meanwhile waits all the same: half a rotation would be lost, and files left open.
+        """
+        self._loop.enter()
+        if self._closing is None or self._closing.done() or self._closing.get_loop().is_closed():
+            self._closing = asyncio.ensure_future(self._close())
+        await run_uninterrupted(self._closing)
+
+    async def _close(self) -> None:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._context.store.close)
+            stack.push_async_callback(self._context.endpoint.close)
+            stack.push_async_callback(self._sessions.close)
+            stack.callback(self._tokens.clear)
+            await self._tasks.close(timeout=self._context.timing.lease)
 
     def _usable(self) -> None:
-        self._enter()
+        self._loop.enter()
         if self._tasks.closing:
             raise ManagerError("this manager is closed: make a new one")
 
-    def _enter(self) -> None:
-        if self._tasks.enter():
-            self._single_flight.reset()
-            self._context.slots = asyncio.Semaphore(MAX_REQUESTS)
-            self._context.endpoint.forget()
-            self._sessions = WeakSet()
-            self._connector = self._given_connector
-
     async def _key(self, organization: str | None) -> str:
-        """The organization that is meant."""
         self._usable()
-        if organization is not None:
-            _check_key(organization)
-            return organization
-        if self._only is None:
-            keys = []
-            async with aclosing(self.organizations()) as known:
-                async for key in known:
-                    keys.append(key)
-                    if len(keys) > 1:
-                        raise UnknownOrganizationError("there are several organizations: say which one is meant")
-            if not keys:
-                raise UnknownOrganizationError("no organization is connected: connect() one first")
-            self._only = keys[0]
-        return self._only
-
-
-def _check_key(organization: str) -> None:
-    try:
-        size = len(organization.encode())
-    except (AttributeError, UnicodeEncodeError):
-        raise ConfigurationError("an organization's key is text that can be written as UTF-8") from None
-    if not 0 < size <= MAX_ORGANIZATION_BYTES:
-        raise ConfigurationError(f"an organization's key has 1 to {MAX_ORGANIZATION_BYTES} bytes of UTF-8, not {size}")
-
-
-@lru_cache(maxsize=16)
-def _origin(api: str) -> URL:
-    return URL(api).origin()
+        return await self._organizations.key(organization)
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -368,23 +285,19 @@ class _Source:
 
     manager: TokenManager
     organization: str | None
-    single_flight: SingleFlight
 
-    def origin(self) -> URL:
-        return _origin((self.manager._context.endpoints or TRIBE).api)  # the first connect() may say where
+    def cached(self) -> Token | None:
+        return self.manager._single_flight.cached(self.organization or self.manager._organizations.sole)
 
-    def cached_token(self) -> Token | None:
-        return self.single_flight.cached_token(self.organization or self.manager._only)
-
-    async def token(self, *, settled: bool = False) -> Token:
-        token = await self.manager.token(self.organization)
-        if settled:  # only now: asking may have begun the refresh that would end this very token
-            await self.single_flight.settled(await self.manager._key(self.organization))
-            token = await self.manager.token(self.organization)
+    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token:
+        manager = self.manager
+        if rejected is not None:
+            return await manager.refresh(self.organization, rejected=rejected)
+        token = await manager.token(self.organization)
+        if lasting:  # only now: asking may have begun the refresh that would end this very token
+            await manager._single_flight.wait_for_flight(await manager._key(self.organization))
+            token = await manager.token(self.organization)
         return token
 
-    async def refresh(self, *, rejected: Token) -> Token:
-        return await self.manager.refresh(self.organization, rejected=rejected)
-
     def accepted(self) -> None:
-        self.single_flight.accepted(self.organization or self.manager._only)
+        self.manager._single_flight.accepted(self.organization or self.manager._organizations.sole)

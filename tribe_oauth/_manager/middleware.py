@@ -6,6 +6,7 @@ goes to one origin and to no other, not even where a caller's header would have 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import attrs
@@ -18,26 +19,18 @@ from tribe_oauth._oauth.values import Token
 
 
 class TokenSource(Protocol):
-    """Gives tokens for one organization. A caller who goes away, by a time-out of its own, ends no refresh."""
+    """Gives tokens for one organization. A caller that leaves, by a time-out of its own, ends no refresh."""
 
-    def origin(self) -> URL:
-        """The one origin that may see them."""
-        ...
-
-    def cached_token(self) -> Token | None:
+    def cached(self) -> Token | None:
         """One that is not due and that no refresh under way is about to replace, if there is one: without waiting."""
         ...
 
-    async def token(self, *, settled: bool = False) -> Token:
-        """One that has not run out. `settled`: and that no refresh under way is about to replace."""
-        ...
+    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token:
+        """One that has not run out.
 
-    async def refresh(self, *, rejected: Token) -> Token:
-        """Another than this one, which the API refused; the same when it would be wrong to ask for another now."""
-        ...
-
-    def accepted(self) -> None:
-        """The API took a token."""
+        `rejected`: another than this one, which the API refused; the same where it would be wrong to fetch another now.
+        `lasting`: one that no refresh under way is about to replace.
+        """
         ...
 
 
@@ -45,54 +38,53 @@ class TokenSource(Protocol):
 class OneToken:
     """A source of one token, which nothing replaces: for a family that is not stored yet."""
 
-    api: str
     only: Token
 
-    def origin(self) -> URL:
-        return URL(self.api)
-
-    def cached_token(self) -> None:
-        """`token` gives it just as well."""
-
-    async def token(self, *, settled: bool = False) -> Token:
+    def cached(self) -> Token:
+        """The token."""
         return self.only
 
-    async def refresh(self, *, rejected: Token) -> Token:
+    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token:
+        """The token."""
         return self.only
 
-    def accepted(self) -> None:
-        """Nothing follows from it."""
+
+def _ignore() -> None:
+    """Nothing follows from a token that was accepted."""
 
 
 class BearerMiddleware:
     """Adds ``Authorization: Bearer`` (RFC 6750 §2.1), and answers a 401 with one more attempt.
 
+    `origin`: the one that may see tokens. `on_accepted` is called when the API took one.
+
     Errors of the library come out of the request as they are. A request whose body cannot be sent again is not sent
     again: its 401 is returned, and the next request has the new token.
     """
 
-    __slots__ = ("_header", "_source", "_token")
+    __slots__ = ("_header", "_on_accepted", "_origin", "_source", "_token")
 
-    def __init__(self, source: TokenSource) -> None:
+    def __init__(self, source: TokenSource, origin: URL, *, on_accepted: Callable[[], object] = _ignore) -> None:
         self._source = source
+        self._origin = origin
+        self._on_accepted = on_accepted
         self._token: Token | None = None
         self._header = ""  # of the token used last
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
         """See aiohttp's `ClientMiddlewareType`."""
-        source, url = self._source, request.url
-        origin = source.origin()
+        origin, url = self._origin, request.url
         usual = url.raw_authority == origin.raw_authority and url.scheme == origin.scheme
         if not usual and not _same_origin(url, origin):
             request.headers.popall(hdrs.AUTHORIZATION, None)
             return await handler(request)
-        token = source.cached_token() or await source.token(settled=not _can_repeat(request.body))
+        token = self._source.cached() or await self._source.token(lasting=not _can_repeat(request.body))
         request.headers[hdrs.AUTHORIZATION] = self._header if token is self._token else self._header_of(token)
         response = await handler(request)
         if response.status == 401:
             return await self._once_more(request, handler, token, response)
         if response.status < 300:
-            source.accepted()
+            self._on_accepted()
         return response
 
     async def _once_more(
@@ -100,7 +92,7 @@ class BearerMiddleware:
     ) -> ClientResponse:
         """After a 401: with another token, where there is one and the body can be sent again."""
         try:
-            newer = await self._source.refresh(rejected=token)
+            newer = await self._source.token(rejected=token)
         except BaseException:
             response.release()
             raise
@@ -111,7 +103,7 @@ class BearerMiddleware:
         request.headers[hdrs.AUTHORIZATION] = self._header_of(newer)
         response = await handler(request)
         if response.status < 300:
-            self._source.accepted()
+            self._on_accepted()
         return response
 
     def _header_of(self, token: Token) -> str:

@@ -6,7 +6,7 @@ from typing import Literal, final
 
 import attrs
 
-from tribe_oauth._refresh.context import CachedToken
+from tribe_oauth._refresh.cached_token import CachedToken
 from tribe_oauth._refresh.payload import decode
 from tribe_oauth.stores import Record
 

@@ -1,4 +1,4 @@
-"""Many organizations at once: warming up, and keeping idle ones alive. For the manager only.
+"""Many organizations at once: warming up, and keeping idle ones alive.
 
 What is due is found by the store's index: neither start-up nor an idle hour grows with the number of organizations.
 """
@@ -6,19 +6,24 @@ What is due is found by the store's index: neither start-up nor an idle hour gro
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
 
 from tribe_oauth._oauth.values import Token
-from tribe_oauth._refresh.context import CachedToken, RefreshContext, logger
+from tribe_oauth._refresh.cached_token import CachedToken
+from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.refresh import RefreshParameters
 from tribe_oauth._refresh.single_flight import SingleFlight
+from tribe_oauth._shield import closing
 from tribe_oauth.errors import StoreError, TribeOAuthError
 
+logger = logging.getLogger("tribe_oauth.warm_up")
+
 IDLE: Final = 20 * 24 * 3600.0
-"""Seconds after which an organization that nobody asks for is refreshed all the same: its refresh token dies after 30
-days without use (720 hours, the authorization server's default)."""
+"""Seconds after which an organization is refreshed although no caller asks for it: its refresh token dies after 30 days
+without use (720 hours, the authorization server's default)."""
 LOOK_FOR_IDLE: Final = 3600.0
 """Seconds between two looks for such organizations, on average."""
 AT_ONCE: Final = 10
@@ -32,11 +37,12 @@ async def warm_up(
     now = context.clock.monotonic()
 
     async def due() -> AsyncIterator[str]:
-        async for organization in context.store.due(context.clock.time()):
-            cached = single_flight.cached.get(organization)
-            if cached is None or cached.due <= now:
-                yield organization
-        for known, cached in list(single_flight.cached.items()):
+        async with closing(context.store.due(context.clock.time())) as organizations:
+            async for organization in organizations:
+                cached = single_flight.tokens.get(organization)
+                if cached is None or cached.due <= now:
+                    yield organization
+        for known, cached in list(single_flight.tokens.items()):
             if known is not None and cached.credential.kind == "client_credentials" and cached.due <= now:
                 yield known
 
@@ -44,8 +50,8 @@ async def warm_up(
 
 
 async def keep_alive(context: RefreshContext, single_flight: SingleFlight) -> None:
-    """Until the manager closes: now and then, refresh what has been due for long and nobody asked for."""
-    while await context.pause(LOOK_FOR_IDLE * (0.5 + context.clock.random())):
+    """Until the manager closes: now and then, refresh what has been due for long without being asked for."""
+    while await context.tasks.pause(LOOK_FOR_IDLE * (0.5 + context.clock.random())):
         try:
             idle = context.store.due(context.clock.time() - IDLE)
             results = await _refresh_all(single_flight, idle, AT_ONCE)
@@ -59,7 +65,7 @@ async def keep_alive(context: RefreshContext, single_flight: SingleFlight) -> No
 async def _refresh_all(
     single_flight: SingleFlight, organizations: AsyncIterator[str], concurrency: int
 ) -> dict[str, Token | TribeOAuthError]:
-    """No tasks but the flights' own, which go on when the caller is cancelled."""
+    """No tasks but the refreshes themselves, which go on when the caller is cancelled."""
     results: dict[str, Token | TribeOAuthError] = {}
     under_way: set[asyncio.Future[CachedToken]] = set()
     free = asyncio.Semaphore(concurrency)
@@ -71,12 +77,13 @@ async def _refresh_all(
         assert error is None or isinstance(error, TribeOAuthError)
         results[organization] = error or future.result().token
 
-    async for organization in organizations:
-        await free.acquire()
-        wanted = RefreshParameters(organization=organization, cached=single_flight.cached.get(organization), ahead=True)
-        future = single_flight.join(wanted)
-        under_way.add(future)
-        future.add_done_callback(partial(landed, organization))
+    async with closing(organizations):
+        async for organization in organizations:
+            await free.acquire()
+            wanted = RefreshParameters.ahead_of_time(organization, single_flight.tokens.get(organization))
+            future = single_flight.join(wanted)
+            under_way.add(future)
+            future.add_done_callback(partial(landed, organization))
     if under_way:
         await asyncio.wait(under_way)
     return results

@@ -137,7 +137,7 @@ class TokenEndpoint:
         if session is not None:
             await session.close()
 
-    def forget(self) -> None:
+    def forget_loop(self) -> None:
         """Drop a session whose event loop is gone."""
         self._session = None
 

@@ -80,6 +80,11 @@ def judge(outcome: Outcome) -> Verdict:
             return Verdict.MAYBE_SPENT if status >= 500 or 200 <= status < 300 else Verdict.NOT_NOW
 
 
+def retry_after_of(outcome: Outcome) -> float | None:
+    """Seconds that the server asked to wait, where it answered and said so."""
+    return outcome.retry_after if isinstance(outcome, Answered) else None
+
+
 def pause_before(verdict: Verdict, attempt: int, *, quiet: float, retry_after: float | None) -> float | None:
     """Seconds until the same flight may send again after its `attempt`-th such outcome (from 0); None: it ends."""
     pauses = PAUSES.get(verdict, ())

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from typing import Final
 
-from tribe_oauth._refresh.context import RefreshContext, logger
+from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import decode
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores import Record
+
+logger = logging.getLogger("tribe_oauth.commit")
 
 PAUSES: Final = (0.05, 0.2, 0.5, 1.0)
 """Seconds between attempts to save before callers are told."""
@@ -32,13 +35,13 @@ async def write(
         if stored is not None:
             return stored
         record = await context.store.load(organization)
-        if record is not None and _same(record, changed):
+        if record is not None and _was_written(record, changed):
             return record
         if not fits(record):
             return None
 
 
-def _same(stored: Record, changed: Record) -> bool:
+def _was_written(stored: Record, changed: Record) -> bool:
     """Whether a write whose outcome was not known did happen."""
     if (stored.family, stored.generation) != (changed.family, changed.generation):
         return False
@@ -50,13 +53,13 @@ async def write_patiently(
 ) -> Record | None:
     """The same with a few attempts. When the store still cannot write, saving goes on in the background.
 
-    That is a named window: spent, answered, and not stored. The alarm is raised, and StoreError.
+    That is a named window: spent, answered, and not stored. It is logged as CRITICAL, and StoreError is raised.
     """
     for pause in PAUSES:
         try:
             return await write(context, organization, record, change, fits)
         except StoreError:
-            await context.pause(pause)
+            await context.tasks.pause(pause)
     try:
         return await write(context, organization, record, change, fits)
     except StoreError as error:
@@ -66,32 +69,32 @@ async def write_patiently(
             organization,
             error,
         )
-        await _rescue(context, organization, change(record))
-        context.spawn(_keep_writing(context, organization, record, change, fits))
+        await _keep_copy(context, organization, change(record))
+        context.tasks.spawn(_write_later(context, organization, record, change, fits))
         raise
 
 
-async def _keep_writing(
+async def _write_later(
     context: RefreshContext, organization: str, record: Record | None, change: Change, fits: Fits
 ) -> None:
     pause = PAUSES[-1]
     while True:
-        go_on = await context.pause(pause * (1 + context.clock.random()))
+        go_on = await context.tasks.pause(pause * (1 + context.clock.random()))
         try:
             await write(context, organization, record, change, fits)
         except StoreError:
             logger.critical("still not saved: a new refresh token of organization %r", organization)
             if not go_on:
-                return  # closing, and this was the last try: the alarm says what that means
+                return  # closing, and this was the last try: the log says what that means
             pause = min(2 * pause, LONGEST_PAUSE)
         else:
             logger.warning("saved at last: a new refresh token of organization %r", organization)
-            await _rescue(context, organization, None)
+            await _keep_copy(context, organization, None)
             return
 
 
-async def _rescue(context: RefreshContext, organization: str, record: Record | None) -> None:
-    """Where the store is a local file: keep a copy beside it, or remove it when it is not needed any more."""
+async def _keep_copy(context: RefreshContext, organization: str, record: Record | None) -> None:
+    """Where the store is a local file: keep a copy beside it; None: remove it, it is not needed any more."""
     rescue = getattr(context.store, "rescue", None)
     if rescue is None:
         return

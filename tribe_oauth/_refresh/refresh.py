@@ -1,138 +1,272 @@
-"""Find a token in the store, or take the lease and start a flight.
+"""Find a token in the store, wait for a peer that fetches one, or take the lease and rotate.
 
 Time is counted from before a question is asked, so that a lease is never believed longer than it lasts.
 """
 
 from __future__ import annotations
 
-import secrets
+import enum
+import logging
+from typing import Self
 
 import attrs
 
 from tribe_oauth._oauth.values import Secret
-from tribe_oauth._refresh import record as _record
-from tribe_oauth._refresh import token_requests as _exchange
-from tribe_oauth._refresh.context import CachedToken, RefreshContext, logger
-from tribe_oauth._refresh.payload import Payload, decode
+from tribe_oauth._refresh import record as record_
+from tribe_oauth._refresh import token_requests
+from tribe_oauth._refresh.cached_token import CachedToken, from_record, to_record, with_deadlines
+from tribe_oauth._refresh.context import RefreshContext
+from tribe_oauth._refresh.lease import Lease
+from tribe_oauth._refresh.payload import Credential, Payload, decode
 from tribe_oauth._refresh.rotation import Rotation
 from tribe_oauth.errors import (
     ManagerError,
     ReauthorizationRequired,
-    StoreError,
     TemporarilyUnavailable,
     TokenEndpointError,
     UnknownOrganizationError,
 )
 from tribe_oauth.stores import Record
 
+logger = logging.getLogger("tribe_oauth.refresh")
+
 SHORTEST_POLL, LONGEST_POLL = 0.01, 0.25
 """Seconds between two looks at a store whose lease a peer holds."""
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Purpose(enum.Enum):
+    """Why a refresh is asked for, and so what would satisfy it."""
+
+    EXPIRED = "a token that has not run out"
+    AHEAD = "a token that is not even due; nobody waits"
+    REJECTED = "another access token than the one that the API refused"
+    STORED = "whatever is stored: nothing may be sent"
+    FORCED = "a newer generation than there was"
+    CANDIDATE = "the success of a pasted refresh token"
+
+
+@attrs.frozen(init=False, eq=False, repr=False)
 class RefreshParameters:
-    """What would satisfy a caller. Without more: a token that has not run out."""
+    """What would satisfy a caller. Made by one of the constructors below, one for each case.
+
+    `cached`: what this process has. `rejected`: the access token that the API refused. `candidate`: the fingerprint of
+    the pasted refresh token.
+    """
 
     organization: str
-    cached: CachedToken | None = None
-    """What this process has."""
-    ahead: bool = False
-    """A token that is not even due. Nobody waits."""
-    rejected: Secret | None = None
-    """Another access token than this."""
-    force: bool = False
-    """A newer generation than there is now."""
-    spend: bool = True
-    """False: whatever the store has."""
-    candidate: str | None = None
-    """The success of the pasted refresh token with this fingerprint."""
+    cached: CachedToken | None
+    purpose: Purpose
+    rejected: Secret | None
+    candidate: str | None
 
-    def with_cached(self, cached: CachedToken | None) -> RefreshParameters:
-        """The same by what this process has now."""
-        return self if cached is self.cached else attrs.evolve(self, cached=cached)
+    @classmethod
+    def expired(cls, organization: str, cached: CachedToken | None) -> Self:
+        """A caller waits for a token that works."""
+        return cls._made(organization, cached, Purpose.EXPIRED)
+
+    @classmethod
+    def ahead_of_time(cls, organization: str, cached: CachedToken | None) -> Self:
+        """The token is due, and nobody waits."""
+        return cls._made(organization, cached, Purpose.AHEAD)
+
+    @classmethod
+    def instead_of(cls, organization: str, cached: CachedToken | None, rejected: Secret) -> Self:
+        """The API refused this access token."""
+        return cls._made(organization, cached, Purpose.REJECTED, rejected=rejected)
+
+    @classmethod
+    def stored(cls, organization: str, cached: CachedToken | None) -> Self:
+        """Look what peers have stored, and send nothing."""
+        return cls._made(organization, cached, Purpose.STORED)
+
+    @classmethod
+    def forced(cls, organization: str, cached: CachedToken | None) -> Self:
+        """A newer token in any case."""
+        return cls._made(organization, cached, Purpose.FORCED)
+
+    @classmethod
+    def of_candidate(cls, organization: str, fingerprint: str) -> Self:
+        """A pasted refresh token, saved as the candidate, is to be tried."""
+        return cls._made(organization, None, Purpose.CANDIDATE, candidate=fingerprint)
+
+    @classmethod
+    def _made(
+        cls,
+        organization: str,
+        cached: CachedToken | None,
+        purpose: Purpose,
+        *,
+        rejected: Secret | None = None,
+        candidate: str | None = None,
+    ) -> Self:
+        made = cls.__new__(cls)
+        made.__attrs_init__(organization, cached, purpose, rejected, candidate)
+        return made
+
+    def with_cached(self, cached: CachedToken | None) -> Self:
+        """The same, by what this process has now."""
+        if cached is self.cached:
+            return self
+        return self._made(self.organization, cached, self.purpose, rejected=self.rejected, candidate=self.candidate)
 
 
 async def refresh(context: RefreshContext, wanted: RefreshParameters) -> CachedToken:
     """Find or fetch what is wanted. Raises what the caller should see."""
-    started = context.clock.monotonic()
-    newest = None if wanted.cached is None else wanted.cached.generation
-    at_first: int | None = None  # the generation that was there when we began, which may be newer than ours
-    while True:
-        record = await _load(context, wanted)
-        payload = decode(record)
-        if wanted.candidate is None and payload.credential and payload.credential.kind == "client_credentials":
-            if not wanted.spend and wanted.cached is not None:
-                return wanted.cached
-            granted = await _exchange.fetch_client_credentials(context, payload.credential, record.organization)
-            return _exchange.hold_in_memory(context, record.family, record.generation, payload.credential, granted)
-        if wanted.candidate is None and record.status == "reauthorization_required":
-            raise ReauthorizationRequired(record.cause or "revoked or expired", organization=record.organization)
-        if payload.token is not None and wanted.cached is not None and wanted.cached.generation == record.generation:
-            found: CachedToken | None = wanted.cached  # the same token, and monotonic time knows better when it ends
-        else:
-            found = context.cached_from(record, payload)
-        newest = record.generation if newest is None else newest
-        at_first = record.generation if at_first is None else at_first
-        if found is not None and found.generation > at_first:
-            # Committed while we waited: that tells how old it is, whatever the wall clocks of two hosts say.
-            found = context.timed(found, found.lifetime - payload.age - (context.clock.monotonic() - started))
-        if found is not None and _is_enough(context, found, payload, wanted, newest):
-            return found
-        if wanted.candidate is None:
-            _respect_back_off(context, record, wanted)
-        if record.lease is not None and record.lease_left > 0:
-            if wanted.ahead and found is not None and context.clock.monotonic() < found.expires:
+    return await _Refresh(context, wanted).run()
+
+
+class _Refresh:
+    """One refresh, over as many looks at the store as it takes."""
+
+    def __init__(self, context: RefreshContext, wanted: RefreshParameters) -> None:
+        self._context = context
+        self._wanted = wanted
+        self._now = context.clock.monotonic
+        self._began = self._now()
+        self._first: int | None = None  # the generation at the first look, which may be newer than ours
+        self._known = None if wanted.cached is None else wanted.cached.generation
+
+    async def run(self) -> CachedToken:
+        while True:
+            record = await self._load()
+            payload = decode(record)
+            if (credential := self._client_credentials(payload)) is not None:
+                return await self._without_store(record, credential)
+            self._refuse_if_dead(record)
+            found = self._adopt(record, payload)
+            if found is not None and self._is_enough(found, payload):
                 return found
-            await _wait_for_peer(context, record)
+            self._respect_back_off(record)
+            if record.lease is None or record.lease_left <= 0:
+                if (rotated := await self._rotate(record, payload)) is not None:
+                    return rotated
+            elif found is not None and self._can_go_on_with(found):
+                return found
+            else:
+                await self._wait_for_peer(record)
+
+    # Look
+
+    async def _load(self) -> Record:
+        organization, cached = self._wanted.organization, self._wanted.cached
+        record = await self._context.store.load(organization)
+        if cached is not None and (record is None or record.generation < cached.generation):
+            record = await self._write_back(cached, record)
+        if record is None or record.status == "disconnected":
+            if self._wanted.purpose is Purpose.CANDIDATE:
+                raise _refused_elsewhere(organization)
+            raise UnknownOrganizationError(
+                f"organization {organization!r} is not connected: connect() it first", organization=organization
+            )
+        if self._first is None:
+            self._first = record.generation
+            self._known = record.generation if self._known is None else self._known
+        return record
+
+    async def _write_back(self, cached: CachedToken, record: Record | None) -> Record | None:
+        """A fail-over lost what we had committed. The refresh token in the store is spent: it is never sent."""
+        organization = self._wanted.organization
+        logger.error("the store lost a commit of organization %r: written back from memory", organization)
+        restored = to_record(self._context, organization, cached, record)
+        return await self._context.store.swap(restored) or await self._context.store.load(organization)
+
+    def _client_credentials(self, payload: Payload) -> Credential | None:
+        credential = payload.credential
+        if self._wanted.purpose is Purpose.CANDIDATE or credential is None:
+            return None
+        return credential if credential.kind == "client_credentials" else None
+
+    async def _without_store(self, record: Record, credential: Credential) -> CachedToken:
+        """Client credentials: no token of theirs is stored, and any request is free."""
+        if self._wanted.purpose is Purpose.STORED and self._wanted.cached is not None:
+            return self._wanted.cached
+        return await token_requests.refresh_client_credentials(self._context, record, credential)
+
+    def _refuse_if_dead(self, record: Record) -> None:
+        if record.status == "reauthorization_required" and self._wanted.purpose is not Purpose.CANDIDATE:
+            raise ReauthorizationRequired(record.cause or "revoked or expired", organization=record.organization)
+
+    # Adopt
+
+    def _adopt(self, record: Record, payload: Payload) -> CachedToken | None:
+        """The token that is stored, with what this process knows of its age."""
+        cached = self._wanted.cached
+        if payload.token is not None and cached is not None and cached.generation == record.generation:
+            found: CachedToken | None = cached  # the same token, and monotonic time knows better when it ends
         else:
-            async with context.slots:
-                flight = await _begin(context, record, payload, wanted)
-                landed = None if flight is None else await flight.run()
-            if landed is not None:
-                return landed
+            found = from_record(self._context, record, payload)
+        if found is not None and self._first is not None and found.generation > self._first:
+            # Committed while we waited: that tells how old it is, whatever the wall clocks of two hosts say.
+            found = with_deadlines(self._context, found, found.lifetime - payload.age - (self._now() - self._began))
+        return found
 
+    def _is_enough(self, found: CachedToken, payload: Payload) -> bool:
+        wanted = self._wanted
+        if wanted.purpose is Purpose.CANDIDATE:
+            return wanted.candidate in payload.seen
+        if wanted.purpose is Purpose.STORED:
+            return True
+        if self._now() >= (found.due if wanted.purpose is Purpose.AHEAD else found.expires):
+            return False  # newer than what the caller knows, perhaps, and run out all the same
+        if wanted.purpose is Purpose.FORCED:
+            return found.generation > (self._known or 0)
+        return wanted.rejected is None or found.token.access_token != wanted.rejected
 
-async def _load(context: RefreshContext, wanted: RefreshParameters) -> Record:
-    record = await context.store.load(wanted.organization)
-    cached = wanted.cached
-    if cached is not None and (record is None or record.generation < cached.generation):
-        # A fail-over lost what we had committed. The refresh token in the store is spent: it is never sent.
-        logger.error("the store lost a commit of organization %r: written back from memory", wanted.organization)
-        restored = context.as_record(wanted.organization, cached, record)
-        record = await context.store.swap(restored) or await context.store.load(wanted.organization)
-    if wanted.candidate is not None and (record is None or record.status == "disconnected"):
-        raise _refused_elsewhere(wanted.organization)
-    if record is None or record.status == "disconnected":
-        raise UnknownOrganizationError(
-            f"organization {wanted.organization!r} is not connected: connect() it first",
-            organization=wanted.organization,
-        )
-    return record
+    def _can_go_on_with(self, found: CachedToken) -> bool:
+        """Whether nobody needs to wait for the peer that fetches the next token."""
+        return self._wanted.purpose is Purpose.AHEAD and self._now() < found.expires
 
+    # Wait
 
-def _is_enough(
-    context: RefreshContext, found: CachedToken, payload: Payload, wanted: RefreshParameters, newest: int
-) -> bool:
-    if wanted.candidate is not None:
-        return wanted.candidate in payload.seen
-    if not wanted.spend:
-        return True
-    if context.clock.monotonic() >= (found.due if wanted.ahead else found.expires):
-        return False  # newer than what the caller knows, perhaps, and run out all the same
-    if wanted.force:
-        return found.generation > newest
-    return wanted.rejected is None or found.token.access_token != wanted.rejected
+    def _respect_back_off(self, record: Record) -> None:
+        """Raise where nothing may be sent for this family now."""
+        if self._wanted.purpose is Purpose.CANDIDATE or record.not_before <= self._context.clock.time():
+            return
+        if record.maybe_spent or self._wanted.purpose is not Purpose.FORCED:
+            raise TemporarilyUnavailable(
+                f"no token for organization {record.organization!r} now, after {record.failures} failed attempts;"
+                " the connection is kept",
+                organization=record.organization,
+                next_attempt_at=record.not_before,
+            )
 
+    async def _wait_for_peer(self, record: Record) -> None:
+        """Look until the peer has written something or its lease has ended."""
+        poll, left = SHORTEST_POLL, record.lease_left
+        while True:
+            if not await self._context.tasks.pause(min(poll, left) * (0.5 + self._context.clock.random())):
+                raise ManagerError("the manager is closing", organization=record.organization)
+            current = await self._context.store.load(record.organization)
+            if current is None or current.version != record.version or current.lease_left <= 0:
+                return
+            poll, left = min(poll * 1.5, LONGEST_POLL), current.lease_left
 
-def _respect_back_off(context: RefreshContext, record: Record, wanted: RefreshParameters) -> None:
-    """Raise where nothing may be sent for this family now."""
-    if record.not_before > context.clock.time() and (record.maybe_spent or not wanted.force):
-        raise TemporarilyUnavailable(
-            f"no token for organization {record.organization!r} now, after {record.failures} failed attempts;"
-            " the connection is kept",
-            organization=record.organization,
-            next_attempt_at=record.not_before,
-        )
+    # Rotate
+
+    async def _rotate(self, record: Record, payload: Payload) -> CachedToken | None:
+        """Take the lease and spend the refresh token. None: look again."""
+        async with self._context.tasks.rotations:
+            spend = self._spend_of(record, payload)
+            token_requests.client_secret(self._context, spend.credential, record.organization)  # fail before a write
+            lease = await Lease.take(self._context, record, payload, spend)
+            if lease is None:
+                return None
+            rotation = Rotation(
+                self._context,
+                lease,
+                hold_off=record.lease is not None or record_.may_still_arrive(lease.record, spend),
+                patient=self._wanted.purpose is not Purpose.AHEAD and record.failures == 0,
+            )
+            return await rotation.run()
+
+    def _spend_of(self, record: Record, payload: Payload) -> record_.Spend:
+        """The refresh token to use. Raises TokenEndpointError where the candidate is not there any more."""
+        wanted, candidate = self._wanted, payload.candidate
+        trial = wanted.purpose is Purpose.CANDIDATE
+        spend = record_.spend_of(record, payload, candidate=trial or record.status == "connecting")
+        if spend is None or (trial and (candidate is None or candidate.fingerprint != wanted.candidate)):
+            raise _refused_elsewhere(record.organization)
+        return spend
 
 
 def _refused_elsewhere(organization: str) -> TokenEndpointError:
@@ -141,49 +275,4 @@ def _refused_elsewhere(organization: str) -> TokenEndpointError:
         " it: copy a new one from Tribe and connect it",
         organization=organization,
         error="invalid_grant",
-    )
-
-
-async def _wait_for_peer(context: RefreshContext, record: Record) -> None:
-    """Look until the peer has written something or its lease has ended."""
-    poll, left = SHORTEST_POLL, record.lease_left
-    while True:
-        if not await context.pause(min(poll, left) * (0.5 + context.clock.random())):
-            raise ManagerError("the manager is closing", organization=record.organization)
-        current = await context.store.load(record.organization)
-        if current is None or current.version != record.version or current.lease_left <= 0:
-            return
-        poll, left = min(poll * 1.5, LONGEST_POLL), current.lease_left
-
-
-async def _begin(
-    context: RefreshContext, record: Record, payload: Payload, wanted: RefreshParameters
-) -> Rotation | None:
-    """Take the lease. None: somebody else wrote first."""
-    trial = wanted.candidate is not None or record.status == "connecting"
-    spend = _record.spend_of(record, payload, candidate=trial)
-    other = payload.candidate is None or payload.candidate.fingerprint != wanted.candidate
-    if spend is None or (wanted.candidate is not None and other):
-        raise _refused_elsewhere(record.organization)
-    context.secret_of(spend.credential, record.organization)  # fail before anything is written
-    nonce = _record.nonce_for(spend, secrets.token_hex(16))
-    ends = context.clock.monotonic() + context.timing.lease
-    leased = _record.leased(record, nonce)
-    try:
-        stored = await context.store.swap(leased, lease_for=context.timing.lease)
-    except StoreError:
-        stored = await context.store.load(record.organization)
-        if stored is None or stored.lease != nonce:
-            raise  # not known to be ours: nothing is sent
-    if stored is None:
-        return None
-    return Rotation(
-        context,
-        stored,
-        payload if stored.payload == record.payload else decode(stored),
-        spend,
-        nonce=nonce,
-        ends=ends,
-        hold_off=record.lease is not None or _record.may_still_arrive(stored, spend),
-        patient=not wanted.ahead and record.failures == 0,
     )

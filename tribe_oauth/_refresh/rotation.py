@@ -1,166 +1,157 @@
-"""One lease, one refresh token: begin is done, now POST, commit, or mark what was learned.
+"""One lease, one refresh token: send it, keep what comes back, or write down what was learned.
 
-A flight may be overtaken at any step, by a peer or by a new connection. Every write is a compare-and-swap, and one
-that loses ends the flight with *look again*, which is None. What it never does: send while an earlier request can
+A rotation may be overtaken at any step, by a peer or by a new connection. Every write is a compare-and-swap, and one
+that loses ends the rotation with *look again*, which is None. What it never does: send while an earlier request can
 still arrive, or throw away an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections import Counter
 
 import attrs
 
-from tribe_oauth._oauth import messages as _protocol
+from tribe_oauth._clock import Clock
 from tribe_oauth._oauth.endpoint import Answered, Outcome
 from tribe_oauth._oauth.messages import Granted
 from tribe_oauth._oauth.values import Secret, Token
-from tribe_oauth._oauth.verdict import Verdict, back_off, error_for, judge, pause_before
-from tribe_oauth._refresh import commit as _commit
-from tribe_oauth._refresh import record as _record
-from tribe_oauth._refresh import token_requests as _exchange
-from tribe_oauth._refresh.context import CachedToken, RefreshContext, logger
+from tribe_oauth._oauth.verdict import Verdict, back_off, error_for, judge, pause_before, retry_after_of
+from tribe_oauth._refresh import commit, token_requests
+from tribe_oauth._refresh import record as record_
+from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_start
+from tribe_oauth._refresh.context import RefreshContext
+from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import Payload, decode
-from tribe_oauth._refresh.record import Spend
 from tribe_oauth.errors import ManagerError, ReauthorizationRequired, StoreError, TokenEndpointError
 from tribe_oauth.stores import Record
 
+logger = logging.getLogger("tribe_oauth.rotation")
+
+
+@attrs.frozen
+class Sent:
+    """When a request was sent: Unix time, and monotonic time."""
+
+    at: float
+    monotonic: float
+
+    @classmethod
+    def now(cls, clock: Clock) -> Sent:
+        """What the clock says."""
+        return cls(clock.time(), clock.monotonic())
+
 
 class Rotation:
-    """Holds the lease from its making until `run` returns."""
+    """Spends the refresh token of a lease.
 
-    def __init__(
-        self,
-        context: RefreshContext,
-        record: Record,
-        payload: Payload,
-        spend: Spend,
-        *,
-        nonce: str,
-        ends: float,
-        hold_off: bool,
-        patient: bool,
-    ) -> None:
+    `hold_off`: wait for `quiet` first, since an earlier request with this refresh token may still arrive. `patient`:
+    callers wait, and no attempt has failed before: try again at once where that may help.
+    """
+
+    def __init__(self, context: RefreshContext, lease: Lease, *, hold_off: bool, patient: bool) -> None:
         self._context = context
-        self._record = record
-        self._payload = payload
-        self._spend = spend
-        self._nonce = nonce
-        self._ends = ends
+        self._lease = lease
+        self._spend = lease.spend
+        self._organization = lease.record.organization
         self._hold_off = hold_off
         self._patient = patient
-        self._began_in_doubt = _record.may_be_spent(record, spend)
-        self._organization = record.organization
+        self._began_maybe_spent = record_.may_be_spent(lease.record, lease.spend)
+        self._tries: Counter[Verdict] = Counter()
 
     async def run(self) -> CachedToken | None:
-        """Spend the refresh token. None: the record changed under it, look again."""
-        if self._hold_off and not await self._wait_for_quiet():
+        """Send, until there is an answer or no more sense in it. None: the record changed under it, look again."""
+        if self._hold_off and not await self._wait_until_quiet():
             return None
-        tries: dict[Verdict, int] = {}
         while True:
-            asked_at, asked = self._context.clock.time(), self._context.clock.monotonic()
+            sent = Sent.now(self._context.clock)
             outcome = await self._post()
             verdict = judge(outcome)
-            match verdict:
-                case Verdict.COMMIT:
-                    assert isinstance(outcome, Answered)
-                    assert isinstance(outcome.reading, Granted)
-                    return await self._keep(outcome.reading, asked_at, asked)
-                case Verdict.DEAD:
-                    await self._refused(outcome)
-                    return None
-            maybe_spent = verdict in {Verdict.MAYBE_SPENT, Verdict.RESET}
-            if maybe_spent and not await self._write(
-                lambda record: _record.marked_maybe_spent(record, self._spend), renew=True
-            ):
+            if verdict is Verdict.COMMIT:
+                assert isinstance(outcome, Answered)
+                assert isinstance(outcome.reading, Granted)
+                return await self._keep(outcome.reading, sent)
+            if verdict is Verdict.DEAD:
+                await self._mark_refused(outcome)
                 return None
-            pause = self._pause_before(verdict, tries.get(verdict, 0), outcome)
-            tries[verdict] = tries.get(verdict, 0) + 1
-            if pause is None and verdict is Verdict.RACING:
-                await self._refused(outcome)
-                return None
-            if pause is None or not await self._context.pause(pause):
-                await self._give_up(verdict, outcome)
-                return None
-            if not await self._write(lambda record: record, renew=True):  # read again, and renew the lease
+            if not await self._may_try_again(verdict, outcome):
                 return None
 
     async def _post(self) -> Outcome:
-        credential = self._spend.credential
-        form = _protocol.refresh_request(
-            credential.client_id,
-            self._context.secret_of(credential, self._organization),
-            refresh_token=self._spend.refresh_token,
-            redirect_uri=credential.redirect_uri,
-        )
-        return await self._context.endpoint.post(credential.token_endpoint, form, may_leave=self._may_send)
+        form = token_requests.refresh_form(self._context, self._spend, self._organization)
+        endpoint = self._spend.credential.token_endpoint
+        return await self._context.endpoint.post(endpoint, form, may_leave=self._lease.may_send)
 
-    def _may_send(self) -> bool:
-        """Asked right before the bytes leave: whether enough of the lease is left for all that can follow."""
-        return self._context.clock.monotonic() + self._context.timing.before_sending <= self._ends
-
-    def _pause_before(self, verdict: Verdict, attempt: int, outcome: Outcome) -> float | None:
-        if not self._patient and verdict is not Verdict.RACING:
-            return None
-        retry_after = outcome.retry_after if isinstance(outcome, Answered) else None
-        pause = pause_before(verdict, attempt, quiet=self._context.timing.quiet, retry_after=retry_after)
-        return None if pause is None else pause * (1 + 0.2 * self._context.clock.random())
-
-    async def _wait_for_quiet(self) -> bool:
-        """Wait until the request of whoever held the lease before cannot arrive any more. False: look again."""
-        if await self._context.pause(self._context.timing.quiet):
-            return await self._write(lambda record: record, renew=True)
-        # Closing: whoever comes next has to wait as well. A candidate's doubt says so itself.
+    async def _wait_until_quiet(self) -> bool:
+        """Wait until the request of an earlier holder cannot arrive any more. False: look again."""
+        if await self._context.tasks.pause(self._context.timing.quiet):
+            return await self._lease.renew()
+        # Closing: the next holder has to wait as well. A candidate that may be spent says so itself.
         not_before = 0.0 if self._spend.is_candidate else self._context.clock.time()
-        await self._write(lambda record: _record.released(record, not_before=not_before), renew=False)
+        await self._lease.give_back(lambda record: record_.released(record, not_before=not_before))
         raise ManagerError("the manager is closing", organization=self._organization)
 
-    async def _write(self, change: Callable[[Record], Record], *, renew: bool) -> bool:
-        """Apply a change while the lease is ours and the refresh token the one to use. False: it is not."""
-        while True:
-            ends = self._context.clock.monotonic() + self._context.timing.lease
-            stored = await self._context.store.swap(
-                change(self._record), lease_for=self._context.timing.lease if renew else None
-            )
-            if stored is not None:
-                self._record, self._payload = stored, decode(stored)
-                self._ends = ends if renew else self._ends
-                return True
-            current = await self._context.store.load(self._organization)
-            if current is None or current.lease != self._nonce or not _record.matches(current, self._spend):
-                return False
-            self._record, self._payload = current, decode(current)
+    async def _may_try_again(self, verdict: Verdict, outcome: Outcome) -> bool:
+        """Write down what the outcome means, and wait until the next attempt. False: there is none, look again."""
+        if verdict in {Verdict.MAYBE_SPENT, Verdict.RESET} and not await self._lease.renew_with(
+            lambda record: record_.marked_maybe_spent(record, self._spend)
+        ):
+            return False
+        pause = self._pause_before(verdict, outcome)
+        if pause is None and verdict is Verdict.RACING:
+            await self._mark_refused(outcome)
+            return False
+        if pause is None or not await self._context.tasks.pause(pause):
+            await self._give_up(verdict, outcome)
+            return False
+        return await self._lease.renew()
 
-    # The ends of a flight
+    def _pause_before(self, verdict: Verdict, outcome: Outcome) -> float | None:
+        """Seconds until the next attempt; None: it ends here."""
+        attempt = self._tries[verdict]
+        self._tries[verdict] += 1
+        if not self._patient and verdict is not Verdict.RACING:
+            return None
+        quiet, retry_after = self._context.timing.quiet, retry_after_of(outcome)
+        pause = pause_before(verdict, attempt, quiet=quiet, retry_after=retry_after)
+        return None if pause is None else pause * (1 + 0.2 * self._context.clock.random())
 
-    async def _keep(self, granted: Granted, asked_at: float, asked: float) -> CachedToken | None:
+    # How it ends: with an answer
+
+    async def _keep(self, granted: Granted, sent: Sent) -> CachedToken | None:
         """Make the answer durable, then give it out; only then complain of what is wrong beside it."""
-        payload = self._new_payload(granted, asked_at)
-        change = self._committed(granted, payload, asked)
+        payload = self._new_payload(granted, sent)
+        change = self._commit_of(granted, payload, sent)
         try:
-            stored = await _commit.write_patiently(self._context, self._organization, self._record, change, self._fits)
+            stored = await commit.write_patiently(
+                self._context, self._organization, self._lease.record, change, self._fits
+            )
         except StoreError:
-            stored = change(self._record)  # served from memory, and saved as soon as the store can write
+            stored = change(self._lease.record)  # served from memory, and saved as soon as the store can write
         if stored is None:
-            await self._too_late(change(self._record))
+            await self._drop(change(self._lease.record))
             return None
         if granted.access_token is None:
-            answered = Answered(granted, 200, None)
-            raise error_for(self._organization, Verdict.COMMIT, answered, stored.not_before)
+            raise error_for(self._organization, Verdict.COMMIT, Answered(granted, 200, None), stored.not_before)
+        logger.info(
+            "organization %r has a new token: generation %d, good for %d s",
+            self._organization,
+            stored.generation,
+            granted.expires_in,
+        )
         # This process asked for it: monotonic time decides, whatever happened to the wall clock meanwhile.
-        remaining = granted.expires_in - (self._context.clock.monotonic() - asked)
-        cached = self._context.cached_from(stored, payload, remaining=remaining)
+        remaining = granted.expires_in - (self._context.clock.monotonic() - sent.monotonic)
+        cached = from_record(self._context, stored, payload, remaining=remaining)
         assert cached is not None  # what was committed has a token
         return cached
 
     def _fits(self, record: Record | None) -> bool:
-        """Chain and generation decide, whoever holds the lease and whatever the status says."""
-        return _record.matches(record, self._spend)
+        """Family and generation decide, whoever holds the lease and whatever the status says."""
+        return record_.matches(record, self._spend)
 
-    def _new_payload(self, granted: Granted, asked_at: float) -> Payload:
+    def _new_payload(self, granted: Granted, sent: Sent) -> Payload:
         """What the answer gives to keep."""
-        spend, scope = self._spend, granted.scope
-        before = self._payload.token
+        spend, scope, before = self._spend, granted.scope, self._lease.payload.token
         lifetime = float(granted.expires_in) if granted.access_token is not None else 0.0
         if scope is None and before is not None and not spend.is_candidate:
             scope = before.scope
@@ -169,34 +160,32 @@ class Rotation:
         token = Token(
             access_token=granted.access_token or Secret(""),
             refresh_token=granted.refresh_token or spend.refresh_token,  # RFC 6749 §6: none in the answer keeps the old
-            expires_at=asked_at + lifetime,
+            expires_at=sent.at + lifetime,
             scope=scope,
         )
         return Payload(credential=spend.credential, token=token, lifetime=lifetime)
 
-    def _committed(self, granted: Granted, payload: Payload, asked: float) -> _commit.Change:
+    def _commit_of(self, granted: Granted, payload: Payload, sent: Sent) -> commit.Change:
         """The change from whatever record still matches to the next generation."""
-        context, spend = self._context, self._spend
-        token, lifetime = payload.token, payload.lifetime
+        lease, clock, token = self._lease, self._context.clock, payload.token
         assert token is not None
-        due_at = token.expires_at - context.ahead(lifetime)
+        due_at = token.expires_at - head_start(clock, payload.lifetime)
         not_before = 0.0
         if granted.access_token is None:
-            wait = back_off(Verdict.COMMIT, self._record.failures, retry_after=None, chance=1.0)
-            not_before = context.clock.time() + wait
+            not_before = clock.time() + back_off(Verdict.COMMIT, lease.record.failures, retry_after=None, chance=1.0)
 
         def change(record: Record | None) -> Record:
             assert record is not None  # one that fits
-            committed = _record.committed(
+            committed = record_.committed(
                 record,
-                self._payload if record is self._record else decode(record),
-                spend,
+                lease.payload if record is lease.record else decode(record),
+                self._spend,
                 token,
-                lifetime=lifetime,
-                age=round(context.clock.monotonic() - asked, 3),
+                lifetime=payload.lifetime,
+                age=round(clock.monotonic() - sent.monotonic, 3),
                 due_at=due_at,
-                nonce=self._nonce,
-                began_maybe_spent=self._began_in_doubt,
+                nonce=lease.nonce,
+                began_maybe_spent=self._began_maybe_spent,
             )
             if granted.access_token is not None:
                 return committed
@@ -204,25 +193,27 @@ class Rotation:
 
         return change
 
-    async def _too_late(self, changed: Record) -> None:
-        """The record moved on without this answer. Of another family now: revoke and drop what came.
+    async def _drop(self, late: Record) -> None:
+        """The record moved on without this answer. Where it has another family now, what came is revoked.
 
         Within a family a peer has committed, and revoking would kill what it got.
         """
         current = await self._context.store.load(self._organization)
-        if current is not None and current.family == changed.family:
+        if current is not None and current.family == late.family:
             return
-        token = decode(changed).token
+        token = decode(late).token
         assert token is not None
         assert token.refresh_token is not None
-        await _exchange.revoke(self._context, self._spend.credential, token.refresh_token, self._organization)
+        await token_requests.revoke(self._context, self._spend.credential, token.refresh_token, self._organization)
 
-    async def _refused(self, outcome: Outcome) -> None:
-        """The server's own refusal: marked, once, and raised. Returns where a peer has written meanwhile."""
-        if not await self._write(lambda record: _record.refused(record, self._spend), renew=False):
+    # How it ends: without
+
+    async def _mark_refused(self, outcome: Outcome) -> None:
+        """The server's own refusal: written down once, and raised. Returns where a peer has written meanwhile."""
+        if not await self._lease.give_back(lambda record: record_.refused(record, self._spend)):
             return
         if not self._spend.is_candidate:
-            cause = self._record.cause or ""
+            cause = self._lease.record.cause or ""
             logger.warning("organization %r has to be connected again: %s", self._organization, cause)
             raise ReauthorizationRequired(cause, organization=self._organization)
         said = error_for(self._organization, Verdict.DEAD, outcome, None)
@@ -237,19 +228,14 @@ class Rotation:
 
     async def _give_up(self, verdict: Verdict, outcome: Outcome) -> None:
         """Give the lease back with the time before which nobody sends, and raise. Returns where the record moved on."""
-        context = self._context
-        wait = back_off(
-            verdict,
-            self._record.failures,
-            retry_after=outcome.retry_after if isinstance(outcome, Answered) else None,
-            chance=context.clock.random(),
-        )
-        not_before = context.clock.time() + wait
+        clock = self._context.clock
+        failures, retry_after = self._lease.record.failures, retry_after_of(outcome)
+        not_before = clock.time() + back_off(verdict, failures, retry_after=retry_after, chance=clock.random())
 
         def change(record: Record) -> Record:
             if self._spend.is_candidate:  # its failures are not the family's
-                return _record.released(record)
-            return _record.postponed(record, not_before=not_before)
+                return record_.released(record)
+            return record_.postponed(record, not_before=not_before)
 
-        if await self._write(change, renew=False):
+        if await self._lease.give_back(change):
             raise error_for(self._organization, verdict, outcome, not_before)

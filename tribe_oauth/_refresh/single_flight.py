@@ -1,21 +1,21 @@
-"""What memory holds of every organization, and single flight.
+"""The tokens that this process remembers, and single flight: one refresh at a time for each organization.
 
-A flight is a task that nobody but the manager owns, one for each organization at a time. Callers wait, each on a future
-of its own: a caller may be cancelled or time out, the flight goes on, and its result, good or bad, reaches everybody
-else. A flight exists only while somebody works. For the manager only.
+A refresh is a task that the manager owns. Callers wait, each on a future of its own: a caller may be cancelled or time
+out, the refresh goes on, and its result, good or bad, reaches all others.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Final
 
 import attrs
 
 from tribe_oauth._oauth.values import Token
-from tribe_oauth._refresh.context import CachedToken, RefreshContext, logger
-from tribe_oauth._refresh.refresh import RefreshParameters, refresh
-from tribe_oauth._refresh.tasks import Tasks
+from tribe_oauth._refresh.cached_token import CachedToken
+from tribe_oauth._refresh.context import RefreshContext
+from tribe_oauth._refresh.refresh import Purpose, RefreshParameters, refresh
 from tribe_oauth.errors import (
     ManagerError,
     ReauthorizationRequired,
@@ -24,6 +24,8 @@ from tribe_oauth.errors import (
     TribeOAuthError,
     UnknownOrganizationError,
 )
+
+logger = logging.getLogger("tribe_oauth.single_flight")
 
 LOOK_AGAIN: Final = 30.0
 """Seconds between two looks at the store for an organization that has to be connected again."""
@@ -38,7 +40,7 @@ LONGEST_DISTRUST: Final = 2400.0
 
 @attrs.define(eq=False, repr=False)
 class InFlight:
-    """A flight under way and those who wait for it."""
+    """A refresh under way and those who wait for it."""
 
     wanted: RefreshParameters
     waiters: list[asyncio.Future[CachedToken]] = attrs.Factory(list)
@@ -46,7 +48,7 @@ class InFlight:
 
 @attrs.frozen(eq=False, repr=False)
 class RecentFailure:
-    """What the last flight ended with, told to everybody until the next may start. `until` is monotonic."""
+    """What the last refresh ended with, told to all callers until the next may start. `until` is monotonic."""
 
     error: TribeOAuthError
     until: float
@@ -70,84 +72,84 @@ class _Rejections:
 
 
 class SingleFlight:
-    """Tokens in memory, and the flights that bring new ones."""
+    """`tokens`: what is remembered, by organization. The manager's fast path reads it; only this class writes it."""
 
-    def __init__(self, context: RefreshContext, tasks: Tasks) -> None:
-        self.cached: dict[str | None, CachedToken] = {}
+    def __init__(self, context: RefreshContext) -> None:
+        self.tokens: dict[str | None, CachedToken] = {}
         self._context = context
-        self._tasks = tasks
         self._monotonic = context.clock.monotonic
-        self._single_flight: dict[str, InFlight] = {}
-        self._trouble: dict[str, RecentFailure] = {}
+        self._in_flight: dict[str, InFlight] = {}
+        self._failures: dict[str, RecentFailure] = {}
         self._rejections: dict[str, _Rejections] = {}
 
-    def reset(self) -> None:
-        """The loop that flights were on is gone."""
-        self._single_flight.clear()
+    def forget_loop(self) -> None:
+        """The event loop is gone, and with it the refreshes that were under way."""
+        self._in_flight.clear()
 
-    def cached_token(self, organization: str | None) -> Token | None:
-        """The token, where it is not due and no flight is about to replace it."""
-        cached = self.cached.get(organization)
-        if cached is not None and self._monotonic() < cached.due and organization not in self._single_flight:
+    def cached(self, organization: str | None) -> Token | None:
+        """The token, where it is not due and no refresh is about to replace it."""
+        cached = self.tokens.get(organization)
+        if cached is not None and self._monotonic() < cached.due and organization not in self._in_flight:
             return cached.token
         return None
 
     def ask(self, organization: str) -> Token | asyncio.Future[CachedToken]:
-        """A token that has not run out, where one is due: from memory, or of a flight, and then to be looked at again.
+        """A token that has not run out: from memory, or of a refresh, and then to be looked at again.
 
-        Not a coroutine: a caller who waits holds a future and nothing else, and there can be very many.
+        Not a coroutine: a caller that waits holds a future and nothing else, and there can be very many.
         """
-        cached, now = self.cached.get(organization), self._monotonic()
+        cached, now = self.tokens.get(organization), self._monotonic()
         if cached is not None and now < cached.due:
             return cached.token
-        flight = self._single_flight.get(organization)
+        flight = self._in_flight.get(organization)
         if cached is not None and now < cached.expires:
             if flight is None and self.recent_failure(organization) is None:
-                self._launch(RefreshParameters(organization=organization, cached=cached, ahead=True))
+                self._launch(RefreshParameters.ahead_of_time(organization, cached))
             return cached.token
-        if (trouble := self.recent_failure(organization)) is not None:
-            raise trouble.error.again()
-        return self._wait_for(flight or self._launch(RefreshParameters(organization=organization, cached=cached)))
+        if (failure := self.recent_failure(organization)) is not None:
+            raise failure.error.again()
+        return self._wait_for(flight or self._launch(RefreshParameters.expired(organization, cached)))
 
     async def replace(self, organization: str, rejected: Token) -> Token:
         """Another token than the one that the API refused; the same where it would be wrong to fetch one now."""
         for _ in range(2):
             token = await self._replace(organization, rejected)
             if token.access_token != rejected.access_token:
-                break  # otherwise the flight it joined was there for another reason: one more
+                break  # otherwise the refresh it joined was there for another reason: one more
         return token
 
     async def _replace(self, organization: str, rejected: Token) -> Token:
-        cached, now = self.cached.get(organization), self._monotonic()
+        cached, now = self.tokens.get(organization), self._monotonic()
         valid = cached is not None and now < cached.expires
         if cached is not None and valid and cached.token.access_token != rejected.access_token:
             return cached.token
-        spend = True
-        if valid and organization not in self._single_flight:
-            # A first refusal is believed at once; an API that always says 401 must not burn the family.
-            spend = self._rejections.setdefault(organization, _Rejections()).believed(now)
-        wanted = RefreshParameters(
-            organization=organization, cached=cached, rejected=rejected.access_token, spend=spend
-        )
+        if valid and organization not in self._in_flight and not self._believed(organization, now):
+            wanted = RefreshParameters.stored(organization, cached)
+        else:
+            wanted = RefreshParameters.instead_of(organization, cached, rejected.access_token)
         return (await self.join(wanted)).token
+
+    def _believed(self, organization: str, now: float) -> bool:
+        """A first refusal is believed at once; an API that always says 401 must not burn the family."""
+        return self._rejections.setdefault(organization, _Rejections()).believed(now)
 
     def accepted(self, organization: str | None) -> None:
         """The API took a token."""
         if self._rejections and organization is not None:
             self._rejections.pop(organization, None)
 
-    async def settled(self, organization: str) -> None:
-        """Wait until no flight of this organization is under way; it is no matter how that one ends."""
-        if (flight := self._single_flight.get(organization)) is not None:
+    async def wait_for_flight(self, organization: str) -> None:
+        """Wait until no refresh of this organization is under way; it does not matter how that one ends."""
+        if (flight := self._in_flight.get(organization)) is not None:
             future = self._wait_for(flight)
             try:
                 await asyncio.wait([future])
             finally:
-                _ = future.cancel() or future.exception()  # whatever came of it is for others
+                _ = future.cancel() or future.exception()  # what came of it is for others
 
     def join(self, wanted: RefreshParameters) -> asyncio.Future[CachedToken]:
-        """Wait for the flight of this organization, starting it where there is none."""
-        return self._wait_for(self._single_flight.get(wanted.organization) or self._launch(wanted))
+        """Wait for the refresh of this organization, starting it where there is none."""
+        return self._wait_for(self._in_flight.get(wanted.organization) or self._launch(wanted))
 
     def _wait_for(self, flight: InFlight) -> asyncio.Future[CachedToken]:
         future: asyncio.Future[CachedToken] = asyncio.get_running_loop().create_future()
@@ -155,18 +157,18 @@ class SingleFlight:
         return future
 
     def _launch(self, wanted: RefreshParameters) -> InFlight:
-        flight = self._single_flight[wanted.organization] = InFlight(wanted)
-        self._tasks.spawn(self._fly(flight))
+        flight = self._in_flight[wanted.organization] = InFlight(wanted)
+        self._context.tasks.spawn(self._fly(flight))
         return flight
 
     async def _fly(self, flight: InFlight) -> None:
         organization = flight.wanted.organization
         try:
-            async with self._tasks.turn(organization):
-                cached = await refresh(self._context, flight.wanted.with_cached(self.cached.get(organization)))
+            async with self._context.tasks.lock(organization):
+                cached = await refresh(self._context, flight.wanted.with_cached(self.tokens.get(organization)))
                 self.publish(organization, cached)
         except TribeOAuthError as error:
-            self._failed(flight.wanted, error)
+            self._remember_failure(flight.wanted, error)
             for waiter in self._landed(flight):
                 waiter.set_exception(error.again())
         except BaseException as error:
@@ -179,23 +181,23 @@ class SingleFlight:
 
     def _landed(self, flight: InFlight) -> list[asyncio.Future[CachedToken]]:
         """End a flight: from here on another may start. Gives those who still wait."""
-        if self._single_flight.get(flight.wanted.organization) is not flight:
+        if self._in_flight.get(flight.wanted.organization) is not flight:
             return []  # of a loop that is gone, and so are those who waited; another may be under way
-        del self._single_flight[flight.wanted.organization]
+        del self._in_flight[flight.wanted.organization]
         return [waiter for waiter in flight.waiters if not waiter.done()]
 
-    # What is known after a flight
+    # What is known after a refresh
 
     def publish(self, organization: str, cached: CachedToken) -> None:
         """Give out what is durable."""
         now = self._monotonic()
         if cached.due <= now:  # due, and nothing newer to be had now: a peer is at work
             cached = attrs.evolve(cached, due=min(now + AHEAD_AGAIN, cached.expires))
-        self.cached[organization] = cached
-        self._trouble.pop(organization, None)
+        self.tokens[organization] = cached
+        self._failures.pop(organization, None)
 
-    def _failed(self, wanted: RefreshParameters, error: TribeOAuthError) -> None:
-        """Remember a failure for as long as asking again would be of no use."""
+    def _remember_failure(self, wanted: RefreshParameters, error: TribeOAuthError) -> None:
+        """Keep a failure for as long as asking again would be of no use."""
         organization, wait = wanted.organization, 0.0
         match error:
             case UnknownOrganizationError():
@@ -208,20 +210,20 @@ class SingleFlight:
                 wait = LOOK_AGAIN_STORE
         now = self._monotonic()
         if wait > 0:
-            self._trouble[organization] = RecentFailure(error, now + wait)
-        if (cached := self.cached.get(organization)) is not None:
+            self._failures[organization] = RecentFailure(error, now + wait)
+        if (cached := self.tokens.get(organization)) is not None:
             due = min(max(now + max(wait, AHEAD_AGAIN), cached.due), cached.expires)
-            self.cached[organization] = attrs.evolve(cached, due=due)
-        if wanted.ahead:
+            self.tokens[organization] = attrs.evolve(cached, due=due)
+        if wanted.purpose is Purpose.AHEAD:
             logger.warning("organization %r was not refreshed ahead of time: %s", organization, error)
 
     def recent_failure(self, organization: str) -> RecentFailure | None:
-        """What the last flight ended with, while that still holds."""
-        trouble = self._trouble.get(organization)
-        return trouble if trouble is not None and self._monotonic() < trouble.until else None
+        """What the last refresh ended with, while that still holds."""
+        failure = self._failures.get(organization)
+        return failure if failure is not None and self._monotonic() < failure.until else None
 
     def forget(self, organization: str) -> None:
         """The organization is not connected any more."""
-        self.cached.pop(organization, None)
-        self._trouble.pop(organization, None)
+        self.tokens.pop(organization, None)
+        self._failures.pop(organization, None)
         self._rejections.pop(organization, None)

@@ -1,45 +1,35 @@
-"""The tasks that a manager owns, the loop they run on, and how they end. For the manager and its flights only."""
+"""What a manager runs on one event loop: tasks that no caller can cancel, a lock for each organization, pauses."""
 
 from __future__ import annotations
 
 import asyncio
-import os
+import logging
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from tribe_oauth._clock import Clock
-from tribe_oauth._refresh.context import logger
-from tribe_oauth.errors import ManagerError
+
+logger = logging.getLogger("tribe_oauth.tasks")
 
 Result = TypeVar("Result")
 
+MAX_ROTATIONS: Final = 100
+"""Rotations that hold a lease at a time: more would wait for a connection while their lease runs."""
+
 
 class Tasks:
-    """Belongs to one event loop at a time; to another only after the first is gone, or in a forked child."""
+    """All of it belongs to one event loop. `rotations` bounds how many rotations hold a lease at a time."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid = os.getpid()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._turns: dict[str, OrganizationLock] = {}
-        self._closing = asyncio.Event()
+        self.forget_loop()
 
-    def enter(self) -> bool:
-        """Make sure of the running loop. True: it is a new one, and whatever belonged to an earlier one is void."""
-        loop = asyncio.get_running_loop()
-        if self._loop is loop:
-            return False
-        if self._loop is not None and not self._loop.is_closed() and self._pid == os.getpid():
-            raise ManagerError(
-                "this manager belongs to another event loop, which is still open: make one manager for each loop,"
-                " on the same store"
-            )
-        self._loop, self._pid = loop, os.getpid()
-        self._tasks = set()
-        self._turns = {}
+    def forget_loop(self) -> None:
+        """Begin anew for another event loop: the one before is gone, and so are its tasks."""
+        self.rotations = asyncio.Semaphore(MAX_ROTATIONS)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._locks: dict[str, OrganizationLock] = {}
         self._closing = asyncio.Event()
-        return True
 
     @property
     def closing(self) -> bool:
@@ -47,28 +37,28 @@ class Tasks:
         return self._closing.is_set()
 
     def spawn(self, work: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
-        """A task that no caller can cancel."""
-        # Not by the loop's own factory: an eager task could end before anybody waits for it.
+        """Run it in a task that no caller can cancel."""
+        # Not by the loop's own factory: an eager task could end before anyone waits for it.
         task = asyncio.Task(work, loop=asyncio.get_running_loop())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
     async def owned(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Wait for such a task. The caller may be cancelled; the task goes on."""
+        """Run it in such a task and wait for its result. A caller that is cancelled leaves; the task goes on."""
         task = self.spawn(work)
         task.add_done_callback(_retrieve)
         return await asyncio.shield(task)
 
-    def turn(self, organization: str) -> OrganizationLock:
-        """One at a time for each organization."""
-        turn = self._turns.get(organization)
-        if turn is None:
-            turn = self._turns[organization] = OrganizationLock(self._turns, organization)
-        return turn
+    def lock(self, organization: str) -> OrganizationLock:
+        """One at a time for each organization: refresh, connect, disconnect."""
+        lock = self._locks.get(organization)
+        if lock is None:
+            lock = self._locks[organization] = OrganizationLock(self._locks, organization)
+        return lock
 
     async def pause(self, seconds: float) -> bool:
-        """Wait; cut short, and False, when the manager closes."""
+        """Wait so many seconds. False: the manager is closing, which cuts it short."""
         sleep = asyncio.ensure_future(self._clock.sleep(seconds))
         closing = asyncio.ensure_future(self._closing.wait())
         try:
@@ -79,20 +69,24 @@ class Tasks:
         return not self.closing
 
     async def close(self, timeout: float) -> None:
-        """Cut pauses short, let tasks end, so many seconds at most. None is cancelled: half a rotation is lost."""
+        """Cut pauses short and let tasks end, for so many seconds. None is cancelled: half a rotation is lost."""
         self._closing.set()
         if self._tasks:
             _done, late = await asyncio.wait(self._tasks, timeout=timeout)
             if late:
-                logger.critical("closing with %d refreshes still under way", len(late))
+                logger.critical(
+                    "closed with %d tasks still running after %.0f seconds: what a refresh was answered may be lost",
+                    len(late),
+                    timeout,
+                )
 
 
 class OrganizationLock(asyncio.Lock):
-    """A lock that is there only while somebody holds it or waits for it."""
+    """A lock that exists only while a task holds it or waits for it."""
 
-    def __init__(self, turns: dict[str, OrganizationLock], organization: str) -> None:
+    def __init__(self, locks: dict[str, OrganizationLock], organization: str) -> None:
         super().__init__()
-        self._turns = turns
+        self._locks = locks
         self._organization = organization
         self._users = 0
 
@@ -101,19 +95,19 @@ class OrganizationLock(asyncio.Lock):
         try:
             await self.acquire()
         except BaseException:
-            self._left()
+            self._leave()
             raise
 
     async def __aexit__(self, *_: object) -> None:
         self.release()
-        self._left()
+        self._leave()
 
-    def _left(self) -> None:
+    def _leave(self) -> None:
         self._users -= 1
-        if not self._users and self._turns.get(self._organization) is self:  # and not the next loop's
-            del self._turns[self._organization]
+        if not self._users and self._locks.get(self._organization) is self:  # and not the next loop's
+            del self._locks[self._organization]
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """The error was for a caller who may have gone."""
+    """The error was for a caller that may have left."""
     _ = task.cancelled() or task.exception()

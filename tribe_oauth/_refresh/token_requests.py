@@ -1,42 +1,97 @@
-"""Token requests that no lease guards: those that are free to repeat, and the one that must never be.
+"""Token requests, as an organization makes them: whose secret goes along, and which may be sent again.
 
-Client credentials may be asked for at any time (Tribe's page). A code is exchanged once. A revocation is a courtesy.
+Client credentials may be asked for at any time (Tribe's page). A code is exchanged once. A refresh is sent by a
+rotation, under its lease; only its form is made here. A revocation is worth one attempt.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 
-from tribe_oauth._oauth import messages as _protocol
+from tribe_oauth._oauth import messages
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
 from tribe_oauth._oauth.endpoint import Answered, NotSent, Outcome
-from tribe_oauth._oauth.messages import Granted
+from tribe_oauth._oauth.messages import Form, Granted
 from tribe_oauth._oauth.values import Secret, Token
-from tribe_oauth._oauth.verdict import Verdict, back_off, error_for, judge, pause_before
-from tribe_oauth._refresh.context import CachedToken, RefreshContext, logger
+from tribe_oauth._oauth.verdict import Verdict, back_off, error_for, judge, pause_before, retry_after_of
+from tribe_oauth._refresh.cached_token import CachedToken, with_deadlines
+from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Credential
-from tribe_oauth.errors import TokenEndpointError, named
+from tribe_oauth._refresh.record import Spend
+from tribe_oauth.errors import ConfigurationError, TokenEndpointError, named
+from tribe_oauth.stores import Record
+
+logger = logging.getLogger("tribe_oauth.token_requests")
+
+
+def client_secret(context: RefreshContext, credential: Credential, organization: str | None) -> Secret:
+    """The client's secret: stored with the family, or the manager's own. Raises ConfigurationError."""
+    if credential.token_endpoint != context.endpoints.token_endpoint:
+        raise ConfigurationError(
+            f"{named(organization)} was connected at another token endpoint than this manager's:"
+            " give the manager the endpoints it was connected with (endpoints=)",
+            organization=organization,
+        )
+    if credential.client_secret is not None:
+        return credential.client_secret
+    if context.client is None or context.client.client_id != credential.client_id:
+        raise ConfigurationError(
+            f"{named(organization)} was connected with the client {credential.client_id!r}:"
+            " give that client to the manager",
+            organization=organization,
+        )
+    return context.client.client_secret
+
+
+def refresh_form(context: RefreshContext, spend: Spend, organization: str) -> Form:
+    """The refresh that spends this refresh token."""
+    credential = spend.credential
+    return messages.refresh_request(
+        credential.client_id,
+        client_secret(context, credential, organization),
+        refresh_token=spend.refresh_token,
+        redirect_uri=credential.redirect_uri,
+    )
 
 
 async def fetch_client_credentials(context: RefreshContext, credential: Credential, organization: str) -> Granted:
-    """One token for the application itself; a few attempts, since any of them is free."""
-    secret = context.secret_of(credential, organization)
-    form = _protocol.client_credentials_request(credential.client_id, secret, scope=credential.scope)
+    """One token for the application itself; a few attempts, since any of them is free. Raises TokenEndpointError."""
+    secret = client_secret(context, credential, organization)
+    form = messages.client_credentials_request(credential.client_id, secret, scope=credential.scope)
     tries: Counter[Verdict] = Counter()
     while True:
         outcome = await context.endpoint.post(credential.token_endpoint, form)
-        verdict = judge(outcome)
-        if (granted := usable(outcome)) is not None:
+        if (granted := _usable(outcome)) is not None:
             return granted
-        retry_after = outcome.retry_after if isinstance(outcome, Answered) else None
+        verdict, retry_after = judge(outcome), retry_after_of(outcome)
         pause = pause_before(verdict, tries[verdict], quiet=0.5, retry_after=retry_after)
         tries[verdict] += 1
-        if pause is None or not await context.pause(pause * (1 + context.clock.random())):
+        if pause is None or not await context.tasks.pause(pause * (1 + context.clock.random())):
             wait = back_off(verdict, 0, retry_after=retry_after, chance=context.clock.random())
             raise error_for(organization, verdict, outcome, context.clock.time() + wait)
 
 
-def usable(outcome: Outcome) -> Granted | None:
+async def refresh_client_credentials(context: RefreshContext, record: Record, credential: Credential) -> CachedToken:
+    """A new token for a record of client credentials. It is not stored. Raises TokenEndpointError."""
+    granted = await fetch_client_credentials(context, credential, record.organization)
+    return cached_in_memory(context, record.family, record.generation, credential, granted)
+
+
+def cached_in_memory(
+    context: RefreshContext, family: str, generation: int, credential: Credential, granted: Granted
+) -> CachedToken:
+    """A client-credentials token, as this process remembers it."""
+    assert granted.access_token is not None  # _usable() made sure of it
+    lifetime = float(granted.expires_in)
+    token = Token(access_token=granted.access_token, expires_at=context.clock.time() + lifetime, scope=granted.scope)
+    cached = CachedToken(
+        family=family.encode(), generation=generation, credential=credential, token=token, lifetime=lifetime
+    )
+    return with_deadlines(context, cached, lifetime)
+
+
+def _usable(outcome: Outcome) -> Granted | None:
     """An answer with an access token that can be used."""
     match outcome:
         case Answered(reading=Granted() as granted) if granted.access_token is not None:
@@ -44,37 +99,20 @@ def usable(outcome: Outcome) -> Granted | None:
     return None
 
 
-def hold_in_memory(
-    context: RefreshContext, family: str, generation: int, credential: Credential, granted: Granted
-) -> CachedToken:
-    """A client-credentials token, which is not stored."""
-    assert granted.access_token is not None  # usable() saw to it
-    token = Token(
-        access_token=granted.access_token,
-        expires_at=context.clock.time() + granted.expires_in,
-        scope=granted.scope,
-    )
-    lifetime = float(granted.expires_in)
-    cached = CachedToken(
-        family=family.encode(), generation=generation, credential=credential, token=token, lifetime=lifetime
-    )
-    return context.timed(cached, lifetime)
-
-
 async def exchange_code(context: RefreshContext, grant: AuthorizationCodeGrant, organization: str | None) -> Granted:
-    """Exchange a code. Sent once: an answer that is lost or not definite means connecting again (RFC 6749 §4.1.2)."""
+    """Exchange a code. Sent once: after an answer that is lost or not definite, connect again (RFC 6749 §4.1.2)."""
     form, outcome = grant.body(), None
     for pause in (0.1, 0.5, 0.0):
         outcome = await context.endpoint.post(grant.client.endpoints.token_endpoint, form)
-        if not isinstance(outcome, NotSent) or not await context.pause(pause):
+        if not isinstance(outcome, NotSent) or not await context.tasks.pause(pause):
             break
     assert outcome is not None  # there was an attempt
-    if (granted := usable(outcome)) is not None:
+    if (granted := _usable(outcome)) is not None:
         return granted
+    error = error_for(organization, judge(outcome), outcome, None)
     if isinstance(outcome, NotSent):
         grant.give_back()
-        raise error_for(organization, judge(outcome), outcome, None)
-    error = error_for(organization, judge(outcome), outcome, None)
+        raise error
     raise TokenEndpointError(
         f"the code for {named(organization)} could not be exchanged, and a code works once:"
         f" start the connection again ({error})",
@@ -86,11 +124,11 @@ async def exchange_code(context: RefreshContext, grant: AuthorizationCodeGrant, 
 
 
 async def revoke(context: RefreshContext, credential: Credential, token: Secret, organization: str | None) -> None:
-    """Tell the server that a refresh token is no longer needed (RFC 7009). That this failed is logged, no more."""
-    url = context.where().revocation_endpoint
+    """Tell the server that a refresh token is no longer needed (RFC 7009). A failure is logged, no more."""
+    url = context.endpoints.revocation_endpoint
     if url is None:
         return
-    form = _protocol.revocation_request(credential.client_id, context.secret_of(credential, organization), token=token)
-    outcome = await context.endpoint.post(url, form)
+    secret = client_secret(context, credential, organization)
+    outcome = await context.endpoint.post(url, messages.revocation_request(credential.client_id, secret, token=token))
     if not isinstance(outcome, Answered) or outcome.status != 200:
         logger.warning("a refresh token of %s could not be revoked at the server", named(organization))

@@ -30,14 +30,14 @@ class ReplaysEverything:
         self.source = source
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        if request.url.origin() != self.source.origin():
+        if request.url.origin() != self.source.api.origin():
             request.headers.popall("Authorization", None)
             return await handler(request)
         token = await self.source.token()
         request.headers["Authorization"] = f"Bearer {token.access_token.reveal()}"
         response = await handler(request)
         if response.status == 401:
-            token = await self.source.refresh(rejected=token)
+            token = await self.source.token(rejected=token)
             response.release()
             request.headers["Authorization"] = f"Bearer {token.access_token.reveal()}"
             response = await handler(request)
@@ -52,7 +52,7 @@ class ReentersItself:
         self.cached: str | None = None
 
     async def __call__(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        if request.url.origin() != self.source.origin():
+        if request.url.origin() != self.source.api.origin():
             request.headers.popall("Authorization", None)
             return await handler(request)
         if self.cached is None:

@@ -37,8 +37,7 @@ async def test_another_origin_gets_no_token_with_a_body(make: Factory, status: i
 @pytest.mark.parametrize("host", FOREIGN_HOSTS)
 async def test_another_host_gets_no_token(make: Factory, host: str) -> None:
     """S20: a name that is like the API's, or leads to the same machine, is another origin."""
-    async with scene(make) as here:
-        here.source.api = here.api.url(host="api.test")
+    async with scene(make, lambda api: api.url(host="api.test")) as here:
         to = here.api.url("/elsewhere", host=host)
         async with here.session.get(here.api.url(sent_on(to), host="api.test")) as response:
             assert response.status == 200
@@ -56,8 +55,7 @@ async def test_credentials_in_a_redirect_stay_off(make: Factory) -> None:
 
 async def test_another_scheme_gets_no_token(make: Factory) -> None:
     """S20: where the API is https, plain http on the same host and port is another origin."""
-    async with scene(make) as here:
-        here.source.api = here.api.url().with_scheme("https")
+    async with scene(make, lambda api: api.url().with_scheme("https")) as here:
         async with here.session.get("/elsewhere") as response:
             assert response.status == 200
         with pytest.raises(aiohttp.WSServerHandshakeError):
@@ -67,8 +65,7 @@ async def test_another_scheme_gets_no_token(make: Factory) -> None:
 
 async def test_the_port_may_be_written_out(make: Factory) -> None:
     """S20: ``http://host:80`` is the origin ``http://host``."""
-    async with scene(make) as here:
-        here.source.api = URL("http://api.test:80")
+    async with scene(make, lambda _: URL("http://api.test:80")) as here:
         proxy = here.api.url()
         async with here.session.get("http://api.test/", proxy=proxy) as response:
             assert response.status == 200

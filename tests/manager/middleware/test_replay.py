@@ -85,7 +85,7 @@ async def test_a_body_that_can_be_sent_again_is(make: Factory, kind: str, path: 
         assert (second.method, second.target, second.body) == (first.method, first.target, first.body)
         assert received == first.body
         assert bool(received) == (kind not in {"none", "empty"})
-        assert here.source.settled == [False]
+        assert here.source.lasting == [False]
 
 
 async def not_sent_again(here: Scene, data: Any, *, arrived: Callable[[bytes], bool]) -> None:
@@ -99,7 +99,7 @@ async def not_sent_again(here: Scene, data: Any, *, arrived: Callable[[bytes], b
     async with here.session.get("/v1/rows") as response:
         assert response.status == 200
     assert here.api.authorizations == ["Bearer token-1", "Bearer token-2"]
-    assert here.source.settled == [True, False]
+    assert here.source.lasting == [True, False]
 
 
 async def test_a_generator_is_not_sent_again(make: Factory) -> None:

@@ -23,14 +23,13 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class Source(Protocol):
-    """What a middleware under test is given: a `TokenSource`, and the address that naive ones refresh at."""
+    """What a middleware under test is given: a `TokenSource`, the API, and the address that naive ones refresh at."""
 
+    api: URL
     token_url: URL
 
-    def origin(self) -> URL: ...
-    def cached_token(self) -> Token | None: ...
-    async def token(self, *, settled: bool = False) -> Token: ...
-    async def refresh(self, *, rejected: Token) -> Token: ...
+    def cached(self) -> Token | None: ...
+    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token: ...
     def accepted(self) -> None: ...
 
 
@@ -129,23 +128,19 @@ class FakeSource:
         self.api = world.api.url()
         self.token_url = world.api.url("/token")
         self.current = _token("token-1")
-        self.settled: list[bool] = []
+        self.lasting: list[bool] = []
         self.refreshes = 0
         self.successes = 0
         self.flight: asyncio.Task[Token] | None = None
 
-    def origin(self) -> URL:
-        return self.api.origin()
-
-    def cached_token(self) -> Token | None:
-        """Never: every check sees what it is asked for. The manager's own source has one at hand, in its own tests."""
+    def cached(self) -> Token | None:
+        """Never: every check sees what it is asked for. The manager's own source has one, in its own tests."""
         return None
 
-    async def token(self, *, settled: bool = False) -> Token:
-        self.settled.append(settled)
-        return self.current
-
-    async def refresh(self, *, rejected: Token) -> Token:
+    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token:
+        if rejected is None:
+            self.lasting.append(lasting)
+            return self.current
         self.refreshes += 1
         if self.current.access_token == rejected.access_token:
             if self.flight is None:
@@ -205,13 +200,17 @@ def _token(access_token: str) -> Token:
 
 
 @asynccontextmanager
-async def scene(make: Factory) -> AsyncIterator[Scene]:
-    """Two servers and a session with one connection to each, for the time of a check. A check that hangs fails."""
+async def scene(make: Factory, api: Callable[[Origin], URL] = lambda origin: origin.url()) -> AsyncIterator[Scene]:
+    """Two servers and a session with one connection to each, for the time of a check. A check that hangs fails.
+
+    `api`: where the middleware believes the API to be.
+    """
     world = World()
     async with AsyncExitStack() as stack, asyncio.timeout(HUNG):
         for origin in (world.api, world.other):
             origin.port = await _serve(origin, world, stack)
         source = FakeSource(world, await stack.enter_async_context(ClientSession()))
+        source.api = api(world.api)
         middleware = make(source)
         connector = TCPConnector(limit=1, resolver=Loopback())
         session = ClientSession(world.api.url(), connector=connector, middlewares=[middleware])

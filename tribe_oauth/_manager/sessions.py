@@ -1,0 +1,39 @@
+"""The sessions for Tribe's API and the connector that they share."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from weakref import WeakSet
+
+from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
+
+
+class Sessions:
+    """Opens sessions at the API's origin, and closes what is still open, but for a connector that was given."""
+
+    def __init__(self, api: str, connector: BaseConnector | None) -> None:
+        self._api = api
+        self._given = connector
+        self.forget_loop()
+
+    def forget_loop(self) -> None:
+        """Begin anew for another event loop: what belonged to the one before cannot be closed any more."""
+        self._connector = self._given
+        self._open: WeakSet[ClientSession] = WeakSet()
+
+    def open(self, middleware: ClientMiddlewareType) -> ClientSession:
+        """A session with this middleware. Relative URLs begin at the API's origin."""
+        if self._connector is None:
+            self._connector = TCPConnector()
+        session = ClientSession(self._api, connector=self._connector, connector_owner=False, middlewares=(middleware,))
+        self._open.add(session)
+        return session
+
+    async def close(self) -> None:
+        """Close all of them, and the connector where it is our own."""
+        connector, self._connector = self._connector, self._given
+        async with AsyncExitStack() as stack:
+            if connector is not None and connector is not self._given:
+                stack.push_async_callback(connector.close)
+            for session in list(self._open):
+                stack.push_async_callback(session.close)
