@@ -77,7 +77,7 @@ def append(path: Path, content: bytes) -> None:
 
 
 def replace(path: Path, content: bytes) -> None:
-    """Give a file this content, durably and in one step: whoever reads it finds the old or the new."""
+    """Give a file this content, durably and in one step: a reader finds the old or the new."""
     fresh = path.with_name(f"{path.name}.new")
     fresh.unlink(missing_ok=True)  # what a killed process left
     file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

@@ -28,7 +28,7 @@ async def run_uninterrupted(work: Coroutine[Any, Any, Result] | asyncio.Future[R
                 cancelled = error
     if cancelled is not None:
         if not future.cancelled():
-            future.exception()  # nobody else will look at it
+            future.exception()  # its error is of no use to a caller that leaves
         raise cancelled
     return future.result()
 

@@ -17,7 +17,7 @@ class TribeOAuthError(Exception):
     """The root of all.
 
     `organization` is the caller's key, where one is concerned. `retryable` says whether the same call may succeed
-    later with nobody doing anything.
+    later although nothing was changed.
     """
 
     retryable = False
@@ -121,7 +121,7 @@ class ScopeError(TokenEndpointError):
 
 
 class ReauthorizationRequired(TribeOAuthError):  # noqa: N818 (the name that users handle it by)
-    """The server no longer accepts this organization's refresh token: somebody has to connect it again.
+    """The server no longer accepts this organization's refresh token: it has to be connected again.
 
     `cause` is ``"revoked or expired"``, or ``"lost rotation"`` where an earlier answer was lost on its way.
     """

@@ -142,7 +142,7 @@ async def _claim(context: RefreshContext, organization: str, pasted: str) -> Non
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Exchanged:
-    """What a code was exchanged for: a family that nobody has stored yet."""
+    """What a code was exchanged for: a family that is not stored yet."""
 
     credential: Credential
     token: Token

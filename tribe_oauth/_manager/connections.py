@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from aiohttp import ClientSession
-from yarl import URL
 
 from tribe_oauth._manager import connect
 from tribe_oauth._manager.middleware import BearerMiddleware, OneToken
@@ -52,8 +51,8 @@ class Connections:
             return self._made_known(organization, *await connect.save(self._context, organization, exchanged))
 
     async def _resolved(self, resolve: ResolveOrganization, token: Token) -> str:
-        api = URL(self._context.endpoints.api).origin()
-        async with self._sessions.open(BearerMiddleware(OneToken(token), api)) as session:
+        middleware = BearerMiddleware(OneToken(token), self._sessions.origin)
+        async with self._sessions.open(middleware) as session:
             async with asyncio.timeout(self._context.timing.request_timeout):
                 organization = await resolve(session)
         check_key(organization)

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
 import attrs
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession
-from yarl import URL
 
 from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._manager import warm_up
@@ -91,7 +90,6 @@ class TokenManager:
         self._organizations = Organizations(self._context.store)
         self._connections = Connections(self._context, self._single_flight, self._organizations, self._sessions)
         self._loop = OwnEventLoop(self._tasks, self._single_flight, self._context.endpoint, self._sessions)
-        self._api = URL(endpoints.api).origin()
         self._closing: asyncio.Task[None] | None = None
         self._settings: Settings | None = None  # the organization that is meant where none is named
         self._tokens = self._single_flight.tokens
@@ -214,12 +212,10 @@ class TokenManager:
         check_key(organization)
         await self._tasks.owned(self._connections.disconnect(organization))
 
-    async def organizations(self) -> AsyncGenerator[str]:
+    def organizations(self) -> AsyncGenerator[str]:
         """The keys of all connected organizations, from the store, in no particular order."""
         self._usable()
-        async with aclosing(self._organizations.all()) as organizations:
-            async for organization in organizations:
-                yield organization
+        return self._organizations.all()
 
     async def status(self, organization: str | None = None) -> Status:
         """How an organization stands, from the store and memory. No network but the store's."""
@@ -247,7 +243,7 @@ class TokenManager:
         if organization is not None:
             check_key(organization)
         source = _Source(self, organization)
-        return BearerMiddleware(source, self._api, on_accepted=source.accepted)
+        return BearerMiddleware(source, self._sessions.origin, on_accepted=source.accepted)
 
     # The manager itself
 

@@ -6,12 +6,17 @@ from contextlib import AsyncExitStack
 from weakref import WeakSet
 
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
+from yarl import URL
 
 
 class Sessions:
-    """Opens sessions at the API's origin, and closes what is still open, but for a connector that was given."""
+    """Opens sessions at the API's origin, and closes what is still open, but for a connector that was given.
+
+    `origin`: the one that may see tokens.
+    """
 
     def __init__(self, api: str, connector: BaseConnector | None) -> None:
+        self.origin = URL(api).origin()
         self._api = api
         self._given = connector
         self.forget_loop()

@@ -19,7 +19,7 @@ class Status:
     """How an organization stands. Times are Unix seconds.
 
     fresh: a token is in hand. stale: the next call fetches one. backing_off: the last attempts failed.
-    reauthorization_required: somebody has to connect it again, because of `cause`. `refreshed_at`: when the token was
+    reauthorization_required: it has to be connected again, because of `cause`. `refreshed_at`: when the token was
     fetched. None: not known.
     """
 
@@ -33,7 +33,7 @@ class Status:
 
 
 def status_of(record: Record, cached: CachedToken | None, *, now: float, failing: tuple[str, float] | None) -> Status:
-    """`failing`: what this process's last flight ended with, and the Unix time of the next, while that holds."""
+    """`failing`: what this process's last refresh ended with, and the Unix time of the next, while that holds."""
     payload = decode(record)
     token, lifetime = payload.token, payload.lifetime
     if cached is not None and cached.generation >= record.generation:

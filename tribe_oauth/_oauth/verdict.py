@@ -48,7 +48,7 @@ QUIET: Final = -1.0
 """Stands in the table for the manager's `quiet`."""
 
 PAUSES: Final[Mapping[Verdict, tuple[float, ...]]] = {
-    # Seconds before each further attempt of the same flight; after the last one, the flight ends.
+    # Seconds before each further attempt of the same rotation; after the last one, the rotation ends.
     Verdict.NOT_SENT: (0.1, 0.5),
     Verdict.RESET: (0.1,),
     Verdict.MAYBE_SPENT: (QUIET,),
@@ -86,7 +86,7 @@ def retry_after_of(outcome: Outcome) -> float | None:
 
 
 def pause_before(verdict: Verdict, attempt: int, *, quiet: float, retry_after: float | None) -> float | None:
-    """Seconds until the same flight may send again after its `attempt`-th such outcome (from 0); None: it ends."""
+    """Seconds until the same rotation may send again after its `attempt`-th such outcome (from 0); None: it ends."""
     pauses = PAUSES.get(verdict, ())
     if attempt >= len(pauses):
         return None
@@ -97,7 +97,7 @@ def pause_before(verdict: Verdict, attempt: int, *, quiet: float, retry_after: f
 
 
 def back_off(verdict: Verdict, failures: int, *, retry_after: float | None, chance: float) -> float:
-    """Seconds until the next flight, after so many failures in a row before this one. `chance` is from 0 to 1."""
+    """Seconds until the next rotation, after so many failures in a row before this one. `chance` is from 0 to 1."""
     longest = LONGEST_BACK_OFF_UNSENT if verdict is Verdict.NOT_SENT else LONGEST_BACK_OFF
     seconds = min(longest, FIRST_BACK_OFF * 2.0 ** min(failures, 20)) * (1.0 + 0.25 * chance)
     return max(seconds, retry_after or 0.0)

@@ -2,7 +2,7 @@
 
 A record's `payload` holds the tokens of its family and, while a pasted refresh token is being tried, a *candidate*
 beside them: it takes the family's place only when the server has accepted it. A `Spend` names which of the two refresh
-tokens a flight uses, and for which generation; a change applies only while the record still matches it.
+tokens a rotation uses, and for which generation; a change applies only while the record still matches it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Spend:
 
 
 def spend_of(record: Record, payload: Payload, *, candidate: bool) -> Spend | None:
-    """The refresh token that a flight would use; None where there is no candidate any more."""
+    """The refresh token that a rotation would use; None where there is no candidate any more."""
     if candidate:
         tried = payload.candidate
         if tried is None:
@@ -67,7 +67,7 @@ def may_be_spent(record: Record, spend: Spend) -> bool:
 
 
 def may_still_arrive(record: Record, spend: Spend) -> bool:
-    """Whether a request with this refresh token may still arrive, of a flight that is over.
+    """Whether a request with this refresh token may still arrive, of a rotation that is over.
 
     How long ago that was is not known here: the wall clocks of two hosts differ.
     """
@@ -78,9 +78,9 @@ def may_still_arrive(record: Record, spend: Spend) -> bool:
 
 
 def leased(record: Record, nonce: str) -> Record:
-    """Take the lease. One that ran out leaves doubt behind: its holder may have sent and died.
+    """Take the lease. One that ran out marks its refresh token as maybe spent: its holder may have sent and died.
 
-    The nonce begins with the family it was taken for, so that the doubt falls on the right refresh token.
+    The nonce begins with the family that it was taken for, so that the mark falls on the right refresh token.
     """
     if record.lease is not None:
         record = _marked(record, record.lease.partition(":")[0])
@@ -131,7 +131,7 @@ def committed(
     nonce: str,
     began_maybe_spent: bool,
 ) -> Record:
-    """The next generation. The lease of a peer is left alone; doubt ends only where there was none at begin.
+    """The next generation. The lease of a peer is left alone; `maybe_spent` ends only where it was not set at begin.
 
     `payload` is the record's.
     """
@@ -232,7 +232,7 @@ def _connected(
 
 
 def tombstone(record: Record) -> Record:
-    """Nobody may use it any more; its secrets are still there, to be revoked."""
+    """Not to be used any more; its secrets are still there, to be revoked."""
     return attrs.evolve(
         record,
         status="disconnected",

@@ -38,7 +38,7 @@ class Purpose(enum.Enum):
     """Why a refresh is asked for, and so what would satisfy it."""
 
     EXPIRED = "a token that has not run out"
-    AHEAD = "a token that is not even due; nobody waits"
+    AHEAD = "a token that is not even due; no caller waits"
     REJECTED = "another access token than the one that the API refused"
     STORED = "whatever is stored: nothing may be sent"
     FORCED = "a newer generation than there was"
@@ -66,7 +66,7 @@ class RefreshParameters:
 
     @classmethod
     def ahead_of_time(cls, organization: str, cached: CachedToken | None) -> Self:
-        """The token is due, and nobody waits."""
+        """The token is due, and no caller waits."""
         return cls._made(organization, cached, Purpose.AHEAD)
 
     @classmethod
@@ -213,7 +213,7 @@ class _Refresh:
         return wanted.rejected is None or found.token.access_token != wanted.rejected
 
     def _can_go_on_with(self, found: CachedToken) -> bool:
-        """Whether nobody needs to wait for the peer that fetches the next token."""
+        """Whether there is no need to wait for the peer that fetches the next token."""
         return self._wanted.purpose is Purpose.AHEAD and self._now() < found.expires
 
     # Wait

@@ -146,7 +146,7 @@ class Rotation:
         return cached
 
     def _fits(self, record: Record | None) -> bool:
-        """Family and generation decide, whoever holds the lease and whatever the status says."""
+        """Family and generation decide, not the holder of the lease and not the status."""
         return record_.matches(record, self._spend)
 
     def _new_payload(self, granted: Granted, sent: Sent) -> Payload:
