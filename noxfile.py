@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import tomllib
+import hashlib
+import zipfile
 from pathlib import Path
 
 import nox
 
-PROJECT = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = [
     classifier.rpartition(" :: ")[2]
-    for classifier in PROJECT["classifiers"]
+    for classifier in PYPROJECT["project"]["classifiers"]
     if classifier.startswith("Programming Language :: Python :: 3.")
 ]
 
-nox.needs_version = ">=2024.10"
+nox.needs_version = ">=2025.2.9"
 nox.options.error_on_missing_interpreters = False
 nox.options.sessions = ["tests", "lint", "types", "docs"]
 
@@ -22,12 +23,18 @@ nox.options.sessions = ["tests", "lint", "types", "docs"]
 INSTALLED_ONLY = {"PYTHONSAFEPATH": "1"}
 
 
+def install(session: nox.Session, *groups: str) -> None:
+    """Install the library with all its extras, and what the dependency groups name."""
+    extras = ",".join(sorted(PYPROJECT["project"]["optional-dependencies"]))
+    session.install(f".[{extras}]", *nox.project.dependency_groups(PYPROJECT, *groups))
+
+
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests against the built wheel, over every branch."""
-    session.install(".[test]")
+    """All tests against the built wheel, over every branch, on all cores."""
+    install(session, "test")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs, env=INSTALLED_ONLY)
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]), env=INSTALLED_ONLY)
     if not session.posargs:
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
@@ -36,7 +43,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Format and lint."""
-    session.install("ruff==0.17.6")
+    session.install(*nox.project.dependency_groups(PYPROJECT, "lint"))
     session.run("ruff", "format", "--check", ".")
     session.run("ruff", "check", ".")
 
@@ -44,49 +51,67 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Strict types, of the public face too."""
-    session.install(".[test,bench]", "mypy==2.4.1", "nox", "playwright>=1.60")
+    install(session, "types")
     session.run("mypy")
 
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Run the examples of the README and of the docs, and follow their links."""
-    session.install(".[test]")
+    """Run the examples of the README and of the docs, follow their links, and see that each promise has a test."""
+    install(session, "test")
     session.run("pytest", "tests/docs", *session.posargs, env=INSTALLED_ONLY)
+
+
+@nox.session(default=False)
+def package(session: nox.Session) -> None:
+    """Build the source distribution; the wheel made from it is the wheel made from the tree, byte by byte."""
+    session.install(*nox.project.dependency_groups(PYPROJECT, "package"))
+    out = Path(session.create_tmp())
+    session.run("python", "-m", "build", "--outdir", str(out / "both"), silent=True)
+    session.run("python", "-m", "build", "--wheel", "--outdir", str(out / "tree"), silent=True)
+    made = [_contents(next((out / way).glob("*.whl"))) for way in ("both", "tree")]
+    if made[0] != made[1]:
+        session.error(f"the wheels differ: {sorted(dict(made[0].items() ^ made[1].items()))}")
+    session.log(f"{len(made[0])} files, the same from the source distribution and from the tree")
+
+
+def _contents(wheel: Path) -> dict[str, str]:
+    with zipfile.ZipFile(wheel) as opened:
+        return {name: hashlib.sha256(opened.read(name)).hexdigest() for name in opened.namelist()}
 
 
 @nox.session(default=False)
 def browser(session: nox.Session) -> None:
     """Consent and connections in a headless Chromium, which has to be installed: apt-get install chromium."""
-    session.install(".[test]", "playwright>=1.60")
+    install(session, "test", "browser")
     session.run("pytest", "tests/browser", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session(default=False)
 def smoke(session: nox.Session) -> None:
     """The benchmarks, in sizes whose figures mean nothing: that they run, and that their table is honest."""
-    session.install(".[test,bench]")
+    install(session, "test", "bench")
     session.run("python", "-m", "pytest", "tests/benchmarks", *session.posargs)
 
 
 @nox.session(default=False)
 def crash(session: nox.Session) -> None:
     """The long crash test: nox -s crash -- --rounds 2000 --seed 1 --store postgres."""
-    session.install(".[test]")
+    install(session, "test")
     session.run("python", "tests/crash/harness.py", *session.posargs, env=INSTALLED_ONLY)
 
 
 @nox.session(default=False)
 def simulation(session: nox.Session) -> None:
     """The long random run on virtual time: nox -s simulation -- --steps 5000000 --seed 1."""
-    session.install(".[test]")
+    install(session, "test")
     session.run("python", "-m", "tests.simulation", *session.posargs)
 
 
 @nox.session(default=False)
 def sync(session: nox.Session) -> None:
     """The big shows of the export: nox -s sync -- everything, nox -s sync -- kills --times 50 --seed 1."""
-    session.install(".[test]")
+    install(session, "test")
     shows = [session.posargs] if session.posargs else [["everything"], ["kills"]]
     for show in shows:
         session.run("python", "tests/sync/shows.py", *show, env=INSTALLED_ONLY)
@@ -95,5 +120,5 @@ def sync(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """The benchmarks, under 15 minutes on 2 cores: their table, benchmarks/results.json and docs/benchmarks."""
-    session.install(".[test,bench]")
+    install(session, "test", "bench")
     session.run("python", "-m", "benchmarks", *session.posargs)
