@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections import defaultdict
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Final
 
@@ -17,29 +16,19 @@ _RANGE: Final = re.compile(r"\b([SF])(\d{1,2}) to \1(\d{1,2})\b")
 
 
 def lines(page: str) -> list[str]:
-    """The numbers of the page's lines, as in S17, in their order."""
+    """The numbers of the page's lines, in their order."""
     return [row[1] for row in _ROW.finditer(page)]
 
 
-def citations() -> dict[str, list[str]]:
-    """For each line the tests whose docstring, or whose module's or class's, names it."""
-    found: dict[str, set[str]] = defaultdict(set)
+def citations() -> dict[str, Counter[str]]:
+    """For each line the files of tests that name it in a docstring, and how often."""
+    found: dict[str, Counter[str]] = defaultdict(Counter)
     for path in sorted((ROOT / "tests").rglob("*.py")):
-        where = path.relative_to(ROOT).as_posix()
-        for name, text in _docstrings(ast.parse(path.read_text(encoding="utf-8"))):
-            for number in _cited(text):
-                found[number].add(f"`{where}`" if name is None else f"`{where}::{name}`")
-    return {number: sorted(tests) for number, tests in found.items()}
-
-
-def _docstrings(tree: ast.Module) -> Iterator[tuple[str | None, str]]:
-    if text := ast.get_docstring(tree):
-        yield None, text
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and (
-            text := ast.get_docstring(node)
-        ):
-            yield node.name, text
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Module):
+                for number in _cited(ast.get_docstring(node) or ""):
+                    found[number][path.relative_to(ROOT).as_posix()] += 1
+    return found
 
 
 def _cited(text: str) -> set[str]:
@@ -52,9 +41,15 @@ def written(page: str) -> str:
     found = citations()
 
     def row(match: re.Match[str]) -> str:
-        return f"| {match[1]} | {match[2]} | {'<br>'.join(found.get(match[1], []))} |"
+        tests = ", ".join(_link(path, times) for path, times in sorted(found[match[1]].items()))
+        return f"| {match[1]} | {match[2]} | {tests} |"
 
     return _ROW.sub(row, page)
+
+
+def _link(path: str, times: int) -> str:
+    name = path.removeprefix("tests/").removesuffix(".py")
+    return f"[{name}](../{path})" + (f" ({times})" if times > 1 else "")
 
 
 if __name__ == "__main__":
