@@ -1,7 +1,7 @@
 """What the server does, seen from outside only: on each profile, and on any real server whose address is given.
 
 For a real one set TRIBE_TEST_AUTH_URL, TRIBE_TEST_API_URL, TRIBE_TEST_CLIENT_ID, TRIBE_TEST_CLIENT_SECRET and
-TRIBE_TEST_REFRESH_TOKEN (of an Application for the purpose: its chain is used up).
+TRIBE_TEST_REFRESH_TOKEN (of an Application for the purpose: its token family is used up).
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ async def test_a_refresh_token_that_never_was(server: Server) -> None:
     assert (status, answer["error"]) in {(400, "invalid_grant"), (401, "token_inactive")}
 
 
-async def test_a_consent_page_for_nobody(server: Server) -> None:
+async def test_a_consent_page_for_an_unknown_client(server: Server) -> None:
     """An unknown client, or a wrong redirect URI, never reaches a callback."""
     for query in ("client_id=nobody", f"client_id={server.client_id}&redirect_uri=https://evil.example/"):
         async with server.session.get(f"{server.auth}/oauth2/auth?{query}", allow_redirects=False) as response:
@@ -89,7 +89,7 @@ async def test_a_consent_page_for_nobody(server: Server) -> None:
 
 
 async def test_the_last_thing_is_revoking(server: Server) -> None:
-    """RFC 7009: an unknown token gets 200; a revoked one is dead. Last, since it ends a real server's chain."""
+    """RFC 7009: an unknown token gets 200; a revoked one is dead. Last, since it ends a real server's token family."""
     _, answer = await server.refresh()
     for token in ("unknown", answer["refresh_token"]):
         form = {"token": token, "client_id": server.client_id, "client_secret": server.client_secret}

@@ -59,7 +59,7 @@ async def test_invalid_client_for_a_while(server: Server, sandbox: Sandbox) -> N
 
 
 async def test_a_lost_answer(server: Server, sandbox: Sandbox) -> None:
-    """The refresh token is spent, and nobody hears of it."""
+    """The refresh token is spent, and the client gets no answer."""
     sandbox.fault("lost_answer")
     with pytest.raises(ServerDisconnectedError):
         await server.refresh()
@@ -82,7 +82,7 @@ async def test_a_lost_request(server: Server, sandbox: Sandbox) -> None:
 
 
 async def test_hang(server: Server, sandbox: Sandbox) -> None:
-    """It waits until it is let go, and is then processed, also where nobody waits any more."""
+    """It waits until it is released, and is then processed."""
     fault = sandbox.fault("hang", times=2)
     first = asyncio.ensure_future(server.refresh())
     await fault.reached()
@@ -91,7 +91,7 @@ async def test_hang(server: Server, sandbox: Sandbox) -> None:
 
 
 async def test_a_client_that_went_away(server: Server, sandbox: Sandbox) -> None:
-    """An answer for somebody who has gone is not delivered."""
+    """An answer to a client that has disconnected is not delivered."""
     fault = sandbox.fault("lost_answer", hang=True)
     sending = asyncio.ensure_future(server.refresh())
     await fault.reached()
@@ -133,6 +133,14 @@ async def test_other_endpoints(server: Server, sandbox: Sandbox) -> None:
     sandbox.fault("status", endpoint="authorize", status=500)
     with pytest.raises(RuntimeError, match="the consent page says: 500"):
         await sandbox.approve(sandbox.client().authorization_request().url)
+    sandbox.fault("delay", endpoint="authorize")  # the page; then the answer to the decision
+    sandbox.fault("status", endpoint="authorize", status=500)
+    with pytest.raises(RuntimeError, match="the consent page says: 500"):
+        await sandbox.approve(sandbox.client().authorization_request().url)
+    sandbox.fault("delay", endpoint="authorize")
+    sandbox.fault("status", endpoint="authorize", status=200)
+    with pytest.raises(RuntimeError, match="asks again instead of sending the browser back"):
+        await sandbox.approve(sandbox.client().authorization_request().url)
 
 
 def test_orders_that_make_no_sense() -> None:
@@ -147,7 +155,7 @@ def test_orders_that_make_no_sense() -> None:
 
 
 async def test_one_organizations_fault(server: Server, sandbox: Sandbox) -> None:
-    """It hits that organization's API and nobody else's, and nobody whom the server does not know."""
+    """It hits the API of that organization, of no other one, and no request with an unknown token."""
     _, acme = await server.refresh()
     _, beta = await server.token(grant_type="refresh_token", refresh_token=sandbox.paste_token("Beta"))
     fault = sandbox.fault("status", endpoint="api", status=503, times=None, organization="Beta")

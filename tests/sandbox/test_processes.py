@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import os
 import signal
+import socket
 import sys
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncIterator, Callable
 
 import pytest
-from aiohttp import ClientResponseError
+from aiohttp import ClientResponseError, ClientSession
 
+from tribe_oauth import TokenManager
 from tribe_oauth.sandbox import Remote, Sandbox, __main__
 
+from .processes import start
 
-async def start(*options: str) -> tuple[asyncio.subprocess.Process, dict[str, Any]]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tribe_oauth.sandbox", *options), stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdout is not None
-    return process, json.loads(await process.stdout.readline())
+PARENT = """
+import subprocess, sys
+
+child = subprocess.Popen([sys.executable, "-m", "tribe_oauth.sandbox", "--end-with-stdin"], stdin=subprocess.PIPE)
+child.wait()
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -43,6 +45,67 @@ def test_a_wrong_option(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         __main__.main(["--profile", "typo"])
     assert "hydra-1.10" in capsys.readouterr().err
+
+
+async def test_a_parent_that_is_killed() -> None:
+    """Its sandbox ends with it: the standard input that it was given is closed, by the kernel."""
+    async with asyncio.timeout(60):
+        parent = await asyncio.create_subprocess_exec(sys.executable, "-c", PARENT, stdout=asyncio.subprocess.PIPE)
+        assert parent.stdout is not None
+        assert b"base_url" in await parent.stdout.readline()
+        parent.kill()
+        assert await parent.stdout.read() == b""  # the sandbox has it too: it ends when both have ended
+        assert await parent.wait() == -signal.SIGKILL
+
+
+async def test_a_standard_input_that_ends() -> None:
+    """What is written to it does not matter; its end is an end like any other, with 0."""
+    process, _ = await start("--end-with-stdin")
+    assert process.stdin is not None
+    for _ in range(2):
+        process.stdin.write(b"x" * 100_000)
+        await process.stdin.drain()
+    process.stdin.close()
+    assert await process.wait() == 0
+
+
+def terminal() -> tuple[int, int]:
+    """Both ends of a terminal."""
+    return os.openpty()
+
+
+def connection() -> tuple[int, int]:
+    """Both ends of a connection that is reset when the first is closed: there is data that it has not read."""
+    ours, its = socket.socketpair()
+    its.send(b"not read")
+    return ours.detach(), its.detach()
+
+
+@pytest.mark.parametrize("ends", [terminal, connection])
+async def test_a_standard_input_that_goes_away(ends: Callable[[], tuple[int, int]]) -> None:
+    """The end of a terminal, and a failure of a connection, mean the same as the end of a pipe."""
+    ours, its = ends()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tribe_oauth.sandbox", "--end-with-stdin"), stdin=its, stdout=asyncio.subprocess.PIPE
+    )
+    os.close(its)
+    assert process.stdout is not None
+    assert await process.stdout.readline()
+    os.close(ours)
+    assert await process.wait() == 0
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_a_standard_input_that_has_no_end(closed: bool) -> None:
+    """A parent could not be seen to end: this is said, and nothing is started."""
+    process = await asyncio.create_subprocess_exec(
+        *("sh", "-c", f'exec "$0" -m tribe_oauth.sandbox --end-with-stdin {"<&-" if closed else ""}', sys.executable),
+        stdin=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    assert process.returncode == 2
+    assert b"needs a pipe, a socket or a terminal" in said
 
 
 @pytest.fixture
@@ -75,8 +138,6 @@ async def test_the_same_verbs(sandbox: Sandbox, remote: Remote) -> None:
 async def test_faults_from_afar(sandbox: Sandbox, remote: Remote) -> None:
     """Ordered, waited for, let go, taken back."""
     hanging = await remote.fault("hang", endpoint="api", times=None)
-    from aiohttp import ClientSession
-
     async with ClientSession() as session:
         call = asyncio.ensure_future(session.get(f"{sandbox.base}/v1/odata/"))
         assert await hanging.reached() == 1
@@ -87,5 +148,16 @@ async def test_faults_from_afar(sandbox: Sandbox, remote: Remote) -> None:
             assert response.status == 401
         async with session.get(f"{sandbox.base}/sandbox/fault/0") as response:
             assert await response.json() == {"hits": 1}
+        async with session.get(f"{sandbox.base}/sandbox/fault/1") as response:
+            assert response.status == 404
+            assert await response.text() == "no fault 1: so far, 1 were ordered"
     with pytest.raises(ClientResponseError):
         await remote.fault("typo")  # type: ignore[arg-type]
+
+
+async def test_its_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a shell exports for it is enough for the library."""
+    for name, value in sandbox.environment.items():
+        monkeypatch.setenv(name, value)
+    async with TokenManager.from_env() as manager:
+        assert sandbox.ledger.is_live((await manager.token()).access_token.reveal())

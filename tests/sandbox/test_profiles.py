@@ -139,7 +139,7 @@ async def test_scopes() -> None:
         assert "refresh_token" not in (await server.refresh(sandbox.paste_token("Acme", client=client)))[1]
 
 
-async def test_an_application_of_nobody() -> None:
+async def test_an_application_without_an_organization() -> None:
     """Client credentials act for one organization; an Application without one has none to act for."""
     async with Sandbox(organizations=0) as sandbox:
         from aiohttp import ClientSession

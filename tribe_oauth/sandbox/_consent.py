@@ -75,7 +75,7 @@ _SCOPE = Template(
 
 
 def page(query: dict[str, str], client_id: str, organizations: dict[str, str], scopes: list[str]) -> web.Response:
-    """Ask the person in front of the browser."""
+    """The page that asks the person at the browser for consent. `organizations`: from the value sent to the name."""
     choices = "".join(f'<option value="{escape(key)}">{escape(name)}</option>' for key, name in organizations.items())
     ticks = "".join(_tick(scope) for scope in scopes)
     body = _FORM.substitute(
@@ -90,7 +90,7 @@ def _tick(scope: str) -> str:
 
 
 def problem(title: str, text: str) -> web.Response:
-    """Say what is wrong, here: a redirect would go to whoever wrote the link."""
+    """A page that says what is wrong. Not a redirect: an attacker may have written its target (RFC 6749 §4.1.2.1)."""
     return _html(title, f"<h1>{escape(title)}</h1><p>{escape(text)}</p>", status=400)
 
 

@@ -170,9 +170,8 @@ class Data:
         return list(self.rows(entity_set, 0, self.count(entity_set)))
 
     def find(self, entity_set: str, guid: str) -> Row | None:
-        """The row with this ID."""
-        mask = int.from_bytes(self._digest(entity_set, -1)[:4], "big")
-        number = int(guid.replace("-", "")[-8:], 16) ^ mask
+        """The row with this ID; None where there is none."""
+        number = int(guid.replace("-", "")[-8:], 16) ^ self._mask(entity_set)
         if number >= self.count(entity_set):
             return None
         row = self.row(entity_set, number)
@@ -182,7 +181,7 @@ class Data:
         """The row that a navigation property leads to."""
         target = ENTITY_SETS[entity_set].navigation[name]
         if entity_set == "Relationship_Organization_Identity":
-            # Whether Tribe's own is this id too is not known.
+            # It is not known whether Tribe uses the organization's UUID here too.
             return self.row(target, 0) | {"ID": self.id, "Name": self.organization}
         digest = self._digest(f"{entity_set}/{name}/{row['ID']}", 0)
         return self.row(target, int.from_bytes(digest[:4], "big") % self.count(target))
@@ -190,20 +189,23 @@ class Data:
     def row(self, entity_set: str, number: int) -> Row:
         """One row."""
         digest = self._digest(entity_set, number)
-        mask = int.from_bytes(self._digest(entity_set, -1)[:4], "big")
-        guid = UUID(bytes=digest[:12] + (number ^ mask).to_bytes(4, "big"))
+        guid = UUID(bytes=digest[:12] + (number ^ self._mask(entity_set)).to_bytes(4, "big"))
         row: Row = {"ID": str(guid)}
         row.update(getattr(self, f"_{entity_set.lower()}")(digest[12:], number))
         return row
 
     def employee(self) -> Row:
-        """Who the token stands for."""
+        """The person on whose behalf a token acts."""
         return self.row("Relation_Person", 0)
+
+    def _mask(self, entity_set: str) -> int:
+        """What scrambles the number in an ID."""
+        return int.from_bytes(self._digest(entity_set, -1)[:4], "big")
 
     def _digest(self, kind: str, number: int) -> bytes:
         return hashlib.blake2b(f"{kind}\0{number}".encode(), key=self._key).digest()
 
-    # Each takes its choices from the row's own bytes.
+    # Each derives its values from the row's own bytes.
 
     def _relation_person(self, chance: bytes, number: int) -> Row:
         first, last = _FIRST[chance[0] % len(_FIRST)], _LAST[chance[1] % len(_LAST)]
@@ -218,10 +220,9 @@ class Data:
         }
 
     def _relation_organization(self, chance: bytes, number: int) -> Row:
-        city = _CITY[chance[0] % len(_CITY)]
         return {
             "Name": f"{_LAST[chance[1] % len(_LAST)]} {_TRADE[chance[2] % len(_TRADE)]}",
-            "City": city,
+            "City": _CITY[chance[0] % len(_CITY)],
             "Website": f"https://organization{number}.example.com",
             "CreatedOn": _moment(chance[3:7]),
             "Employees": 1 + chance[7] * 4,
@@ -243,6 +244,6 @@ class Data:
 
 
 def _moment(chance: bytes) -> str:
-    """A time of the years 2015 to 2024, with the Z that such services write."""
+    """A time of the years 2015 to 2024, in UTC, written with a Z as OData services do."""
     year, month, day, second = 2015 + chance[0] % 10, 1 + chance[1] % 12, 1 + chance[2] % 28, chance[3] * 337
     return f"{year}-{month:02}-{day:02}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"

@@ -21,7 +21,8 @@ INVALID_CLIENT: Final = b'{"error":"invalid_client","error_description":"Client 
 class Fault:
     """One order. `times`: how many answers go wrong; None: all until `cancel`.
 
-    `organization`: only its answers, where it is known whose they are. `chance`: of each answer to be hit, drawn anew.
+    `organization`: only its answers, as far as the request shows whose they are. `chance`: the probability that an
+    answer is hit, drawn for each. Raises ValueError for a kind or an endpoint that does not exist.
     """
 
     kind: Kind
@@ -49,24 +50,24 @@ class Fault:
 
     @property
     def pending(self) -> bool:
-        """Whether the next answer will be hit."""
+        """Whether further answers will be hit."""
         return not self._cancelled and (self.times is None or self.hits < self.times)
 
     async def reached(self) -> None:
-        """Wait until an answer was hit; for one that gets lost, until the request was processed."""
+        """Wait until an answer was hit; for `lost_answer`, until the request was processed."""
         await self._reached.wait()
 
     def release(self) -> None:
-        """Let answers that hang go on."""
+        """End the wait of the answers that hang: they are served."""
         self._released.set()
 
     def cancel(self) -> None:
-        """No further answer is hit; what hangs goes on."""
+        """Hit no further answer, and release those that hang."""
         self._cancelled = True
         self.release()
 
     def reach(self) -> None:
-        """The moment that `reached` waits for."""
+        """End the wait of `reached`."""
         self._reached.set()
 
     async def wait(self) -> None:
@@ -76,18 +77,18 @@ class Fault:
 
 @define
 class Faults:
-    """The orders that stand, oldest first."""
+    """All orders, oldest first. `random` decides where an order has a `chance`."""
 
     orders: list[Fault] = Factory(list)
     random: Random = Factory(lambda: Random(0))  # noqa: S311 (faults that can be replayed)
 
     def order(self, fault: Fault) -> Fault:
-        """Add one."""
+        """Add an order."""
         self.orders.append(fault)
         return fault
 
     def take(self, endpoint: Endpoint, organization: str | None = None) -> Fault | None:
-        """The order for this answer, if one stands."""
+        """The oldest order that hits this answer, counted as a hit; None: it is served well."""
         for fault in self.orders:
             if (
                 fault.endpoint == endpoint
@@ -99,43 +100,23 @@ class Faults:
                 return fault
         return None
 
-    def release(self) -> None:
-        """Let everything go."""
+    def end(self) -> None:
+        """Cancel all orders, and forget them."""
         for fault in self.orders:
             fault.cancel()
+        self.orders.clear()
 
 
 async def serve(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
-    """Answer badly. The second part says whether the client could read the answer to its end."""
+    """Answer as the fault orders. The second part says whether the client could read the answer to its end."""
     if fault.kind == "lost_answer":
         await answer()
     fault.reach()
-    match fault.kind:
-        case "delay":
-            await asyncio.sleep(fault.seconds)
-            return await answer(), is_open(request)
-        case "hang":
-            await fault.wait()
-            return await answer(), is_open(request)
-        case "lost_request" | "lost_answer":
-            if fault.hang:
-                await fault.wait()
-            return _abort(request), False
-        case "cut":
-            return await _cut(request, await answer(), fault.after_bytes), False
-        case "drip":
-            return await _drip(request, await answer(), fault.seconds), True
-        case "invalid_client":
-            return web.Response(status=401, body=INVALID_CLIENT, content_type="application/json"), True
-        case _:  # status, body
-            headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
-            status = fault.status or (200 if fault.kind == "body" else 503)
-            text = fault.body if fault.body is not None else f"<html><h1>{status}</h1></html>"
-            return web.Response(status=status, text=text, content_type=fault.content_type, headers=headers), True
+    return await _SERVED[fault.kind](fault, request, answer)
 
 
 def is_open(request: web.Request) -> bool:
-    """Whether there is still somebody to answer."""
+    """Whether the client is still connected."""
     return request.transport is not None and not request.transport.is_closing()
 
 
@@ -145,26 +126,69 @@ def _abort(request: web.Request) -> web.Response:
     return web.Response()
 
 
-async def _cut(request: web.Request, response: web.Response, after_bytes: int) -> web.StreamResponse:
+async def _delay(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
+    await asyncio.sleep(fault.seconds)
+    return await answer(), is_open(request)
+
+
+async def _hang(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
+    await fault.wait()
+    return await answer(), is_open(request)
+
+
+async def _lose(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
+    if fault.hang:
+        await fault.wait()
+    return _abort(request), False
+
+
+async def _cut(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
     """The headers as they would be, then so many bytes of the body, then nothing."""
-    body = response.body or b""  # a 401 has none
-    assert isinstance(body, bytes)
-    partial = web.StreamResponse(status=response.status, headers=response.headers)
-    partial.content_length = len(body)
-    await partial.prepare(request)
-    await partial.write(body[:after_bytes])
+    partial, body = await _begun(request, await answer())
+    await partial.write(body[: fault.after_bytes])
     _abort(request)
-    return partial
+    return partial, False
 
 
-async def _drip(request: web.Request, response: web.Response, seconds: float) -> web.StreamResponse:
+async def _drip(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
     """One byte at a time."""
-    body = response.body or b""  # a 401 has none
-    assert isinstance(body, bytes)
-    slow = web.StreamResponse(status=response.status, headers=response.headers)
-    slow.content_length = len(body)
-    await slow.prepare(request)
+    slow, body = await _begun(request, await answer())
     for at in range(len(body)):
         await slow.write(body[at : at + 1])
-        await asyncio.sleep(seconds)
-    return slow
+        await asyncio.sleep(fault.seconds)
+    return slow, True
+
+
+async def _begun(request: web.Request, response: web.Response) -> tuple[web.StreamResponse, bytes]:
+    """The answer with its headers sent, and the body that is still to be sent."""
+    body = response.body or b""  # a 401 has none
+    assert isinstance(body, bytes)
+    begun = web.StreamResponse(status=response.status, headers=response.headers)
+    begun.content_length = len(body)
+    await begun.prepare(request)
+    return begun, body
+
+
+async def _refuse_client(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
+    return web.Response(status=401, body=INVALID_CLIENT, content_type="application/json"), True
+
+
+async def _say(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
+    """The status and the body that were ordered, in the server's place."""
+    headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+    status = fault.status or (200 if fault.kind == "body" else 503)
+    text = fault.body if fault.body is not None else f"<html><h1>{status}</h1></html>"
+    return web.Response(status=status, text=text, content_type=fault.content_type, headers=headers), True
+
+
+_SERVED: Final[dict[Kind, Callable[[Fault, web.Request, Serve], Awaitable[tuple[web.StreamResponse, bool]]]]] = {
+    "delay": _delay,
+    "cut": _cut,
+    "status": _say,
+    "hang": _hang,
+    "lost_answer": _lose,
+    "lost_request": _lose,
+    "invalid_client": _refuse_client,
+    "body": _say,
+    "drip": _drip,
+}

@@ -18,7 +18,7 @@ Kind = Literal[
     "replaced",  # an access token, deleted by the refresh that issued the next one
     "refused",  # the request was; `error` says with what
     "reused",  # a refresh token or a code was presented after it had been spent
-    "revoked",  # a token is no longer good; by /oauth2/revoke, by reuse, or by order of a test
+    "revoked",  # a token is no longer valid; by /oauth2/revoke, by reuse, or by order of a test
     "answered",  # the end of a token request; `delivered` says whether the client could read the answer
 ]
 
@@ -46,7 +46,10 @@ class Event:
 
 @frozen
 class Family:
-    """The refresh tokens that came from one grant, each the successor of the one before."""
+    """A token family: the refresh tokens that one grant led to, each the successor of the one before.
+
+    `live`: whether its last refresh token has not been revoked.
+    """
 
     id: str
     organization: str
@@ -58,7 +61,7 @@ class Family:
 
 @define
 class Cause:
-    """The token request under way, as far as it is known."""
+    """The token request that causes events, with what is known of it so far."""
 
     request: int = 0
     grant_type: str = ""
@@ -75,7 +78,7 @@ def fingerprint(token: str) -> str:
 class Ledger:
     """Every token issued, spent, replaced, refused, reused and revoked.
 
-    All questions but `events` and `dump` are answered from counters, whatever the number of events.
+    All questions but `events` and `dump` are answered from counters, in a time that does not grow with the events.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class Ledger:
 
     @property
     def token_requests(self) -> int:
-        """How many POSTs to the token endpoint were parsed, whatever became of them."""
+        """How many POSTs to the token endpoint were parsed, refused ones included."""
         return self._requests.total()
 
     def count(self, grant_type: str) -> int:
@@ -124,7 +127,7 @@ class Ledger:
         return tuple(self._undelivered)
 
     def families(self, organization: str) -> tuple[Family, ...]:
-        """The families of refresh tokens of an organization, oldest first."""
+        """The token families of an organization, oldest first."""
         return self._families(organization)
 
     def is_live(self, token: str) -> bool:
@@ -132,7 +135,7 @@ class Ledger:
         return self._is_live(fingerprint(token))
 
     def summary(self) -> dict[str, object]:
-        """The counts and the offences, fit for JSON."""
+        """The counts, and what was spent twice, reused or not delivered, fit for JSON."""
         return {
             "events": len(self._events),
             "token_requests": self.token_requests,
@@ -150,23 +153,23 @@ class Ledger:
         """The last events, fit for JSON."""
         return [asdict(event) for event in deque(iter(self._events), maxlen=last)]
 
-    # Written by the sandbox alone, always in one synchronous step with the change that it records.
+    # Only the sandbox writes, always in one synchronous step with the change that it records.
 
     def begin(self, grant_type: str, client_id: str) -> Cause:
-        """Records that a token request was parsed."""
+        """Record that a token request was parsed."""
         self._requests[grant_type] += 1
         cause = Cause(self.token_requests, grant_type, client_id)
         self.write("requested", cause)
         return cause
 
     def presented(self, token_fingerprint: str) -> None:
-        """Records that the server was asked to redeem a refresh token."""
+        """Record that the server was asked to redeem a refresh token."""
         self._presented[token_fingerprint] += 1
         if self._presented[token_fingerprint] == 2:
             self._twice.append(token_fingerprint)
 
     def answered(self, cause: Cause, *, delivered: bool) -> None:
-        """Records the end of a token request."""
+        """Record the end of a token request."""
         if not delivered:
             self._undelivered.append(cause.request)
         self.write("answered", cause, delivered=delivered)
@@ -181,7 +184,7 @@ class Ledger:
         error: str = "",
         delivered: bool | None = None,
     ) -> None:
-        """Appends one event."""
+        """Append one event."""
         if kind == "reused":
             self._reused[token_fingerprint] = None
         self._events.append(

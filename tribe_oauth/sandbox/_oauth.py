@@ -11,8 +11,10 @@ from aiohttp import web
 from attrs import define
 
 from tribe_oauth.sandbox import _consent, _faults
-from tribe_oauth.sandbox._authority import CODE_LIFETIME, Application, Authority, Consent, Granted
+from tribe_oauth.sandbox._application import Application
+from tribe_oauth.sandbox._authority import Authority
 from tribe_oauth.sandbox._faults import Faults
+from tribe_oauth.sandbox._issued import CODE_LIFETIME, Consent, Granted
 from tribe_oauth.sandbox._ledger import Cause
 from tribe_oauth.sandbox._profiles import INVALID_REQUEST, Refusal, RefusedError
 
@@ -27,19 +29,19 @@ class OAuth:
 
     authority: Authority
     faults: Faults
-    organizations: Callable[[], dict[str, str]]  # from the UUID that Tribe would know to the name
+    organizations: Callable[[], dict[str, str]]  # from Tribe's UUID to the name
     latency: float
 
     # Authorization (RFC 6749 §4.1.1)
 
     async def authorize(self, request: web.Request) -> web.StreamResponse:
-        """The consent page; on POST, what was decided."""
+        """Serve the consent page; on POST, carry out the decision."""
         return await self._faulty("authorize", request, lambda: self._authorize(request))
 
     async def _authorize(self, request: web.Request) -> web.Response:
         query = {name: request.query.getone(name) for name in request.query}
         application = self.authority.applications.get(query.get("client_id", ""))
-        # These two are shown here and never sent to the redirect URI: it may be an attacker's.
+        # These two errors are shown here and never sent to the redirect URI: it may be an attacker's.
         if application is None:
             return _consent.problem("This application is not known", "The client_id belongs to no Application.")
         if not _is_registered(application, query.get("redirect_uri", "")):
@@ -95,7 +97,7 @@ class OAuth:
     # Token (RFC 6749 §3.2)
 
     async def token(self, request: web.Request) -> web.StreamResponse:
-        """All grants."""
+        """Answer a token request of any grant type."""
         return await self._faulty("token", request, lambda: self._token(request))
 
     async def _token(self, request: web.Request) -> web.Response:
@@ -125,9 +127,9 @@ class OAuth:
             raise RefusedError(INVALID_REQUEST)
         application = authority.authenticate(form)
         if grant_type == "refresh_token":
-            chain = authority.begin_refresh(application, form, cause)
-            await asyncio.sleep(self.latency)  # others may come in between, and lose
-            return authority.rotate(chain, form, cause)
+            with authority.refreshing(application, form, cause) as family:
+                await asyncio.sleep(self.latency)  # others may come in between, and are refused
+                return authority.rotate(family, form, cause)
         await asyncio.sleep(self.latency)
         if grant_type == "authorization_code":
             return authority.redeem(application, form, cause)
@@ -144,7 +146,7 @@ class OAuth:
     # Revocation (RFC 7009)
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
-        """An unknown token gets 200 too."""
+        """Revoke a token; an unknown one is answered with 200 too."""
         return await self._faulty("revoke", request, lambda: self._revoke(request))
 
     async def _revoke(self, request: web.Request) -> web.Response:
@@ -159,9 +161,9 @@ class OAuth:
     async def _faulty(
         self, endpoint: _faults.Endpoint, request: web.Request, answer: Callable[[], Awaitable[web.Response]]
     ) -> web.StreamResponse:
-        """Serve, or serve as a fault orders; either way the ledger hears whether the answer could be read."""
+        """Serve, or serve as a fault orders; the ledger records whether the client could read the answer."""
         delivered = False
-        await request.read()  # it has arrived, whoever goes away from here on
+        await request.read()  # from here on, a client that disconnects stops nothing
         try:
             fault = self.faults.take(endpoint)
             if fault is None:
@@ -176,7 +178,7 @@ class OAuth:
 
 
 def _is_registered(application: Application, redirect_uri: str) -> bool:
-    """To the letter; on loopback whatever the port, which a command takes as it finds it free (RFC 8252 §7.3)."""
+    """Whether the two are equal, character by character; on 127.0.0.1 the port may differ (RFC 8252 §7.3)."""
     if application.redirect_uri is None:
         return False
     registered, given = urlsplit(application.redirect_uri), urlsplit(redirect_uri)

@@ -1,4 +1,4 @@
-"""The API under /v1/odata: an OData 4.0 service over generated rows, for whoever has a token."""
+"""The API under /v1/odata: an OData 4.0 service over generated rows, for requests with an access token."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from aiohttp import web
 from attrs import define, frozen
 
 from tribe_oauth.sandbox import _faults
-from tribe_oauth.sandbox._authority import Access, Authority
+from tribe_oauth.sandbox._authority import Authority
 from tribe_oauth.sandbox._data import ENTITY_SETS, Data, EntitySet, Row
 from tribe_oauth.sandbox._faults import Faults
 from tribe_oauth.sandbox._filter import FilterError, compile_filter
+from tribe_oauth.sandbox._issued import Access
 
 _PATH: Final = re.compile(r"(?P<set>\w+)(?:\((?P<guid>[0-9a-fA-F-]{36})\))?(?:/(?P<navigation>\w+))?")
 _OPTIONS: Final = {"$top", "$skip", "$filter", "$select", "$orderby", "$expand", "$count", "$skiptoken"}
@@ -25,7 +26,7 @@ _EXPAND: Final = re.compile(r"(\w+)(?:\(\$select=([\w,]+)\))?")
 
 
 class ProblemError(Exception):
-    """An error answer (OData JSON Format 4.0 §19). Such services leave `code` null."""
+    """An error answer (OData JSON Format 4.0 §19). Its `code` is null, as in the services of this kind."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -57,7 +58,7 @@ class OData:
     base: Callable[[], str]
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Every request below the service root."""
+        """Answer a request to the service root or below it."""
         access = self._access(request)
         fault = self.faults.take("api", None if access is None else access.organization)
         if fault is None:
@@ -66,7 +67,7 @@ class OData:
         return response
 
     def _access(self, request: web.Request) -> Access | None:
-        """What the request's token may do, now."""
+        """What the request's token gives access to, now."""
         return self.authority.access(self._bearer(request))
 
     @staticmethod
@@ -155,7 +156,7 @@ class OData:
     def _select(
         self, data: Data, entity_set: EntitySet, query: Query
     ) -> tuple[Callable[[int, int], Iterable[Row]], int]:
-        """Rows by position, and how many there are: generated as asked for, or all at once where that is needed."""
+        """Rows by position, and how many there are. Without filter and order they are made one page at a time."""
         if query.keep is None and not query.orderby:
             return lambda start, stop: data.rows(entity_set.name, start, stop), data.count(entity_set.name)
         rows = data.all(entity_set.name)
@@ -167,7 +168,7 @@ class OData:
 
 
 def _options(raw: str) -> dict[str, str]:
-    """The query, only %-decoded: to such services a literal plus is a plus."""
+    """The query, only percent-decoded: a plus sign is not a space in services of this kind."""
     options: dict[str, str] = {}
     for pair in filter(None, raw.split("&")):
         name, _, value = pair.partition("=")

@@ -1,7 +1,7 @@
 """How the known versions of the authorization server differ, as literal data.
 
-Tribe runs Ory Hydra; which version runs today is not known. A profile is what one version does at the
-points where clients get hurt. ``strict`` does the severest thing that any of them is known to do.
+Tribe runs Ory Hydra; which version runs today is not known. A profile says what one version does at the points that
+matter most to clients. ``strict`` does, at each of them, the severest thing that any version is known to do.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Refusal:
 
 
 class RefusedError(Exception):
-    """The authorization server says no."""
+    """The authorization server refuses a request."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.error)
@@ -38,7 +38,7 @@ class Profile:
     """Answer to a refresh token that was rotated, revoked or never existed."""
     reuse_revokes_family: bool
     concurrent: tuple[Refusal, ...]
-    """Answers to those who refresh while another refresh with the same token is under way, in turn."""
+    """Answers, in turn, to refreshes that begin while another one with the same token is under way."""
     expired: Refusal
     """Answer to a refresh token that was not used for too long."""
     hints: bool

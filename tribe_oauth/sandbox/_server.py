@@ -5,31 +5,34 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import Any, Final, Self
 
 from aiohttp import web
 
-from tribe_oauth.sandbox import _browser, _control
-from tribe_oauth.sandbox._authority import Application, Authority
+from tribe_oauth._oauth.client import Client
+from tribe_oauth._oauth.values import Endpoints
+from tribe_oauth.sandbox import _application, _browser
+from tribe_oauth.sandbox._application import REDIRECT_URI, SCOPE, Application
+from tribe_oauth.sandbox._authority import Authority
 from tribe_oauth.sandbox._data import Data
 from tribe_oauth.sandbox._faults import Endpoint, Fault, Faults, Kind
 from tribe_oauth.sandbox._ledger import Ledger
 from tribe_oauth.sandbox._oauth import OAuth
 from tribe_oauth.sandbox._odata import OData
 from tribe_oauth.sandbox._profiles import profile_named
+from tribe_oauth.sandbox._routes import add_routes
+from tribe_oauth.sandbox._serving import serving
 
-if TYPE_CHECKING:
-    from tribe_oauth._oauth.client import Client
-    from tribe_oauth._oauth.values import Endpoints
-
-REDIRECT_URI: Final = "https://app.example/callback"
-SCOPE: Final = "read write offline"
 _NAMES: Final = ("Acme", "Bakkerij Bos", "Cobra Logistiek", "De Wit Advies", "Energie Plus")
 
 
 class Sandbox:
     """An emulated Tribe: authorization server, API, consent page, ledger, faults. An async context manager.
+
+    It may be entered again after it was left: organizations, tokens and ledger are kept; without `port`, the address is
+    another one. Entering it raises OSError where the port cannot be taken.
 
     `profile`: the server's behaviour where versions differ: ``"strict"`` (the severest), ``"hydra-1.5"``,
     ``"hydra-1.10"``, ``"hydra-2.3"``. `seed`: of the generated data. `organizations`: how many there are at the start,
@@ -67,10 +70,30 @@ class Sandbox:
         self._oauth = OAuth(self._authority, self._faults, self._by_id, latency)
         self._odata = OData(self._authority, self._faults, self.organization, page_size, lambda: self.base)
         self._default = self.register(redirect_uri=redirect_uri, organization=next(iter(self._organizations), ""))
-        self._runner: web.AppRunner | None = None
+        self._entered: AsyncExitStack | None = None
         self.base = ""
 
     async def __aenter__(self) -> Self:
+        if self._entered is not None:
+            raise RuntimeError("this sandbox is entered already, and serves one address: make one more for another")
+        self._entered = AsyncExitStack()
+        async with AsyncExitStack() as stack:
+            stack.callback(self._leave)
+            self.base = await stack.enter_async_context(serving(self._app(), *self._address))
+            stack.callback(self._faults.end)  # before the server ends: what hangs is let go
+            self._entered = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._entered is not None:
+            await self._entered.aclose()
+
+    def _leave(self) -> None:
+        self._entered = None
+
+    def _app(self) -> web.Application:
         app = web.Application()
         app.router.add_get("/oauth2/auth", self._oauth.authorize)
         app.router.add_post("/oauth2/auth", self._oauth.authorize)
@@ -78,47 +101,34 @@ class Sandbox:
         app.router.add_post("/oauth2/revoke", self._oauth.revoke)
         app.router.add_route("*", "/v1/odata", self._odata.handle)
         app.router.add_route("*", "/v1/odata/{path:.*}", self._odata.handle)
-        _control.add_routes(app, self)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)  # the log would show codes
-        await self._runner.setup()
-        host, port = self._address
-        await web.TCPSite(self._runner, host, port, backlog=2048).start()
-        bound = self._runner.addresses[0]
-        self.base = f"http://{f'[{bound[0]}]' if ':' in bound[0] else bound[0]}:{bound[1]}"
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._faults.release()
-        assert self._runner is not None
-        await self._runner.cleanup()
+        add_routes(app, self)
+        return app
 
     # What an application needs
 
     @property
     def endpoints(self) -> Endpoints:
         """Where this Tribe is."""
-        return endpoints(self.base)
+        return _application.endpoints(self.base)
 
     @property
     def environment(self) -> dict[str, str]:
-        """What to export for `TokenManager.from_env` and the command line, with the default Application."""
-        return environment(self.base, self.client())
+        """The environment variables for `TokenManager.from_env` and the command line, with the default Application."""
+        return _application.environment(self.base, self.client())
 
     def client(
         self, *, redirect_uri: str | None = REDIRECT_URI, organization: str | None = None, scope: str = SCOPE
     ) -> Client:
-        """An Application. Without arguments always the same, good for all flows, acting for the first organization.
+        """An Application. Without arguments it is always the same one, for all grants and the first organization.
 
-        With arguments a further one is registered; `organization` is whose client credentials it has.
+        With arguments a further one is registered; `organization` is the one that its client credentials act for.
         """
         if (redirect_uri, organization, scope) == (REDIRECT_URI, None, SCOPE):
             application = self._default
         else:
             first = next(iter(self._organizations), "")
             application = self.register(redirect_uri=redirect_uri, organization=organization or first, scope=scope)
-        return client(self.base, application)
+        return _application.client(self.base, application)
 
     def register(self, *, redirect_uri: str | None, organization: str, scope: str = SCOPE) -> Application:
         """Register an Application."""
@@ -131,7 +141,7 @@ class Sandbox:
         return application
 
     def organization(self, name: str) -> Data:
-        """An organization's data; made where it is not there yet."""
+        """An organization's data. An organization that does not exist yet is made."""
         if name not in self._organizations:
             self._organizations[name] = Data(self._seed, name, self._persons)
         return self._organizations[name]
@@ -162,7 +172,7 @@ class Sandbox:
 
     @property
     def ledger(self) -> Ledger:
-        """What happened to every token."""
+        """The record of what happened to every token."""
         return self._authority.ledger
 
     def fault(self, kind: Kind, *, times: int | None = 1, endpoint: Endpoint = "token", **options: Any) -> Fault:
@@ -171,8 +181,9 @@ class Sandbox:
         delay (`seconds`); cut (`after_bytes` of the body); status (`status`, `retry_after`, `body`, `content_type`);
         hang (until `release`, then processed); lost_answer (processed, then the connection is aborted); lost_request
         (aborted without being processed); with `hang`, both only on `release`; invalid_client; body (a literal one);
-        drip (a byte each `seconds`). On the API, `organization`: only its answers; anywhere, `chance`: of an answer to
-        be hit. Raises ValueError or TypeError for what there is not.
+        drip (a byte each `seconds`). On the API, `organization`: only its answers; anywhere, `chance`: the probability
+        that an answer is hit. All orders end when the sandbox is left. Raises ValueError for a kind or an endpoint that
+        does not exist, TypeError for an unknown option.
         """
         return self._faults.order(Fault(kind, endpoint, times, **options))
 
@@ -183,41 +194,3 @@ class Sandbox:
 
 def _names(count: int) -> list[str]:
     return [*_NAMES[:count], *(f"Organization {number}" for number in range(len(_NAMES) + 1, count + 1))]
-
-
-def endpoints(base: str) -> Endpoints:
-    """The endpoints of a sandbox at this address, as the library has them."""
-    from tribe_oauth._oauth.values import Endpoints
-
-    return Endpoints(
-        authorization_endpoint=f"{base}/oauth2/auth",
-        token_endpoint=f"{base}/oauth2/token",
-        revocation_endpoint=f"{base}/oauth2/revoke",
-        api=base,
-        allow_insecure_loopback=True,
-    )
-
-
-def environment(base: str, client: Client) -> dict[str, str]:
-    """The variables for a sandbox at this address."""
-    return {
-        "TRIBE_AUTH_URL": base,
-        "TRIBE_API_URL": base,
-        "TRIBE_ALLOW_INSECURE_LOOPBACK": "1",
-        "TRIBE_CLIENT_ID": client.client_id,
-        "TRIBE_CLIENT_SECRET": client.client_secret.reveal(),  # a sandbox's, good for nothing else
-        "TRIBE_REDIRECT_URI": client.redirect_uri or "",
-    }
-
-
-def client(base: str, application: Application) -> Client:
-    """An Application, as the library has it."""
-    from tribe_oauth._oauth.client import Client
-
-    return Client(
-        application.client_id,
-        application.client_secret,
-        redirect_uri=application.redirect_uri,
-        scope=" ".join(scope for scope in SCOPE.split() if scope in application.scope),
-        endpoints=endpoints(base),
-    )
