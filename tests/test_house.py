@@ -27,7 +27,7 @@ HOUSE = """
 """
 FOLDERS = {
     "_oauth": """
-        values
+        values  salvage
         authorization  messages
         client  endpoint
         verdict

@@ -7,9 +7,11 @@ reached the server, so an outcome is one of three: `NotSent`, `Lost` (sent, outc
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import ssl
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import attrs
@@ -21,21 +23,25 @@ from aiohttp import (
     ClientTimeout,
     DummyCookieJar,
     ServerDisconnectedError,
-    StreamReader,
     TCPConnector,
     hdrs,
 )
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
-from tribe_oauth._oauth.messages import MAX_ANSWER_BYTES, Granted, Refused, Unreadable, read_answer
+from tribe_oauth._oauth.messages import Granted, Refused, Unreadable, read_answer
 from tribe_oauth._retry_after import read_retry_after
 from tribe_oauth.errors import ConfigurationError
 
 MAX_RETRY_AFTER: Final = 3600.0
 """Seconds: a server cannot put an organization to sleep for longer."""
 
-_HEADERS: Final = {hdrs.ACCEPT: "application/json", hdrs.ACCEPT_ENCODING: "identity"}
+MAX_READ_BYTES: Final = 1024 * 1024
+"""What is read of an answer: one that is longer than is acceptable may still have a new token in it."""
+
+# No token request shares a connection with another: on one that is kept alive, a stray second answer of a server or a
+# proxy would be taken for the answer to the next request, and give one organization's token to another.
+_HEADERS: Final = {hdrs.ACCEPT: "application/json", hdrs.ACCEPT_ENCODING: "identity", hdrs.CONNECTION: "close"}
 
 
 @attrs.frozen
@@ -63,6 +69,32 @@ class Answered:
 
 
 Outcome = NotSent | Lost | Answered
+
+
+@attrs.define(eq=False)
+class _Arrived:
+    """What of an answer has arrived so far."""
+
+    status: int = 0
+    headers: Mapping[str, str] = attrs.Factory(dict)
+    content: bytearray = attrs.Factory(bytearray)
+
+    def answered(self, form: bytes) -> Answered:
+        """All of it, read."""
+        content = _decompressed(bytes(self.content), self.headers.get(hdrs.CONTENT_ENCODING, ""))
+        reading = read_answer(self.status, self.headers.get(hdrs.CONTENT_TYPE, ""), content, sent=form)
+        retry_after = read_retry_after(self.headers)
+        return Answered(reading, self.status, retry_after and min(retry_after, MAX_RETRY_AFTER))
+
+    def saved_from(self, failure: NotSent | Lost, form: bytes) -> Answered | None:
+        """An answer that broke off, where a new refresh token had arrived by then: the old one is spent."""
+        if not self.content or isinstance(failure, NotSent):
+            return None
+        answered = self.answered(form)
+        if not isinstance(answered.reading, Granted) or answered.reading.refresh_token is None:
+            return None
+        reading = attrs.evolve(answered.reading, complaints=(*answered.reading.complaints, failure.reason))
+        return attrs.evolve(answered, reading=reading)
 
 
 class _Body(BytesPayload):
@@ -102,32 +134,37 @@ class TokenEndpoint:
 
     async def post(self, url: str, form: bytes, *, may_leave: Callable[[], bool] = _always) -> Outcome:
         """Send once, within `request_timeout` seconds in all. `may_leave` is asked right before the bytes go."""
-        body = _Body(form, may_leave)
+        body, arrived = _Body(form, may_leave), _Arrived()
         try:
             async with asyncio.timeout(self._request_timeout):
-                return await self._exchange(url, form, body)
+                await self._exchange(url, body, arrived)
         except TimeoutError:
-            return _failed(body, f"no answer within {self._request_timeout:g} s", over=False)
+            failure = _failed(body, f"no answer within {self._request_timeout:g} s", over=False)
         except (ClientError, OSError) as error:
-            return _failed(body, f"the connection failed ({type(error).__name__})", over=_ended_by_peer(error))
+            failure = _failed(body, f"the connection failed ({type(error).__name__})", over=_ended_by_peer(error))
+        else:
+            return arrived.answered(form)
+        return arrived.saved_from(failure, form) or failure
 
-    async def _exchange(self, url: str, form: bytes, body: _Body) -> Answered:
+    async def _exchange(self, url: str, body: _Body, arrived: _Arrived) -> None:
         async with self._open().post(
             url, data=body, headers=_HEADERS, allow_redirects=False, raise_for_status=False, middlewares=()
         ) as response:
-            answer = await _read(response.content)
-            reading = read_answer(response.status, response.headers.get(hdrs.CONTENT_TYPE, ""), answer, sent=form)
-            retry_after = read_retry_after(response.headers)
-            return Answered(reading, response.status, retry_after and min(retry_after, MAX_RETRY_AFTER))
+            arrived.status, arrived.headers = response.status, response.headers
+            while len(arrived.content) <= MAX_READ_BYTES and (chunk := await response.content.readany()):
+                arrived.content += chunk
 
     def _open(self) -> ClientSession:
         if self._session is None or self._session.closed:
             self._session = ClientSession(
-                connector=self._connector if self._connector is not None else TCPConnector(),
+                connector=self._connector if self._connector is not None else TCPConnector(force_close=True),
                 connector_owner=self._connector is None,
                 cookie_jar=DummyCookieJar(),
                 timeout=ClientTimeout(total=None),  # the deadline above covers reading too
                 trust_env=False,
+                auto_decompress=False,  # what arrived of a compressed answer counts too
+                max_line_size=MAX_READ_BYTES,
+                max_field_size=MAX_READ_BYTES,
             )
         return self._session
 
@@ -153,12 +190,20 @@ def _ended_by_peer(error: Exception) -> bool:
     )
 
 
-async def _read(content: StreamReader) -> bytes:
-    """At most one byte more than is acceptable, already decompressed, so that too much can be told from enough."""
-    answer = bytearray()
-    while len(answer) <= MAX_ANSWER_BYTES and (chunk := await content.read(MAX_ANSWER_BYTES + 1)):
-        answer += chunk
-    return bytes(answer)
+def _decompressed(content: bytes, encoding: str) -> bytes:
+    """As much as can be decompressed, to a bound; the content as it is where it is not compressed after all."""
+    if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
+        return content
+    for wbits in (32 + zlib.MAX_WBITS, -zlib.MAX_WBITS):  # with a header; what some take deflate for
+        plain, stream = bytearray(), zlib.decompressobj(wbits)
+        with contextlib.suppress(zlib.error):  # what came before it counts
+            for at in range(0, len(content), 1024):
+                plain += stream.decompress(content[at : at + 1024], MAX_READ_BYTES + 1 - len(plain))
+                if len(plain) > MAX_READ_BYTES:
+                    break
+        if plain:
+            return bytes(plain)
+    return content
 
 
 def _checks_certificates(connector: BaseConnector) -> bool:

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, quote_plus
 
 import attrs
 
+from tribe_oauth._oauth.salvage import salvage
 from tribe_oauth._oauth.values import MAX_TOKEN_CHARACTERS, Secret, is_scope_text, is_token_text, parse_scope
 from tribe_oauth._printable import printable
 from tribe_oauth._redaction import without
@@ -118,7 +119,25 @@ def read_answer(status: int, content_type: str, body: bytes, *, sent: bytes = b"
     """Read what the token endpoint answered. Never raises, whatever the bytes are.
 
     `sent` is the form that was posted: where an error repeats one of its secrets, a mask takes the secret's place.
+
+    After a 2xx a refresh token that can be found beyond doubt is granted, whatever else is wrong with the answer.
     """
+    reading = _read_in_form(status, content_type, body, sent)
+    if isinstance(reading, Unreadable) and 200 <= status < 300:
+        return _salvaged(body, sent, reading) or reading
+    return reading
+
+
+def _salvaged(body: bytes, sent: bytes, unreadable: Unreadable) -> Granted | None:
+    values = {value for _name, value in parse_qsl(sent.decode("ascii"))}
+    answer = salvage(body.decode("utf-8", "replace"), values)
+    reading = None if answer is None else _read_granted(answer)
+    if not isinstance(reading, Granted):
+        return None
+    return attrs.evolve(reading, complaints=(*reading.complaints, unreadable.reason))
+
+
+def _read_in_form(status: int, content_type: str, body: bytes, sent: bytes) -> Granted | Refused | Unreadable:
     if content_type.partition(";")[0].strip().lower() != "application/json":
         return Unreadable(status=status, reason=f"HTTP {status} that is not JSON")
     try:
@@ -137,7 +156,7 @@ def read_answer(status: int, content_type: str, body: bytes, *, sent: bytes = b"
 
 def _read_granted(answer: Mapping[str, Any]) -> Granted | Unreadable:
     complaints = []
-    access_token, refresh_token = answer.get("access_token"), answer.get("refresh_token")
+    access_token, refresh_token = answer.get("access_token"), answer.get("refresh_token") or None
     if refresh_token is not None and not (isinstance(refresh_token, str) and is_token_text(refresh_token)):
         return Unreadable(status=200, reason="HTTP 200 with an unreadable refresh token")
     token_type = answer.get("token_type")
@@ -173,7 +192,9 @@ def _read_expires_in(value: object) -> int | None:
     """Seconds, at most 30 days; the cautious default where there is none; None for what cannot be a lifetime."""
     if value is None:
         return DEFAULT_EXPIRES_IN
-    if isinstance(value, str) and len(value) <= 12 and value.isascii() and value.isdecimal():
+    if isinstance(value, str) and len(value) <= 12 and value.isascii() and value.removesuffix(".0").isdecimal():
+        value = int(value.removesuffix(".0"))
+    if isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
         return None

@@ -131,6 +131,13 @@ class Rotation:
         if stored is None:
             await self._drop(change(self._lease.record))
             return None
+        if granted.complaints:
+            logger.warning(
+                "the answer to a refresh of organization %r was kept, although it is not as it should be (%s): look at"
+                " what stands between this host and the token endpoint",
+                self._organization,
+                ", ".join(granted.complaints),
+            )
         if granted.access_token is None:
             raise error_for(self._organization, Verdict.COMMIT, Answered(granted, 200, None), stored.not_before)
         logger.info(
