@@ -1,4 +1,4 @@
-"""Retry-After (RFC 9110 §10.2.3), read in one way for the token endpoint and for the API. For every room."""
+"""Times in HTTP headers, Retry-After and Date, read in one way for the token endpoint and for the API."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
     except (ValueError, OverflowError):
         return None
     return min(max(seconds, 0.0), LONGEST)
+
+
+def read_date(headers: Mapping[str, str]) -> float | None:
+    """The Unix time that the server says it is (RFC 9110 §6.6.1); None where it does not."""
+    try:
+        return _moment(headers.get("Date", "")).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _moment(date: str) -> datetime:

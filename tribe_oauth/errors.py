@@ -123,7 +123,8 @@ class ScopeError(TokenEndpointError):
 class ReauthorizationRequired(TribeOAuthError):  # noqa: N818 (the name that users handle it by)
     """The server no longer accepts this organization's refresh token: it has to be connected again.
 
-    `cause` is ``"revoked or expired"``, or ``"lost rotation"`` where an earlier answer was lost on its way.
+    `cause` is ``"lost rotation"`` where an earlier answer was lost on its way, ``"expired"`` or ``"used elsewhere
+    (another program, an older copy of the store)"`` where that is known, else ``"revoked, expired, or used …"``.
     """
 
     def __init__(self, cause: str, *, organization: str | None = None) -> None:

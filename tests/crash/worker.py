@@ -105,14 +105,14 @@ def publish_before_commit() -> None:
     """Broken: the token is given out, and saved a little later."""
     keep = rotation.Rotation._keep
 
-    async def hasty(self: Any, granted: Any, sent: Any) -> Any:
+    async def hasty(self: Any, answered: Any, sent: Any) -> Any:
         async def later() -> None:
             await asyncio.sleep(0.1)
-            await keep(self, granted, sent)
+            await keep(self, answered, sent)
 
         self._context.tasks.spawn(later())
-        payload = self._new_payload(granted, sent)
-        return from_record(self._context, self._commit_of(granted, payload, sent)(self._lease.record), payload)
+        payload = self._new_payload(answered.reading, sent, None)
+        return from_record(self._context, self._commit_of(answered.reading, payload, sent)(self._lease.record), payload)
 
     rotation.Rotation._keep = hasty  # type: ignore[method-assign]
 

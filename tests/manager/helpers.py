@@ -37,6 +37,10 @@ class VirtualClock:
     def random(self) -> float:
         return self.chance
 
+    def jump(self, seconds: float) -> None:
+        """Set the wall clock: no time passes."""
+        self.wall += seconds
+
     def advance(self, seconds: float) -> None:
         self.wall += seconds
         self.mono += seconds
@@ -68,6 +72,7 @@ class TokenServer:
     at_once: int = 0
     most_at_once: int = 0
     base: str = ""
+    date: str = ""  # what it says the time is
     arrived: asyncio.Event = attrs.Factory(asyncio.Event)
     released: asyncio.Event = attrs.Factory(asyncio.Event)
 
@@ -98,9 +103,11 @@ class TokenServer:
         self.most_at_once = max(self.most_at_once, self.at_once)
         answer = self.orders.popleft() if self.orders else self.rotate
         try:
-            return await answer(form, request)
+            response = await answer(form, request)
         finally:
             self.at_once -= 1
+        response.headers.setdefault("Date", self.date)
+        return response
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         form = dict(parse_qsl((await request.read()).decode()))
@@ -129,9 +136,9 @@ class TokenServer:
         return web.json_response({"value": []}, status=200 if token in self.access else 401)
 
 
-def oauth_error(error: str, status: int = 400, **headers: str) -> Answer:
+def oauth_error(error: str, status: int = 400, description: str = "told so", **headers: str) -> Answer:
     async def answer(form: Form, request: web.Request) -> web.StreamResponse:
-        return web.json_response({"error": error, "error_description": "told so"}, status=status, headers=headers)
+        return web.json_response({"error": error, "error_description": description}, status=status, headers=headers)
 
     return answer
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 
 import attrs
 import pytest
 
 from tribe_oauth import MemoryStore, ReauthorizationRequired, RefreshTokenGrant, TokenEndpointError, TokenManager
+from tribe_oauth._oauth.verdict import REVOKED
 from tribe_oauth.errors import TemporarilyUnavailable
 
 from .conftest import MakeManager
@@ -25,6 +27,11 @@ from .helpers import (
 )
 
 DAY = 86_400
+HYDRAS = (
+    "The provided authorization grant (e.g., authorization code, resource owner credentials) or refresh token is"
+    " invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to another"
+    " client."
+)
 
 
 async def expired(manager: TokenManager, clock: VirtualClock) -> None:
@@ -77,7 +84,7 @@ async def test_maybe_spent(
     answer: Answer,
     waits_for_quiet: bool,
 ) -> None:
-    """The same refresh token once more, not while the first request can still arrive; then all is well again."""
+    """The same refresh token once more, not while the first can still arrive; all is well two rotations later."""
     await expired(manager, clock)
     server.order(answer)
     token = await manager.token("acme")
@@ -87,7 +94,13 @@ async def test_maybe_spent(
     assert (sum(clock.slept) >= 10) == waits_for_quiet
     record = await store.load("acme")
     assert record is not None
-    assert not record.maybe_spent  # there was none at begin, and the lease was its own
+    assert record.maybe_spent  # the answer to a resend can be a token that is dead already
+    for kept in (True, False):
+        clock.advance(60)
+        await manager.refresh("acme")
+        record = await store.load("acme")
+        assert record is not None
+        assert record.maybe_spent == kept
 
 
 async def test_a_time_out_is_maybe_spent(make_manager: MakeManager, server: TokenServer, clock: VirtualClock) -> None:
@@ -131,7 +144,7 @@ async def test_dead(
     server.order(oauth_error(error, status))
     with pytest.raises(ReauthorizationRequired) as caught:
         await manager.token("acme")
-    assert caught.value.cause == "revoked or expired"
+    assert caught.value.cause == REVOKED
     assert not caught.value.retryable
     record = await store.load("acme")
     assert record is not None
@@ -169,15 +182,93 @@ async def test_invalid_request_is_asked_once_more(
     assert len(server.refreshes()) == 3
 
 
-async def test_invalid_request_twice_is_the_end(
-    manager: TokenManager, server: TokenServer, clock: VirtualClock
+async def test_invalid_request_ends_what_can_have_expired(
+    make_manager: MakeManager, server: TokenServer, clock: VirtualClock
 ) -> None:
-    """Hydra 1.5 says the same of an expired refresh token: twice is an answer."""
+    """Hydra 1.5 and 1.10 say the same of an expired refresh token: twice is an answer, 30 days after it was issued."""
+    manager = make_manager(refresh_token_lifetime=DAY / 2)
+    await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
     await expired(manager, clock)
     server.order(oauth_error("invalid_request"), oauth_error("invalid_request"))
-    with pytest.raises(ReauthorizationRequired, match="revoked or expired"):
+    with pytest.raises(ReauthorizationRequired, match="expired"):
         await manager.token("acme")
     assert len(server.refreshes()) == 3
+
+
+@pytest.mark.parametrize("server_tells", [False, True])
+async def test_invalid_request_of_a_proxy(
+    make_manager: MakeManager, server: TokenServer, store: MemoryStore, clock: VirtualClock, server_tells: bool
+) -> None:
+    """F17: a body that was mangled on its way is refused so, whatever the token: not now, for as long as it takes.
+
+    A clock that jumps ahead by years makes no token old, where the server tells what time it is.
+    """
+    manager = make_manager()
+    await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    await expired(manager, clock)
+    if server_tells:
+        server.date = "Fri, 27 Nov 2026 08:00:00 GMT"
+        await manager.refresh("acme")
+        clock.jump(5 * 365 * DAY)
+    for _ in range(5):
+        server.order(oauth_error("invalid_request"), oauth_error("invalid_request"))
+        with pytest.raises(TemporarilyUnavailable, match="invalid_request"):
+            await manager.refresh("acme")
+        clock.advance(DAY)
+    record = await store.load("acme")
+    assert record is not None
+    assert (record.status, record.failures) == ("connected", 5)
+    assert (await manager.token("acme")).access_token.reveal() in server.access
+
+
+async def test_a_pasted_token_that_is_refused_so(make_manager: MakeManager, server: TokenServer) -> None:
+    """How old it is is not known: connect() says what the server said, what worked goes on, nothing is marked."""
+    manager = make_manager()
+    first = await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    server.order(oauth_error("invalid_request"), oauth_error("invalid_request"))
+    with pytest.raises(TokenEndpointError, match="invalid_request"):
+        await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    assert await manager.token("acme") == first
+    assert (await manager.status("acme")).state == "fresh"
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        ("The refresh token was already used.", "used elsewhere"),
+        ("The refresh token expired at '2026-11-27'.", "expired"),
+        ("", "revoked, expired, or used elsewhere"),
+    ],
+)
+async def test_the_servers_own_words(
+    manager: TokenManager, server: TokenServer, clock: VirtualClock, words: str, cause: str
+) -> None:
+    """They say the cause, behind the sentence that stands before each such error and says everything at once."""
+    await expired(manager, clock)
+    server.order(oauth_error("invalid_grant", 400, f"{HYDRAS} {words}".strip()))
+    with pytest.raises(ReauthorizationRequired) as caught:
+        await manager.token("acme")
+    assert caught.value.cause.startswith(cause)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The OAuth 2.0 Client ID from this request does not match the ID during the initial token issuance.",
+        'The OAuth 2.0 Client is not allowed to use authorization grant "refresh_token".',
+    ],
+)
+async def test_words_about_the_client(
+    manager: TokenManager, server: TokenServer, store: MemoryStore, clock: VirtualClock, words: str
+) -> None:
+    """An `invalid_grant` that is about a setting says nothing about the token: it lives, and nothing is marked."""
+    await expired(manager, clock)
+    server.order(oauth_error("invalid_grant", 400, f"{HYDRAS} {words}"))
+    with pytest.raises(TokenEndpointError, match=re.escape(words)):
+        await manager.token("acme")
+    record = await store.load("acme")
+    assert record is not None
+    assert record.status == "connected"
 
 
 async def test_429_is_not_now(manager: TokenManager, server: TokenServer, clock: VirtualClock) -> None:

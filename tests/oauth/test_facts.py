@@ -19,7 +19,7 @@ from tribe_oauth._oauth.messages import (
     revocation_request,
 )
 from tribe_oauth._oauth.verdict import Verdict, judge
-from tribe_oauth._refresh.payload import Candidate, Credential, decode, encode
+from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode
 from tribe_oauth._refresh.record import committed, spend_of, with_candidate
 from tribe_oauth.stores import Record
 
@@ -84,9 +84,8 @@ def test_quick_setup_has_no_redirect_uri() -> None:
         body = refresh_request("id", SECRET, refresh_token=spend.refresh_token, redirect_uri=redirect_uri)
         assert set(form(body)) == {"grant_type", "refresh_token", "client_id", "client_secret"}
         token = Token(access_token=Secret("at"), refresh_token=Secret(f"rt{number + 1}"), expires_at=1.0)
-        record = committed(
-            record, decode(record), spend, token, lifetime=1.0, age=0.0, due_at=1.0, nonce="n", began_maybe_spent=False
-        )
+        new = Payload(credential=spend.credential, token=token, lifetime=1.0)
+        record = committed(record, decode(record), spend, new, due_at=1.0, nonce="n", now=1.0, quiet=1.0)
 
 
 @pytest.mark.parametrize("registered", [REDIRECT_URI, REDIRECT_URI + "/"])
@@ -190,9 +189,8 @@ def test_a_refresh_token_is_replaced() -> None:
     spend = spend_of(record, decode(record), candidate=True)
     assert spend is not None
     token = Token(access_token=Secret("at"), refresh_token=Secret("second"), expires_at=1.0)
-    after = committed(
-        record, decode(record), spend, token, lifetime=1.0, age=0.0, due_at=1.0, nonce="n", began_maybe_spent=False
-    )
+    new = Payload(credential=spend.credential, token=token, lifetime=1.0)
+    after = committed(record, decode(record), spend, new, due_at=1.0, nonce="n", now=1.0, quiet=1.0)
     assert after.generation == record.generation + 1
     following = spend_of(after, decode(after), candidate=False)
     assert following is not None

@@ -220,9 +220,9 @@ def test_depth_beside_a_good_answer(opening: str, closing: str) -> None:
 
 
 def test_error_answers() -> None:
-    """RFC 6749 §5.2, with Hydra's additions ignored."""
+    """RFC 6749 §5.2, with Hydra's hint behind the description."""
     body = {"error": "invalid_grant", "error_description": "gone", "error_hint": "x", "status_code": 400}
-    assert read(body, status=400) == Refused(status=400, error="invalid_grant", description="gone")
+    assert read(body, status=400) == Refused(status=400, error="invalid_grant", description="gone x")
     assert read({"error": "x", "error_description": 7}, status=401) == Refused(status=401, error="x", description="")
 
 

@@ -47,15 +47,9 @@ def spend(record: Record, *, candidate: bool = False) -> Spend:
     return spent
 
 
-def commit(record: Record, spent: Spend, *, nonce: str = "n", may_be_spent: bool = False) -> Record:
-    return record_.committed(
-        record,
-        decode(record),
-        spent,
-        token(2),
-        lifetime=50.0,
-        age=1.5,
-        due_at=1900.0,
-        nonce=nonce,
-        began_maybe_spent=may_be_spent,
-    )
+NOW, QUIET = 5000.0, 10.0
+
+
+def commit(record: Record, spent: Spend, *, nonce: str = "n", now: float = NOW) -> Record:
+    new = Payload(credential=spent.credential, token=token(2), lifetime=50.0, age=1.5, issued_at=900.0)
+    return record_.committed(record, decode(record), spent, new, due_at=1900.0, nonce=nonce, now=now, quiet=QUIET)

@@ -11,7 +11,7 @@ from tribe_oauth._refresh.payload import Payload, decode, encode
 from tribe_oauth._refresh.record import MAX_SEEN, Spend
 from tribe_oauth.stores import Record
 
-from .records import BROUGHT, OWN, commit, connected, pasted, spend, token, trying
+from .records import BROUGHT, NOW, OWN, commit, connected, pasted, spend, token, trying
 
 # What is spent
 
@@ -50,33 +50,34 @@ def test_whether_a_candidates_result_belongs() -> None:
     assert not record_.matches(record_.with_candidate(connected(), "acme", pasted(family="c3")), spent)
 
 
-# Lease and doubt
+# The lease, and what may be spent
 
 
 def test_taking_a_lease() -> None:
-    """A free one is taken without more; one that ran out leaves doubt on the refresh token it was taken for."""
+    """A free one is taken without more; one that ran out marks the refresh token that it was taken for."""
     nonce = record_.nonce_for(spend(connected()), "r")
-    free = record_.leased(connected(), nonce)
+    free = record_.leased(connected(), nonce, now=NOW)
     assert (free.lease, free.maybe_spent) == ("c1:r", False)
-    taken_over = record_.leased(free, "c1:s")
+    taken_over = record_.leased(free, "c1:s", now=NOW)
     assert (taken_over.lease, taken_over.maybe_spent) == ("c1:s", True)
-    candidates = record_.leased(attrs.evolve(trying(), lease="c2:r"), "c2:s")
+    candidates = record_.leased(attrs.evolve(trying(), lease="c2:r"), "c2:s", now=NOW)
     assert (candidates.lease, candidates.maybe_spent) == ("c2:s", False)
     assert record_.may_be_spent(candidates, spend(candidates, candidate=True))
     assert not record_.may_be_spent(candidates, spend(candidates))
 
 
-def test_doubt() -> None:
+def test_maybe_spent() -> None:
     """It falls on what was sent, family or candidate, and on the family where the candidate has gone."""
     both = trying()
     own, tried = spend(both), spend(both, candidate=True)
-    after_own, after_tried = record_.marked_maybe_spent(both, own), record_.marked_maybe_spent(both, tried)
+    after_own = record_.marked_maybe_spent(both, own, now=NOW)
+    after_tried = record_.marked_maybe_spent(both, tried, now=NOW)
     assert record_.may_be_spent(after_own, own)
     assert not record_.may_be_spent(after_own, tried)
     assert record_.may_be_spent(after_tried, tried)
     assert not record_.may_be_spent(after_tried, own)
     assert not record_.may_be_spent(connected(), tried)
-    assert record_.marked_maybe_spent(connected(), tried).maybe_spent
+    assert record_.marked_maybe_spent(connected(), tried, now=NOW).maybe_spent
 
 
 def test_giving_a_lease_back() -> None:
@@ -107,32 +108,47 @@ def test_a_commit() -> None:
         not_before=0.0,
         lease=None,
         due_at=1900.0,
-        payload=encode(Payload(credential=OWN, token=token(2), lifetime=50.0, age=1.5, seen=("f0",))),
+        payload=encode(Payload(credential=OWN, token=token(2), lifetime=50.0, age=1.5, seen=("f0",), issued_at=900.0)),
     )
 
 
 @pytest.mark.parametrize(
-    ("maybe_spent", "lease", "began_maybe_spent", "after"),
+    ("marked", "lease", "passed", "after"),
     [
-        (True, "n", False, (False, None)),
-        (True, "n", True, (True, None)),
-        (True, "peer", False, (True, "peer")),
-        (True, None, False, (True, None)),
-        (False, "n", False, (False, None)),
-        (False, "peer", True, (False, "peer")),
+        (None, "n", 60.0, (False, None)),
+        (4, "n", 60.0, (True, None)),
+        (3, "n", 60.0, (True, None)),
+        (2, "n", 60.0, (False, None)),
+        (2, "n", 9.0, (True, None)),
+        (2, "n", -1e8, (False, None)),
+        (2, "peer", 60.0, (True, "peer")),
+        (2, None, 60.0, (True, None)),
+        (None, "peer", 60.0, (False, "peer")),
     ],
 )
-@pytest.mark.parametrize("candidate", [False, True])
-def test_doubt_and_lease_at_a_commit(
-    maybe_spent: bool, lease: str | None, began_maybe_spent: bool, after: tuple[bool, str | None], candidate: bool
+def test_what_is_maybe_spent_at_a_commit(
+    marked: int | None, lease: str | None, passed: float, after: tuple[bool, str | None]
 ) -> None:
-    """Doubt ends only where there was none at begin and the lease is still one's own; a peer's lease is left alone."""
-    before = trying()
-    if maybe_spent:
-        before = record_.marked_maybe_spent(before, spend(before, candidate=candidate))
-    before = attrs.evolve(before, lease=lease)
-    committed = commit(before, spend(before, candidate=candidate), may_be_spent=began_maybe_spent)
+    """It ends with the second clean rotation, after `quiet`, with the lease still one's own; a peer's is left alone."""
+    before = connected(lease=lease)
+    if marked is not None:
+        earlier = attrs.evolve(before, generation=marked)
+        before = attrs.evolve(record_.marked_maybe_spent(earlier, spend(earlier), now=NOW - passed), generation=4)
+    committed = commit(before, spend(before))
     assert (committed.maybe_spent, committed.lease) == after
+    assert (decode(committed).maybe_spent_generation > 0) == after[0]
+
+
+def test_a_candidate_that_may_be_spent() -> None:
+    """Its answer came to a resend: the family that begins with it may be dead already, until two clean rotations."""
+    before = trying()
+    before = record_.marked_maybe_spent(before, spend(before, candidate=True), now=NOW)
+    record = commit(attrs.evolve(before, lease="n"), spend(before, candidate=True))
+    marks = [record.maybe_spent]
+    for _ in range(2):
+        record = commit(attrs.evolve(record, lease="n"), spend(record), now=NOW + 60)
+        marks.append(record.maybe_spent)
+    assert marks == [True, True, False]
 
 
 def test_a_candidate_that_proved_itself() -> None:
@@ -141,7 +157,9 @@ def test_a_candidate_that_proved_itself() -> None:
     after = commit(before, spend(before, candidate=True))
     payload = decode(after)
     assert (after.family, after.generation, after.maybe_spent) == ("c2", 5, False)
-    assert payload == Payload(credential=BROUGHT, token=token(2), lifetime=50.0, age=1.5, seen=("f0", "f2"))
+    assert payload == Payload(
+        credential=BROUGHT, token=token(2), lifetime=50.0, age=1.5, seen=("f0", "f2"), issued_at=900.0
+    )
 
 
 def test_a_chain_renewed_beside_a_candidate() -> None:
@@ -161,11 +179,11 @@ def test_what_was_pasted_is_remembered_to_a_bound() -> None:
     assert seen[-1] == f"g{MAX_SEEN + 4}"
 
 
-@pytest.mark.parametrize(("maybe_spent", "cause"), [(False, "revoked or expired"), (True, "lost rotation")])
+@pytest.mark.parametrize(("maybe_spent", "cause"), [(False, "expired"), (True, "lost rotation")])
 def test_a_refusal(maybe_spent: bool, cause: str) -> None:
     """Marked with its cause; the tokens are kept, the lease is given back, nothing is due any more."""
     before = connected(maybe_spent=maybe_spent, lease="n")
-    after = record_.refused(before, spend(before))
+    after = record_.refused(before, spend(before), cause)
     assert after == attrs.evolve(before, status="reauthorization_required", cause=cause, due_at=None, lease=None)
 
 
@@ -179,6 +197,6 @@ def test_a_refusal(maybe_spent: bool, cause: str) -> None:
 )
 def test_a_refused_candidate(before: Record, status: str) -> None:
     """It is dropped; what worked goes on working, and what never did is gone."""
-    after = record_.refused(attrs.evolve(before, lease="n"), spend(before, candidate=True))
+    after = record_.refused(attrs.evolve(before, lease="n"), spend(before, candidate=True), "refused")
     assert (after.status, after.lease, after.family) == (status, None, before.family)
     assert decode(after) == attrs.evolve(decode(before), candidate=None)

@@ -121,9 +121,9 @@ def steps(record: Record, number: int) -> list[Callable[[Record], Record]]:
     for spent in spends:
         nonce = record_.nonce_for(spent, family)
         possible += [
-            lambda record, nonce=nonce: record_.leased(record, nonce),  # type: ignore[misc]
-            lambda record, spent=spent: record_.marked_maybe_spent(record, spent),  # type: ignore[misc]
-            lambda record, spent=spent: record_.refused(record, spent),  # type: ignore[misc]
+            lambda record, nonce=nonce: record_.leased(record, nonce, now=1.0),  # type: ignore[misc]
+            lambda record, spent=spent: record_.marked_maybe_spent(record, spent, now=1.0),  # type: ignore[misc]
+            lambda record, spent=spent: record_.refused(record, spent, "because"),  # type: ignore[misc]
             lambda record, spent=spent: commit(record, spent, nonce=record.lease or "n"),  # type: ignore[misc]
         ]
     return [

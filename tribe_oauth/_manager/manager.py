@@ -50,8 +50,9 @@ class TokenManager:
     connections live (default: this process's memory). `connector`: yours, for Tribe's API and its token endpoint; it is
     never closed. `leeway`: seconds before its end from which callers wait for the next token (a tenth of its life where
     that is less). `quiet`: seconds after which a request that got no answer is taken not to arrive any more; the one
-    assumption about the network. `request_timeout`: seconds for one token request in all. `endpoints`: where Tribe is,
-    for a manager without a client; by default Tribe's own.
+    assumption about the network. `request_timeout`: seconds for one token request in all.
+    `refresh_token_lifetime`: seconds that an unused refresh token lives; no ambiguous answer ends a connection before.
+    `endpoints`: where Tribe is, for a manager without a client; by default Tribe's own.
 
     The constructor does no I/O. Use it as an async context manager, which also keeps idle organizations alive: a
     refresh token dies after 30 days without use. Otherwise call `close`, and `warm_up` now and then.
@@ -66,6 +67,7 @@ class TokenManager:
         leeway: float = 60.0,
         quiet: float = 10.0,
         request_timeout: float = 30.0,
+        refresh_token_lifetime: float = 30 * 24 * 3600.0,
         endpoints: Endpoints | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -80,7 +82,12 @@ class TokenManager:
             store=store if store is not None else MemoryStore(),
             endpoint=TokenEndpoint(connector=connector, request_timeout=request_timeout),
             clock=clock,
-            timing=Timing(leeway=leeway, quiet=quiet, request_timeout=request_timeout),
+            timing=Timing(
+                leeway=leeway,
+                quiet=quiet,
+                request_timeout=request_timeout,
+                refresh_token_lifetime=refresh_token_lifetime,
+            ),
             client=client,
             endpoints=endpoints,
             tasks=self._tasks,

@@ -30,7 +30,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
 from tribe_oauth._oauth.messages import Granted, Refused, Unreadable, read_answer
-from tribe_oauth._retry_after import read_retry_after
+from tribe_oauth._retry_after import read_date, read_retry_after
 from tribe_oauth.errors import ConfigurationError
 
 MAX_RETRY_AFTER: Final = 3600.0
@@ -61,11 +61,15 @@ class Lost:
 
 @attrs.frozen(eq=False)
 class Answered:
-    """The server, or something in front of it, answered. `retry_after` is in seconds."""
+    """The server, or something in front of it, answered. `retry_after` is in seconds, `date` in Unix time.
+
+    `date` is the server's own clock, where it tells it.
+    """
 
     reading: Granted | Refused | Unreadable
     status: int
     retry_after: float | None
+    date: float | None = None
 
 
 Outcome = NotSent | Lost | Answered
@@ -84,7 +88,9 @@ class _Arrived:
         content = _decompressed(bytes(self.content), self.headers.get(hdrs.CONTENT_ENCODING, ""))
         reading = read_answer(self.status, self.headers.get(hdrs.CONTENT_TYPE, ""), content, sent=form)
         retry_after = read_retry_after(self.headers)
-        return Answered(reading, self.status, retry_after and min(retry_after, MAX_RETRY_AFTER))
+        return Answered(
+            reading, self.status, retry_after and min(retry_after, MAX_RETRY_AFTER), read_date(self.headers)
+        )
 
     def saved_from(self, failure: NotSent | Lost, form: bytes) -> Answered | None:
         """An answer that broke off, where a new refresh token had arrived by then: the old one is spent."""

@@ -29,6 +29,18 @@ MAX_EXPIRES_IN = 30 * 24 * 3600
 DEFAULT_EXPIRES_IN = 300
 """Seconds assumed where the answer has no usable `expires_in`: short, so that a wrong guess costs a refresh."""
 
+MAX_WORDS = 600
+"""Characters of the server's own words that are kept."""
+
+# Ory Hydra puts these before what it has to say, or says no more.
+_STANDARD = re.compile(
+    r"The provided authorization grant \(e\.g\., .*?was issued to another client\.?"
+    r"|The request is missing a required parameter, includes an invalid parameter value, .*?malformed\.?"
+    r"|Client authentication failed \(e\.g\., .*?method\)\.?"
+    r"|Token is inactive because it is malformed, expired or otherwise invalid\.?"
+    r"|The requested scope is invalid, unknown, or malformed\.?"
+    r"|The client is not authorized to request a token using this method\.?"
+)
 _ACCESS_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1, b64token
 _SECRET_FIELDS = frozenset({"client_secret", "code", "code_verifier", "refresh_token", "token"})
 
@@ -148,9 +160,10 @@ def _read_in_form(status: int, content_type: str, body: bytes, sent: bytes) -> G
         return _read_granted(answer)
     error = answer.get("error")
     if 400 <= status <= 599 and isinstance(error, str) and error:
-        return Refused(
-            status=status, error=_said(error, sent), description=_said(answer.get("error_description"), sent)
+        words = " ".join(
+            text for name in ("error_description", "error_hint") if isinstance(text := answer.get(name), str)
         )
+        return Refused(status=status, error=_said(error, sent), description=_said(_without_standard(words), sent))
     return Unreadable(status=status, reason=f"HTTP {status} without an OAuth error")
 
 
@@ -240,9 +253,12 @@ def _bounded(digits: str) -> int:
 _FROM_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_bounded).decode
 
 
-def _said(text: object, sent: bytes) -> str:
+def _without_standard(words: str) -> str:
+    """What a server says beyond the sentence that it has for every such error: only that helps."""
+    return _STANDARD.sub("", words).strip()
+
+
+def _said(text: str, sent: bytes) -> str:
     """Words of the server, printable and short, without the secrets that it was sent."""
-    if not isinstance(text, str):
-        return ""
     secrets = [value for name, value in parse_qsl(sent.decode("ascii")) if name in _SECRET_FIELDS]
-    return printable(without(text, secrets))
+    return printable(without(text, secrets), MAX_WORDS)

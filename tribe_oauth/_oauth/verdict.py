@@ -7,6 +7,7 @@ So nothing is sent again while the earlier request can still arrive, and only th
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Mapping
 from typing import Final
 
@@ -63,9 +64,22 @@ LONGEST_BACK_OFF_UNSENT: Final = 60.0
 """Seconds. Where nothing is sent, trying again costs the server nothing."""
 
 
+LOST_ROTATION: Final = "lost rotation"
+EXPIRED: Final = "expired"
+USED_ELSEWHERE: Final = "used elsewhere (another program, an older copy of the store)"
+REVOKED: Final = f"revoked, expired, or {USED_ELSEWHERE}"
+"""Why the server will never take a refresh token again, as far as can be known."""
+
+_ABOUT_THE_REQUEST: Final = re.compile(r"do(?:es)? not match|did not match|not allowed to use", re.IGNORECASE)
+_USED: Final = re.compile(r"already (?:been )?used|was used", re.IGNORECASE)
+_EXPIRED: Final = re.compile(r"\bexpired\b", re.IGNORECASE)
+
+
 def judge(outcome: Outcome) -> Verdict:
     """The meaning of an outcome."""
     match outcome:
+        case Answered(reading=Refused(error="invalid_grant", description=words)) if _ABOUT_THE_REQUEST.search(words):
+            return Verdict.MISCONFIGURED  # of the client or its settings: nothing is said about the token
         case NotSent():
             return Verdict.NOT_SENT
         case Lost(over=over):
@@ -78,6 +92,21 @@ def judge(outcome: Outcome) -> Verdict:
             status = outcome.status
             # A 5xx may come from a gateway after the server did its work; so may a success that cannot be read.
             return Verdict.MAYBE_SPENT if status >= 500 or 200 <= status < 300 else Verdict.NOT_NOW
+
+
+def cause_of(outcome: Outcome, *, maybe_spent: bool, old: bool) -> str:
+    """Why a refresh token is refused: the server's own words first, then its age, then what was sent before.
+
+    `old`: it is older than a refresh token can become.
+    """
+    words = (
+        outcome.reading.description if isinstance(outcome, Answered) and isinstance(outcome.reading, Refused) else ""
+    )
+    if _USED.search(words):
+        return LOST_ROTATION if maybe_spent else USED_ELSEWHERE
+    if old or _EXPIRED.search(words):
+        return EXPIRED
+    return LOST_ROTATION if maybe_spent else REVOKED
 
 
 def retry_after_of(outcome: Outcome) -> float | None:

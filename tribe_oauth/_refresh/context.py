@@ -17,12 +17,14 @@ class Timing:
     """How long things take, in seconds.
 
     A lease covers connecting and the POST (`request_timeout`), the time in which a late request may still arrive
-    (`quiet`), the commit, and a margin.
+    (`quiet`), the commit, and a margin. `refresh_token_lifetime`: an unused one cannot have expired before (720 hours,
+    the authorization server's default).
     """
 
     leeway: float = 60.0
     quiet: float = 10.0
     request_timeout: float = 30.0
+    refresh_token_lifetime: float = 30 * 24 * 3600.0
 
     @property
     def before_sending(self) -> float:

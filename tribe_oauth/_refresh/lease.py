@@ -42,7 +42,9 @@ class Lease:
         nonce = record_.nonce_for(spend, secrets.token_hex(16))
         ends = context.clock.monotonic() + context.timing.lease
         try:
-            stored = await context.store.swap(record_.leased(record, nonce), lease_for=context.timing.lease)
+            stored = await context.store.swap(
+                record_.leased(record, nonce, now=context.clock.time()), lease_for=context.timing.lease
+            )
         except StoreError:
             stored = await context.store.load(record.organization)
             if stored is None or stored.lease != nonce:

@@ -54,9 +54,12 @@ class Candidate:
 
 @attrs.frozen(kw_only=True, repr=False)
 class Payload:
-    """What of a record is secret. `lifetime` is the access token's, in seconds, as the server gave it.
+    """What of a record is secret, or only for the refresh. Times are Unix seconds, durations seconds.
 
-    `age`: how many seconds old the token was when it was written. A store that fails can make that long.
+    `lifetime` is the access token's, as the server gave it. `age`: how old the token was when it was written; a store
+    that fails can make that long. `issued_at`: when the refresh token was issued, by this side's clock, and
+    `issued_date`, by the server's; 0: not known. `maybe_spent_at`, `maybe_spent_generation`: when, and for which
+    generation, a request was last sent whose answer was not read.
     """
 
     credential: Credential | None = attrs.field(default=None, converter=_shared)
@@ -65,6 +68,10 @@ class Payload:
     age: float = 0.0
     candidate: Candidate | None = None
     seen: tuple[str, ...] = ()
+    issued_at: float = 0.0
+    issued_date: float = 0.0
+    maybe_spent_at: float = 0.0
+    maybe_spent_generation: int = 0
 
 
 def encode(payload: Payload) -> bytes:

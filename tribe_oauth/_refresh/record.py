@@ -77,13 +77,13 @@ def may_still_arrive(record: Record, spend: Spend) -> bool:
 # The lease
 
 
-def leased(record: Record, nonce: str) -> Record:
+def leased(record: Record, nonce: str, *, now: float) -> Record:
     """Take the lease. One that ran out marks its refresh token as maybe spent: its holder may have sent and died.
 
     The nonce begins with the family that it was taken for, so that the mark falls on the right refresh token.
     """
     if record.lease is not None:
-        record = _marked(record, record.lease.partition(":")[0])
+        record = _marked(record, record.lease.partition(":")[0], now)
     return attrs.evolve(record, lease=nonce)
 
 
@@ -92,18 +92,19 @@ def nonce_for(spend: Spend, random_part: str) -> str:
     return f"{spend.family}:{random_part}"
 
 
-def marked_maybe_spent(record: Record, spend: Spend) -> Record:
+def marked_maybe_spent(record: Record, spend: Spend, *, now: float) -> Record:
     """The request may have arrived and its answer was not read."""
-    return _marked(record, spend.family)
+    return _marked(record, spend.family, now)
 
 
-def _marked(record: Record, family: str) -> Record:
+def _marked(record: Record, family: str, now: float) -> Record:
     payload = decode(record)
     candidate = payload.candidate
     if candidate is not None and candidate.family == family:
         payload = attrs.evolve(payload, candidate=attrs.evolve(candidate, maybe_spent=True))
         return attrs.evolve(record, payload=encode(payload))
-    return attrs.evolve(record, maybe_spent=True)
+    payload = attrs.evolve(payload, maybe_spent_at=now, maybe_spent_generation=record.generation)
+    return attrs.evolve(record, maybe_spent=True, payload=encode(payload))
 
 
 def postponed(record: Record, *, not_before: float) -> Record:
@@ -120,46 +121,43 @@ def released(record: Record, *, not_before: float = 0.0) -> Record:
 
 
 def committed(
-    record: Record,
-    payload: Payload,
-    spend: Spend,
-    token: Token,
-    *,
-    lifetime: float,
-    age: float,
-    due_at: float,
-    nonce: str,
-    began_maybe_spent: bool,
+    record: Record, payload: Payload, spend: Spend, new: Payload, *, due_at: float, nonce: str, now: float, quiet: float
 ) -> Record:
-    """The next generation. The lease of a peer is left alone; `maybe_spent` ends only where it was not set at begin.
-
-    `payload` is the record's.
-    """
+    """The next generation. The lease of a peer is left alone. `payload` is the record's, `new` what the answer gave."""
     own_lease = record.lease == nonce
-    maybe_spent = record.maybe_spent if not spend.is_candidate else may_be_spent(record, spend)
-    if own_lease and not began_maybe_spent:
-        maybe_spent = False
-    seen = payload.seen
-    if spend.is_candidate and payload.candidate is not None:
-        seen = (*seen, payload.candidate.fingerprint)[-MAX_SEEN:]
-        candidate = None
+    seen, candidate = payload.seen, payload.candidate
+    if spend.is_candidate and candidate is not None:
+        seen = (*seen, candidate.fingerprint)[-MAX_SEEN:]
+        payload = Payload(
+            maybe_spent_generation=record.generation, maybe_spent_at=now if candidate.maybe_spent else 0.0
+        )
+        maybe_spent, candidate = candidate.maybe_spent, None
     else:
-        candidate = payload.candidate
-    payload = Payload(
-        credential=spend.credential, token=token, lifetime=lifetime, age=age, candidate=candidate, seen=seen
+        maybe_spent = record.maybe_spent and not (own_lease and _doubt_is_over(record, payload, now, quiet))
+    kept = attrs.evolve(
+        new,
+        candidate=candidate,
+        seen=seen,
+        maybe_spent_at=payload.maybe_spent_at if maybe_spent else 0.0,
+        maybe_spent_generation=payload.maybe_spent_generation if maybe_spent else 0,
     )
-    return _connected(
-        record, spend.family, payload, due_at, maybe_spent=maybe_spent, lease=None if own_lease else record.lease
-    )
+    lease = None if own_lease else record.lease
+    return _connected(record, spend.family, kept, due_at, maybe_spent=maybe_spent, lease=lease)
 
 
-def refused(record: Record, spend: Spend) -> Record:
-    """The server says that this refresh token is dead. The record is kept; a candidate is dropped."""
-    payload = decode(record)
+def _doubt_is_over(record: Record, payload: Payload, now: float, quiet: float) -> bool:
+    """Whether this is the second clean rotation since a request whose answer was not read, and not too soon after it.
+
+    One is not enough: a server that revokes on reuse can answer a resend with a token that is dead already.
+    """
+    return record.generation >= payload.maybe_spent_generation + 2 and not 0 <= now - payload.maybe_spent_at < quiet
+
+
+def refused(record: Record, spend: Spend, cause: str) -> Record:
+    """The server will never take this refresh token again. The record is kept; a candidate is dropped."""
     if not spend.is_candidate:
-        cause = "lost rotation" if record.maybe_spent else "revoked or expired"
         return attrs.evolve(record, status="reauthorization_required", cause=cause, due_at=None, lease=None)
-    payload = attrs.evolve(payload, candidate=None)
+    payload = attrs.evolve(decode(record), candidate=None)
     status = "disconnected" if record.status == "connecting" else record.status
     return attrs.evolve(record, status=status, payload=encode(payload), lease=None)
 

@@ -12,6 +12,7 @@ from typing import Self
 import attrs
 
 from tribe_oauth._oauth.values import Secret
+from tribe_oauth._oauth.verdict import REVOKED
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, to_record, with_deadlines
@@ -184,7 +185,7 @@ class _Refresh:
 
     def _refuse_if_dead(self, record: Record) -> None:
         if record.status == "reauthorization_required" and self._wanted.purpose is not Purpose.CANDIDATE:
-            raise ReauthorizationRequired(record.cause or "revoked or expired", organization=record.organization)
+            raise ReauthorizationRequired(record.cause or REVOKED, organization=record.organization)
 
     # Adopt
 

@@ -16,7 +16,7 @@ from tribe_oauth._clock import Clock
 from tribe_oauth._oauth.endpoint import Answered, Outcome
 from tribe_oauth._oauth.messages import Granted
 from tribe_oauth._oauth.values import Secret, Token
-from tribe_oauth._oauth.verdict import Verdict, back_off, error_for, judge, pause_before, retry_after_of
+from tribe_oauth._oauth.verdict import Verdict, back_off, cause_of, error_for, judge, pause_before, retry_after_of
 from tribe_oauth._refresh import commit, token_requests
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_start
@@ -56,7 +56,6 @@ class Rotation:
         self._organization = lease.record.organization
         self._hold_off = hold_off
         self._patient = patient
-        self._began_maybe_spent = record_.may_be_spent(lease.record, lease.spend)
         self._tries: Counter[Verdict] = Counter()
 
     async def run(self) -> CachedToken | None:
@@ -69,8 +68,7 @@ class Rotation:
             verdict = judge(outcome)
             if verdict is Verdict.COMMIT:
                 assert isinstance(outcome, Answered)
-                assert isinstance(outcome.reading, Granted)
-                return await self._keep(outcome.reading, sent)
+                return await self._keep(outcome, sent)
             if verdict is Verdict.DEAD:
                 await self._mark_refused(outcome)
                 return None
@@ -94,11 +92,11 @@ class Rotation:
     async def _may_try_again(self, verdict: Verdict, outcome: Outcome) -> bool:
         """Write down what the outcome means, and wait until the next attempt. False: there is none, look again."""
         if verdict in {Verdict.MAYBE_SPENT, Verdict.RESET} and not await self._lease.renew_with(
-            lambda record: record_.marked_maybe_spent(record, self._spend)
+            lambda record: record_.marked_maybe_spent(record, self._spend, now=self._context.clock.time())
         ):
             return False
         pause = self._pause_before(verdict, outcome)
-        if pause is None and verdict is Verdict.RACING:
+        if pause is None and verdict is Verdict.RACING and (self._spend.is_candidate or self._is_old(outcome)):
             await self._mark_refused(outcome)
             return False
         if pause is None or not await self._context.tasks.pause(pause):
@@ -118,9 +116,11 @@ class Rotation:
 
     # How it ends: with an answer
 
-    async def _keep(self, granted: Granted, sent: Sent) -> CachedToken | None:
+    async def _keep(self, answered: Answered, sent: Sent) -> CachedToken | None:
         """Make the answer durable, then give it out; only then complain of what is wrong beside it."""
-        payload = self._new_payload(granted, sent)
+        granted = answered.reading
+        assert isinstance(granted, Granted)
+        payload = self._new_payload(granted, sent, answered.date)
         change = self._commit_of(granted, payload, sent)
         try:
             stored = await commit.write_patiently(
@@ -139,7 +139,7 @@ class Rotation:
                 ", ".join(granted.complaints),
             )
         if granted.access_token is None:
-            raise error_for(self._organization, Verdict.COMMIT, Answered(granted, 200, None), stored.not_before)
+            raise error_for(self._organization, Verdict.COMMIT, answered, stored.not_before)
         logger.info(
             "organization %r has a new token: generation %d, good for %d s",
             self._organization,
@@ -156,7 +156,7 @@ class Rotation:
         """Family and generation decide, not the holder of the lease and not the status."""
         return record_.matches(record, self._spend)
 
-    def _new_payload(self, granted: Granted, sent: Sent) -> Payload:
+    def _new_payload(self, granted: Granted, sent: Sent, date: float | None) -> Payload:
         """What the answer gives to keep."""
         spend, scope, before = self._spend, granted.scope, self._lease.payload.token
         lifetime = float(granted.expires_in) if granted.access_token is not None else 0.0
@@ -170,7 +170,9 @@ class Rotation:
             expires_at=sent.at + lifetime,
             scope=scope,
         )
-        return Payload(credential=spend.credential, token=token, lifetime=lifetime)
+        return Payload(
+            credential=spend.credential, token=token, lifetime=lifetime, issued_at=sent.at, issued_date=date or 0.0
+        )
 
     def _commit_of(self, granted: Granted, payload: Payload, sent: Sent) -> commit.Change:
         """The change from whatever record still matches to the next generation."""
@@ -187,12 +189,11 @@ class Rotation:
                 record,
                 lease.payload if record is lease.record else decode(record),
                 self._spend,
-                token,
-                lifetime=payload.lifetime,
-                age=round(clock.monotonic() - sent.monotonic, 3),
+                attrs.evolve(payload, age=round(clock.monotonic() - sent.monotonic, 3)),
                 due_at=due_at,
                 nonce=lease.nonce,
-                began_maybe_spent=self._began_maybe_spent,
+                now=clock.time(),
+                quiet=self._context.timing.quiet,
             )
             if granted.access_token is not None:
                 return committed
@@ -215,9 +216,24 @@ class Rotation:
 
     # How it ends: without
 
+    def _is_old(self, outcome: Outcome) -> bool:
+        """Whether the refresh token can have expired, by each clock that says something about its age."""
+        payload, lifetime = self._lease.payload, self._context.timing.refresh_token_lifetime
+        if not payload.issued_at:
+            return False
+        ages = [self._context.clock.time() - payload.issued_at]
+        if isinstance(outcome, Answered) and outcome.date is not None and payload.issued_date:
+            ages.append(outcome.date - payload.issued_date)
+        return min(ages) >= lifetime
+
     async def _mark_refused(self, outcome: Outcome) -> None:
         """The server's own refusal: written down once, and raised. Returns where a peer has written meanwhile."""
-        if not await self._lease.give_back(lambda record: record_.refused(record, self._spend)):
+        old = self._is_old(outcome)
+
+        def change(record: Record) -> Record:
+            return record_.refused(record, self._spend, cause_of(outcome, maybe_spent=record.maybe_spent, old=old))
+
+        if not await self._lease.give_back(change):
             return
         if not self._spend.is_candidate:
             cause = self._lease.record.cause or ""

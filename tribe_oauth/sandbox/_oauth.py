@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
@@ -119,7 +120,7 @@ class OAuth:
         }
         if granted.refresh_token is not None:
             answer["refresh_token"] = granted.refresh_token
-        return web.json_response(answer, headers=NO_STORE)
+        return web.json_response(answer, headers=NO_STORE | self._date())
 
     async def _grant(self, grant_type: str, form: dict[str, str], cause: Cause, *, doubled: bool) -> Granted:
         authority = self.authority
@@ -141,7 +142,11 @@ class OAuth:
             answer |= {"error_hint": refusal.hint, "status_code": refusal.status}
         elif refusal.hint:
             answer["error_description"] = f"{refusal.description}. {refusal.hint}"
-        return web.json_response(answer, status=refusal.status, headers=NO_STORE)
+        return web.json_response(answer, status=refusal.status, headers=NO_STORE | self._date())
+
+    def _date(self) -> dict[str, str]:
+        """The server's own clock is the sandbox's: clients may compare what it says."""
+        return {"Date": formatdate(self.authority.clock(), usegmt=True)}
 
     # Revocation (RFC 7009)
 
