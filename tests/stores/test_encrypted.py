@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
@@ -12,7 +12,7 @@ from tribe_oauth import MemoryStore, RefreshTokenGrant, Secret, StoreError, Toke
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.contract import put, record
-from tribe_oauth.stores.encrypted import EncryptedStore, generate_key, keys_from_env
+from tribe_oauth.stores.encrypted import EncryptedStore, generate_key, read_keys
 from tribe_oauth.stores.sqlite import SQLiteStore
 
 
@@ -110,6 +110,30 @@ async def test_rekey_beside_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded.payload == b"second"
 
 
+async def test_rekey_in_a_store_of_another_make() -> None:
+    """A listing need not be a generator: any asynchronous iterator is one."""
+
+    class Keys:
+        def __init__(self) -> None:
+            self.left = ["acme"]
+
+        def __aiter__(self) -> Keys:
+            return self
+
+        async def __anext__(self) -> str:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+    class Another(MemoryStore):
+        def organizations(self) -> AsyncIterator[str]:
+            return Keys()
+
+    inner, old, new = Another(), generate_key(), generate_key()
+    await put(EncryptedStore(inner, [old]), record(payload=b"secret"))
+    assert await EncryptedStore(inner, [new, old]).rekey() == 1
+
+
 @pytest.mark.parametrize("key", ["", "short", "ä", "QUJD", Secret("QUJD")])
 def test_keys_that_are_none(key: str | Secret) -> None:
     """A key is 32 bytes in base64, and the error doesn't show what was given."""
@@ -120,21 +144,8 @@ def test_keys_that_are_none(key: str | Secret) -> None:
         EncryptedStore(MemoryStore(), [])
 
 
-def test_keys_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """From a variable or a file, the newest first."""
+def test_keys_that_are_read() -> None:
+    """Separated by commas or white space, the newest first."""
     keys = [generate_key(), generate_key()]
-    text = ",\n".join(key.reveal() for key in keys)
-    monkeypatch.delenv("TRIBE_STORE_KEYS_FILE", raising=False)
-    monkeypatch.setenv("TRIBE_STORE_KEYS", text)
-    assert keys_from_env() == keys
-    file = tmp_path / "keys"
-    file.write_text(text)
-    monkeypatch.delenv("TRIBE_STORE_KEYS")
-    monkeypatch.setenv("TRIBE_STORE_KEYS_FILE", str(file))
-    assert keys_from_env() == keys
-    os.unlink(file)
-    with pytest.raises(ConfigurationError, match="TRIBE_STORE_KEYS_FILE: the file cannot be read"):
-        keys_from_env()
-    monkeypatch.delenv("TRIBE_STORE_KEYS_FILE")
-    with pytest.raises(ConfigurationError, match="TRIBE_STORE_KEYS is not set"):
-        keys_from_env()
+    assert read_keys(f"\n{keys[0].reveal()},\n{keys[1].reveal()}\n") == keys
+    assert read_keys(" ") == []

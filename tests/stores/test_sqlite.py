@@ -15,8 +15,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tribe_oauth import StoreError
-from tribe_oauth.stores import Record, _files
+from tribe_oauth import StoreError, _durable
+from tribe_oauth.stores import Record
 from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -145,7 +145,7 @@ async def test_no_shared_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_not_on_windows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the kernel's file locks there is no promise to keep."""
-    monkeypatch.setattr(_files, "fcntl", None)
+    monkeypatch.setattr(_durable, "fcntl", None)
     with pytest.raises(StoreError, match="needs a POSIX system: use PostgreSQL or Redis"):
         await SQLiteStore(path).load("acme")
 

@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from tribe_oauth import StoreError
-from tribe_oauth.stores import _worker
+from tribe_oauth.stores import _sqlite_worker
 from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -258,9 +258,9 @@ async def test_a_fork_of_this_process(path: Path, store: SQLiteStore) -> None:
 
 def forked() -> list[Path]:
     """What a process of ours has open in its child, of all stores. No child is made: only what surrounds it is done."""
-    _worker._before_fork()
+    _sqlite_worker._before_fork()
     still_open = [Path(os.readlink(f"/proc/self/fd/{fd}")) for fd in os.listdir("/proc/self/fd") if _is_file(fd)]
-    _worker._after_fork_in_parent()
+    _sqlite_worker._after_fork_in_parent()
     return [file for file in still_open if file.name.startswith(("tribe.db", "idle.db"))]
 
 
