@@ -7,6 +7,7 @@ import os
 import threading
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -96,10 +97,8 @@ def descriptors() -> set[str]:
     """What this process has open."""
     found = set()
     for name in os.listdir("/proc/self/fd"):
-        try:
+        with suppress(FileNotFoundError):  # the listing's own
             found.add(f"{name} {os.readlink(f'/proc/self/fd/{name}')}")
-        except FileNotFoundError:
-            continue  # the listing's own
     return found
 
 

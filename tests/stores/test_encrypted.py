@@ -1,4 +1,4 @@
-"""Sealing: what can be read without the keys, and what cannot; changing keys (S27)."""
+"""Encryption: what can be read without the keys, and what cannot; changing keys (S27)."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ async def test_a_ciphertext_is_bound_to_its_place() -> None:
     inner = MemoryStore()
     store = EncryptedStore(inner, [generate_key()])
     await put(store, record("acme", family="one", payload=b"secret"))
-    sealed = await inner.load("acme")
-    assert sealed is not None
-    altered = sealed.payload[:-1] + bytes([sealed.payload[-1] ^ 1])
+    encrypted = await inner.load("acme")
+    assert encrypted is not None
+    altered = encrypted.payload[:-1] + bytes([encrypted.payload[-1] ^ 1])
     for moved in (
-        attrs.evolve(sealed, organization="beta", version=0),
-        attrs.evolve(sealed, organization="gamma", version=0, family="two"),
-        attrs.evolve(sealed, organization="delta", version=0, payload=altered),
-        attrs.evolve(sealed, organization="epsilon", version=0, payload=sealed.payload[:12]),
+        attrs.evolve(encrypted, organization="beta", version=0),
+        attrs.evolve(encrypted, organization="gamma", version=0, family="two"),
+        attrs.evolve(encrypted, organization="delta", version=0, payload=altered),
+        attrs.evolve(encrypted, organization="epsilon", version=0, payload=encrypted.payload[:12]),
     ):
         await put(inner, moved)
         with pytest.raises(StoreError, match="was altered or moved: restore it from a backup; nothing was changed"):
@@ -57,16 +57,16 @@ async def test_a_record_that_is_not_encrypted() -> None:
         await EncryptedStore(inner, [generate_key()]).load("acme")
 
 
-async def test_notes_are_sealed() -> None:
+async def test_notes_are_encrypted() -> None:
     """A pending authorization has a verifier in it."""
     inner = MemoryStore()
     store = EncryptedStore(inner, [generate_key()])
     await store.put("key", b"verifier", lives_for=100)
-    sealed = await inner.take("key")
-    assert sealed is not None
-    assert b"verifier" not in sealed
+    encrypted = await inner.take("key")
+    assert encrypted is not None
+    assert b"verifier" not in encrypted
     assert await store.take("key") is None
-    await inner.put("other", sealed, lives_for=100)
+    await inner.put("other", encrypted, lives_for=100)
     with pytest.raises(StoreError, match="a note was altered or moved"):
         await store.take("other")
 

@@ -135,7 +135,7 @@ async def test_a_url_that_asks_for_text(redis_server: RedisServer) -> None:
 
 
 async def test_an_answer_that_is_lost(redis_server: RedisServer, store: RedisStore) -> None:
-    """A write whose answer nobody read is a StoreError, and is not sent again: it would lose to itself."""
+    """A write whose answer never arrived is a StoreError, and is not sent again: it would lose to itself."""
     await store.load("acme")  # which leaves a script there, as the next does
     await put(store, record("other"))
     sent = 0
@@ -168,7 +168,7 @@ async def test_an_answer_that_is_lost(redis_server: RedisServer, store: RedisSto
 
 
 async def test_a_frozen_server() -> None:
-    """F4, F7: neither the time-out nor a caller who leaves waits for a server that says nothing."""
+    """F4, F7: neither the time-out nor a cancelled caller waits for a server that says nothing."""
     with servers.redis() as server:
         store, hasty = RedisStore(server.url), RedisStore(server.url, timeout=0.3)
         stored = await put(store, record())
@@ -255,7 +255,7 @@ def test_a_url_that_cannot_be_read(url: str) -> None:
 
 
 async def test_a_server_that_hangs() -> None:
-    """F4: whoever does not answer is not waited for for ever."""
+    """F4: a server that does not answer is not waited for for ever."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

@@ -68,7 +68,7 @@ async def test_a_copy_beside_an_older_backup(path: Path) -> None:
 
 
 async def test_a_copy_that_was_overtaken(path: Path) -> None:
-    """Where somebody has gone on from there, connected or disconnected it, the copy is nothing any more."""
+    """A copy is dropped when the stored record has reached its generation by a refresh, a connect or a disconnect."""
     store = SQLiteStore(path)
     stored = await put(store, record(generation=4, payload=b"newer"))
     await store.close()
@@ -191,7 +191,7 @@ async def test_a_copy_survives_a_power_cut(path: Path, monkeypatch: pytest.Monke
     assert synced[3:] == ["tribe.db-rescue"]
 
 
-async def test_copies_are_sealed(path: Path) -> None:
+async def test_copies_are_encrypted(path: Path) -> None:
     """S24: an encrypted store's copy is encrypted."""
     store = EncryptedStore(SQLiteStore(path), [generate_key()])
     assert isinstance(store, Rescuer)

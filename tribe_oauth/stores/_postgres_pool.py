@@ -14,15 +14,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from tribe_oauth.errors import StoreError
+import psycopg
+from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
+from psycopg.waiting import wait_async
 
-try:
-    import psycopg
-    from psycopg.abc import RV, PQGen
-    from psycopg.pq import TransactionStatus
-    from psycopg.waiting import wait_async
-except ImportError:
-    raise ImportError("PostgresStore needs an extra: pip install 'tribe-oauth[postgres]'") from None
+from tribe_oauth.errors import StoreError
 
 Row = tuple[Any, ...]
 

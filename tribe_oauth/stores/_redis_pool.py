@@ -10,15 +10,12 @@ import asyncio
 import contextlib
 from typing import Any
 
-from tribe_oauth._shield import run_uninterrupted
+from redis.asyncio import ConnectionPool, RedisError
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 
-try:
-    from redis.asyncio import ConnectionPool, RedisError
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-    from redis.exceptions import ResponseError
-except ImportError:
-    raise ImportError("RedisStore needs an extra: pip install 'tribe-oauth[redis]'") from None
+from tribe_oauth._shield import run_uninterrupted
 
 
 def driver(url: str, timeout: float) -> Any:

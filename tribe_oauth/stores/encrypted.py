@@ -65,11 +65,11 @@ class EncryptedStore:
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
         record = await self._store.load(organization)
-        return None if record is None else self._opened(record)
+        return None if record is None else self._decrypted(record)
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
-        stored = await self._store.swap(self._sealed(record), lease_for=lease_for)
+        stored = await self._store.swap(self._encrypted(record), lease_for=lease_for)
         return None if stored is None else with_payload(stored, record.payload)
 
     def organizations(self) -> AsyncIterator[str]:
@@ -83,12 +83,14 @@ class EncryptedStore:
     async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
         """See `TokenStore.put`."""
         bound = _bound("note", key)
-        return self._open(await self._store.put(key, self._seal(value, bound), lives_for=lives_for), bound, "a note")
+        return self._decrypt(
+            await self._store.put(key, self._encrypt(value, bound), lives_for=lives_for), bound, "a note"
+        )
 
     async def take(self, key: str) -> bytes | None:
         """See `TokenStore.take`."""
         value = await self._store.take(key)
-        return None if value is None else self._open(value, _bound("note", key), "a note")
+        return None if value is None else self._decrypt(value, _bound("note", key), "a note")
 
     async def close(self) -> None:
         """See `TokenStore.close`."""
@@ -108,33 +110,33 @@ class EncryptedStore:
     async def _rekey(self, organization: str) -> bool:
         changed = False
         while (record := await self._store.load(organization)) is not None and self._is_old(record):
-            changed = await self._store.swap(self._sealed(self._opened(record))) is not None
+            changed = await self._store.swap(self._encrypted(self._decrypted(record))) is not None
         return changed
 
     def _is_old(self, record: Record) -> bool:
         return bool(record.payload) and record.payload[1 : 1 + _ID_BYTES] != self._newest
 
-    def _sealed(self, record: Record) -> Record:
+    def _encrypted(self, record: Record) -> Record:
         if not record.payload:
             return record
         bound = _bound("record", record.organization, record.family)
-        return with_payload(record, self._seal(record.payload, bound))
+        return with_payload(record, self._encrypt(record.payload, bound))
 
-    def _opened(self, record: Record) -> Record:
+    def _decrypted(self, record: Record) -> Record:
         if not record.payload:
             return record
         bound = _bound("record", record.organization, record.family)
         what = f"the record of organization {record.organization!r}"
-        return with_payload(record, self._open(record.payload, bound, what))
+        return with_payload(record, self._decrypt(record.payload, bound, what))
 
-    def _seal(self, plain: bytes, bound: bytes) -> bytes:
+    def _encrypt(self, plain: bytes, bound: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
         return _FORMAT + self._newest + nonce + self._ciphers[self._newest].encrypt(nonce, plain, bound)
 
-    def _open(self, sealed: bytes, bound: bytes, what: str) -> bytes:
-        if sealed[:1] != _FORMAT:
+    def _decrypt(self, encrypted: bytes, bound: bytes, what: str) -> bytes:
+        if encrypted[:1] != _FORMAT:
             raise StoreError(f"{what} is not encrypted: use the store without EncryptedStore, or connect it anew")
-        key_id, rest = sealed[1 : 1 + _ID_BYTES], sealed[1 + _ID_BYTES :]
+        key_id, rest = encrypted[1 : 1 + _ID_BYTES], encrypted[1 + _ID_BYTES :]
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise StoreError(
@@ -153,7 +155,7 @@ class _EncryptedRescuer(EncryptedStore):
 
     async def rescue(self, organization: str, record: Record | None) -> None:
         """See `Rescuer.rescue`. The copy is encrypted as records are."""
-        await self._store.rescue(organization, None if record is None else self._sealed(record))
+        await self._store.rescue(organization, None if record is None else self._encrypted(record))
 
 
 def _cipher(key: str | Secret) -> tuple[bytes, AESGCM]:

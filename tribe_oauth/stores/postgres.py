@@ -15,11 +15,12 @@ from typing import Any, Final
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._columns import NAMES, definitions, from_row, values, written
 from tribe_oauth.stores._contract import Record
-from tribe_oauth.stores._postgres_pool import Connection, Pool, Row
 
 try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict
+
+    from tribe_oauth.stores._postgres_pool import Connection, Pool, Row
 except ImportError:
     raise ImportError("PostgresStore needs an extra: pip install 'tribe-oauth[postgres]'") from None
 

@@ -25,10 +25,12 @@ from typing import Any, Final
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._columns import COLUMNS, NAMES, from_row, written
 from tribe_oauth.stores._contract import Record
-from tribe_oauth.stores._redis_pool import Pool, driver
 
 try:
-    from redis.exceptions import NoScriptError, RedisError, ResponseError
+    from redis.asyncio import RedisError
+    from redis.exceptions import NoScriptError, ResponseError
+
+    from tribe_oauth.stores._redis_pool import Pool, driver
 except ImportError:
     raise ImportError("RedisStore needs an extra: pip install 'tribe-oauth[redis]'") from None
 
