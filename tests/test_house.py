@@ -34,10 +34,10 @@ FOLDERS = {
         __init__
     """,
     "stores": """
-        _contract  _files
-        memory  _rescue  contract  encrypted  postgres  redis
-        __init__  _database
-        _worker
+        _contract  _postgres_pool  _redis_pool  _sqlite_holder
+        _columns  contract  _sqlite_rescue
+        memory  encrypted  postgres  redis  _sqlite_database
+        __init__  _sqlite_worker
         sqlite
     """,
     "_refresh": """

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from typing import Any, Final, NoReturn, TypeVar
 
+import attrs
 import cattrs
 from cattrs.errors import CattrsError
 
@@ -34,20 +35,30 @@ def to_json(value: Any) -> bytes:
     return _encode(_converter().unstructure(value)).encode()
 
 
-def from_json(text: bytes | str, kind: type[T]) -> T:
-    """An instance of an attrs class from the JSON that `to_json` wrote. Raises MalformedError."""
-    value = _structured(text, kind)
+def from_json(text: bytes | str, kind: type[T], *, complete: bool = False) -> T:
+    """An instance of an attrs class from the JSON that `to_json` wrote. Raises MalformedError.
+
+    A member that is missing takes its field's default; `complete`: every field has to be there.
+    """
+    value = _structured(text, kind, complete)
     del text  # what crash reporters show of this frame has no secret
     if value is None:
         raise MalformedError(f"this is not the JSON of {kind.__name__}")
     return value
 
 
-def _structured(text: bytes | str, kind: type[T]) -> T | None:
+def _structured(text: bytes | str, kind: type[T], complete: bool) -> T | None:
     try:
-        return _converter().structure(_decode(str(text, "utf-8") if isinstance(text, bytes) else text), kind)
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError, CattrsError):
+        members = _decode(str(text, "utf-8") if isinstance(text, bytes) else text)
+        if complete and not _names(kind) <= members.keys():
+            return None
+        return _converter().structure(members, kind)
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError, CattrsError):
         return None
+
+
+def _names(kind: Any) -> frozenset[str]:
+    return frozenset(field.name for field in attrs.fields(kind))
 
 
 @cache

@@ -1,8 +1,8 @@
-"""Sealing: what can be read without the keys, and what cannot; changing keys (S27)."""
+"""Encryption: what can be read without the keys, and what cannot; changing keys (S27)."""
 
 from __future__ import annotations
 
-import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import attrs
@@ -12,7 +12,7 @@ from tribe_oauth import MemoryStore, RefreshTokenGrant, Secret, StoreError, Toke
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.contract import put, record
-from tribe_oauth.stores.encrypted import EncryptedStore, generate_key, keys_from_env
+from tribe_oauth.stores.encrypted import EncryptedStore, generate_key, read_keys
 from tribe_oauth.stores.sqlite import SQLiteStore
 
 
@@ -35,14 +35,14 @@ async def test_a_ciphertext_is_bound_to_its_place() -> None:
     inner = MemoryStore()
     store = EncryptedStore(inner, [generate_key()])
     await put(store, record("acme", family="one", payload=b"secret"))
-    sealed = await inner.load("acme")
-    assert sealed is not None
-    altered = sealed.payload[:-1] + bytes([sealed.payload[-1] ^ 1])
+    encrypted = await inner.load("acme")
+    assert encrypted is not None
+    altered = encrypted.payload[:-1] + bytes([encrypted.payload[-1] ^ 1])
     for moved in (
-        attrs.evolve(sealed, organization="beta", version=0),
-        attrs.evolve(sealed, organization="gamma", version=0, family="two"),
-        attrs.evolve(sealed, organization="delta", version=0, payload=altered),
-        attrs.evolve(sealed, organization="epsilon", version=0, payload=sealed.payload[:12]),
+        attrs.evolve(encrypted, organization="beta", version=0),
+        attrs.evolve(encrypted, organization="gamma", version=0, family="two"),
+        attrs.evolve(encrypted, organization="delta", version=0, payload=altered),
+        attrs.evolve(encrypted, organization="epsilon", version=0, payload=encrypted.payload[:12]),
     ):
         await put(inner, moved)
         with pytest.raises(StoreError, match="was altered or moved: restore it from a backup; nothing was changed"):
@@ -57,16 +57,16 @@ async def test_a_record_that_is_not_encrypted() -> None:
         await EncryptedStore(inner, [generate_key()]).load("acme")
 
 
-async def test_notes_are_sealed() -> None:
+async def test_notes_are_encrypted() -> None:
     """A pending authorization has a verifier in it."""
     inner = MemoryStore()
     store = EncryptedStore(inner, [generate_key()])
     await store.put("key", b"verifier", lives_for=100)
-    sealed = await inner.take("key")
-    assert sealed is not None
-    assert b"verifier" not in sealed
+    encrypted = await inner.take("key")
+    assert encrypted is not None
+    assert b"verifier" not in encrypted
     assert await store.take("key") is None
-    await inner.put("other", sealed, lives_for=100)
+    await inner.put("other", encrypted, lives_for=100)
     with pytest.raises(StoreError, match="a note was altered or moved"):
         await store.take("other")
 
@@ -110,6 +110,30 @@ async def test_rekey_beside_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loaded.payload == b"second"
 
 
+async def test_rekey_in_a_store_of_another_make() -> None:
+    """A listing need not be a generator: any asynchronous iterator is one."""
+
+    class Keys:
+        def __init__(self) -> None:
+            self.left = ["acme"]
+
+        def __aiter__(self) -> Keys:
+            return self
+
+        async def __anext__(self) -> str:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop()
+
+    class Another(MemoryStore):
+        def organizations(self) -> AsyncIterator[str]:
+            return Keys()
+
+    inner, old, new = Another(), generate_key(), generate_key()
+    await put(EncryptedStore(inner, [old]), record(payload=b"secret"))
+    assert await EncryptedStore(inner, [new, old]).rekey() == 1
+
+
 @pytest.mark.parametrize("key", ["", "short", "ä", "QUJD", Secret("QUJD")])
 def test_keys_that_are_none(key: str | Secret) -> None:
     """A key is 32 bytes in base64, and the error doesn't show what was given."""
@@ -120,21 +144,8 @@ def test_keys_that_are_none(key: str | Secret) -> None:
         EncryptedStore(MemoryStore(), [])
 
 
-def test_keys_from_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """From a variable or a file, the newest first."""
+def test_keys_that_are_read() -> None:
+    """Separated by commas or white space, the newest first."""
     keys = [generate_key(), generate_key()]
-    text = ",\n".join(key.reveal() for key in keys)
-    monkeypatch.delenv("TRIBE_STORE_KEYS_FILE", raising=False)
-    monkeypatch.setenv("TRIBE_STORE_KEYS", text)
-    assert keys_from_env() == keys
-    file = tmp_path / "keys"
-    file.write_text(text)
-    monkeypatch.delenv("TRIBE_STORE_KEYS")
-    monkeypatch.setenv("TRIBE_STORE_KEYS_FILE", str(file))
-    assert keys_from_env() == keys
-    os.unlink(file)
-    with pytest.raises(ConfigurationError, match="TRIBE_STORE_KEYS_FILE: the file cannot be read"):
-        keys_from_env()
-    monkeypatch.delenv("TRIBE_STORE_KEYS_FILE")
-    with pytest.raises(ConfigurationError, match="TRIBE_STORE_KEYS is not set"):
-        keys_from_env()
+    assert read_keys(f"\n{keys[0].reveal()},\n{keys[1].reveal()}\n") == keys
+    assert read_keys(" ") == []

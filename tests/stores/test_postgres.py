@@ -92,7 +92,7 @@ async def test_a_user_who_may_not(database: str, store: PostgresStore) -> None:
             await guest.load("acme")
         assert error.value.__suppress_context__
         connection.execute("DROP TABLE tribe_oauth_schema")
-        with pytest.raises(StoreError, match=r"to whoever calls create_schema\(\), CREATE on the schema"):
+        with pytest.raises(StoreError, match=r"to the user that calls create_schema\(\), CREATE on the schema"):
             await guest.create_schema()
         await guest.close()
         connection.execute("DROP ROLE guest")
@@ -221,7 +221,7 @@ async def test_restarted_between_two_calls(own_server: PostgresServer, own_store
 
 
 async def test_a_frozen_database(own_server: PostgresServer, own_store: PostgresStore) -> None:
-    """F4, F7: neither the time-out nor a caller who leaves waits for a server that says nothing."""
+    """F4, F7: neither the time-out nor a cancelled caller waits for a server that says nothing."""
     stored = await put(own_store, record("frozen"))
     hasty = PostgresStore(own_server.url, timeout=0.3)
     assert await hasty.load("frozen") == stored
@@ -260,7 +260,7 @@ def test_a_dsn_that_cannot_be_read(dsn: str) -> None:
 
 
 async def test_a_database_that_hangs(database: str, store: PostgresStore) -> None:
-    """F4: a lock that somebody holds is not waited for for ever."""
+    """F4: a lock that another session holds is not waited for for ever."""
     await put(store, record())
     hasty = PostgresStore(database, timeout=0.2)
     with psycopg.connect(database) as connection:

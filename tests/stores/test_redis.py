@@ -77,6 +77,29 @@ async def test_many_that_are_due_at_one_moment(store: RedisStore, monkeypatch: p
     assert len(found) == len(set(found)) == 200
 
 
+@pytest.mark.parametrize("fields", ["{", "[]", "{}", '{"lease": 7}'])
+async def test_a_record_that_was_altered(redis_server: RedisServer, store: RedisStore, fields: str) -> None:
+    """What something else wrote under our key is one clear error, and is left as it is."""
+    await put(store, record())
+    async with Redis.from_url(redis_server.url) as redis:
+        await redis.hset(store._record("acme"), "fields", fields)
+        with pytest.raises(StoreError, match="was altered by something else: restore it from a backup"):
+            await store.load("acme")
+        assert await redis.hget(store._record("acme"), "fields") == fields.encode()
+
+
+async def test_closed_while_it_is_used(store: RedisStore) -> None:
+    """An operation under way ends well, and its connection is closed after it."""
+    stored = await put(store, record())
+    pool = store._pool
+    assert pool is not None
+    loading = asyncio.ensure_future(store.load("acme"))
+    await asyncio.sleep(0)
+    await store.close()
+    assert await loading == stored
+    assert pool._idle == []
+
+
 async def test_killed_after_a_confirmed_write() -> None:
     """F1: with `appendfsync always` what was confirmed is there after kill -9, and the store finds the server again."""
     with servers.redis() as server:
@@ -112,7 +135,7 @@ async def test_a_url_that_asks_for_text(redis_server: RedisServer) -> None:
 
 
 async def test_an_answer_that_is_lost(redis_server: RedisServer, store: RedisStore) -> None:
-    """A write whose answer nobody read is a StoreError, and is not sent again: it would lose to itself."""
+    """A write whose answer never arrived is a StoreError, and is not sent again: it would lose to itself."""
     await store.load("acme")  # which leaves a script there, as the next does
     await put(store, record("other"))
     sent = 0
@@ -145,7 +168,7 @@ async def test_an_answer_that_is_lost(redis_server: RedisServer, store: RedisSto
 
 
 async def test_a_frozen_server() -> None:
-    """F4, F7: neither the time-out nor a caller who leaves waits for a server that says nothing."""
+    """F4, F7: neither the time-out nor a cancelled caller waits for a server that says nothing."""
     with servers.redis() as server:
         store, hasty = RedisStore(server.url), RedisStore(server.url, timeout=0.3)
         stored = await put(store, record())
@@ -232,7 +255,7 @@ def test_a_url_that_cannot_be_read(url: str) -> None:
 
 
 async def test_a_server_that_hangs() -> None:
-    """F4: whoever does not answer is not waited for for ever."""
+    """F4: a server that does not answer is not waited for for ever."""
 
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
@@ -246,17 +269,18 @@ async def test_a_server_that_hangs() -> None:
     server.close()
 
 
-async def test_the_stores_own_deadline(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F4: also where the driver would go on."""
+async def test_waiting_for_a_connection_counts(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """F4: the deadline is for all of a call; when a connection is free again, so is the store."""
     await store.load("acme")
-
-    async def endless(self: Redis, *command: object) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(Redis, "execute_command", endless)
+    assert store._pool is not None
     monkeypatch.setattr(store, "_timeout", 0.05)
+    for _ in range(8):
+        await store._pool._slots.acquire()
     with pytest.raises(StoreError, match=r"did not answer within 0\.05 s"):
         await store.load("acme")
+    for _ in range(8):
+        store._pool._slots.release()
+    assert await store.load("acme") is None
 
 
 def test_one_loop_after_another(redis_server: RedisServer) -> None:
@@ -265,8 +289,8 @@ def test_one_loop_after_another(redis_server: RedisServer) -> None:
 
     async def leave() -> None:
         await put(store, record())
-        assert store._redis is not None
-        await store._redis.aclose()
+        assert store._pool is not None
+        await store._pool.close()
 
     async def read() -> None:
         assert await store.load("acme") is not None
@@ -281,12 +305,13 @@ def test_one_loop_after_another(redis_server: RedisServer) -> None:
 async def leave_again(store: RedisStore) -> None:
     loaded = await store.load("acme")
     assert loaded is not None
-    assert store._redis is not None
-    await store._redis.aclose()
+    assert store._pool is not None
+    await store._pool.close()
 
 
 def test_both_protocols() -> None:
-    """RESP 2 gives a flat list, RESP 3 pairs."""
+    """RESP 2 gives a flat list, RESP 3 pairs or a map."""
     assert _pairs([b"a", b"1", b"b", b"2"]) == [(b"a", b"1"), (b"b", b"2")]
+    assert _pairs({b"a": b"1"}) == [(b"a", b"1")]
     assert _pairs([[b"a", 1.0], [b"b", 2.0]]) == [(b"a", 1.0), (b"b", 2.0)]
     assert _pairs([]) == []

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 from pathlib import Path
 
 import attrs
 import pytest
 
 from tribe_oauth import MemoryStore, RefreshTokenGrant, StoreError, TokenManager
+from tribe_oauth._strict_json import to_json
 from tribe_oauth.sandbox import Sandbox
-from tribe_oauth.stores import Record
-from tribe_oauth.stores._rescue import Rescue
+from tribe_oauth.stores import Record, Rekeyer, Rescuer
+from tribe_oauth.stores._sqlite_rescue import Rescue
 from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.sqlite import SQLiteStore
@@ -65,7 +68,7 @@ async def test_a_copy_beside_an_older_backup(path: Path) -> None:
 
 
 async def test_a_copy_that_was_overtaken(path: Path) -> None:
-    """Where somebody has gone on from there, connected or disconnected it, the copy is nothing any more."""
+    """A copy is dropped when the stored record has reached its generation by a refresh, a connect or a disconnect."""
     store = SQLiteStore(path)
     stored = await put(store, record(generation=4, payload=b"newer"))
     await store.close()
@@ -84,30 +87,114 @@ async def test_copies_are_private(path: Path) -> None:
         assert copies(path) == []
 
 
-async def test_a_damaged_copy(path: Path) -> None:
-    """It is left alone, and said."""
+def spoiled(without: str = "", **members: object) -> bytes:
+    """A copy with these members changed, and one missing."""
+    kept = json.loads(to_json(record(generation=1, payload=b"canary"))) | members
+    kept.pop(without, None)
+    return json.dumps(kept).encode()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"",
+        b"\xff",
+        b"[]",
+        b"7",
+        b"null",
+        b"[" * 200_000,
+        b'{"organization":' * 200_000,
+        spoiled(without="generation"),
+        spoiled(without="payload"),
+        spoiled(without="organization"),
+        spoiled(generation="7"),
+        spoiled(generation=True),
+        spoiled(status="canary"),
+        spoiled(not_before="now"),
+        spoiled(not_before=10**400),
+        spoiled(payload="no base64!"),
+        spoiled(payload=["canary"]),
+        spoiled(maybe_spent=1),
+        spoiled(organization="another"),
+        spoiled(organization="\ud800"),
+        spoiled(generation=2**70),
+        spoiled(cause="\ud800"),
+    ],
+)
+async def test_a_damaged_copy(path: Path, content: bytes) -> None:
+    """It is left where it is, and one error names it and the remedy; moved away, the store opens."""
     store = SQLiteStore(path)
     await store.rescue("acme", record())
     (copy,) = copies(path)
-    copy.write_text("{")
+    copy.write_bytes(content)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"of a record .* cannot be read: move it away") as error:
+            await store.load("acme")
+        assert repr(str(copy)) in str(error.value)
+        assert "canary" not in str(error.value)
+    assert copy.read_bytes() == content
+    copy.rename(path.with_name("away"))
+    assert await store.load("acme") is None
+    await store.close()
+
+
+async def test_a_copy_that_is_no_file(path: Path) -> None:
+    """The same for what the operating system does not let us read."""
+    store = SQLiteStore(path)
+    await store.rescue("acme", record())
+    (copy,) = copies(path)
+    copy.unlink()
+    copy.mkdir()
     with pytest.raises(StoreError, match="cannot be read: move it away"):
         await store.load("acme")
     await store.close()
-    assert copy.read_text() == "{"
+
+
+async def test_a_copy_of_a_later_version(path: Path) -> None:
+    """A member that this version does not know is no reason to lose a token; nor is the form of an earlier version."""
+    store = SQLiteStore(path)
+    await store.rescue("acme", record())
+    (copy,) = copies(path)
+    copy.write_bytes(spoiled(invented_later=[1]))
+    loaded = await store.load("acme")
+    assert loaded is not None
+    assert (loaded.generation, loaded.payload) == (1, b"canary")
+    await store.close()
 
 
 async def test_a_copy_that_cannot_be_written(path: Path) -> None:
-    """One clear error."""
+    """One clear error, for writing and for removing."""
     rescue = Rescue(path)
-    rescue._path("acme").mkdir(parents=True)
-    path.chmod(0o700)
-    with pytest.raises(StoreError, match="cannot be written"):
+    (rescue._path("acme") / "inside").mkdir(parents=True)
+    with pytest.raises(StoreError, match=r"cannot be written .*: make its folder writable, and make room"):
         rescue.keep(record())
+    with pytest.raises(StoreError, match=r"cannot be removed .*: remove it"):
+        rescue.forget("acme")
 
 
-async def test_copies_are_sealed(path: Path) -> None:
-    """S24: an encrypted store's copy is encrypted; a store that keeps none has none."""
+async def test_a_copy_survives_a_power_cut(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its content is on the disk before it has its name, and so is its name, and the name's removal."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watch(file: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{file}")).name)
+        fsync(file)
+
+    rescue = Rescue(path.with_name("tribe.db-rescue"))
+    monkeypatch.setattr(os, "fsync", watch)
+    rescue.keep(record())
+    name = rescue._path("acme").name
+    assert synced == [path.parent.name, f"{name}.new", "tribe.db-rescue"]
+    rescue.forget("acme")
+    assert synced[3:] == ["tribe.db-rescue"]
+
+
+async def test_copies_are_encrypted(path: Path) -> None:
+    """S24: an encrypted store's copy is encrypted."""
     store = EncryptedStore(SQLiteStore(path), [generate_key()])
+    assert isinstance(store, Rescuer)
     await store.rescue("acme", record(generation=1, payload=b"canary"))
     (copy,) = copies(path)
     assert b"canary" not in copy.read_bytes()
@@ -116,7 +203,15 @@ async def test_copies_are_sealed(path: Path) -> None:
     assert loaded.payload == b"canary"
     await store.rescue("acme", None)
     await store.close()
-    await EncryptedStore(MemoryStore(), [generate_key()]).rescue("acme", record())
+
+
+def test_which_stores_keep_copies(path: Path) -> None:
+    """A store in a local file does, also when it is encrypted; one in memory does not, encrypted or not."""
+    for store, keeps in ((SQLiteStore(path), True), (MemoryStore(), False)):
+        encrypted = EncryptedStore(store, [generate_key()])
+        assert isinstance(store, Rescuer) is isinstance(encrypted, Rescuer) is keeps
+        assert isinstance(encrypted, Rekeyer)
+        assert not isinstance(store, Rekeyer)
 
 
 class Locked:

@@ -15,8 +15,8 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tribe_oauth import StoreError
-from tribe_oauth.stores import Record, _files
+from tribe_oauth import StoreError, _durable
+from tribe_oauth.stores import Record
 from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -145,7 +145,7 @@ async def test_no_shared_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 async def test_not_on_windows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the kernel's file locks there is no promise to keep."""
-    monkeypatch.setattr(_files, "fcntl", None)
+    monkeypatch.setattr(_durable, "fcntl", None)
     with pytest.raises(StoreError, match="needs a POSIX system: use PostgreSQL or Redis"):
         await SQLiteStore(path).load("acme")
 
@@ -171,7 +171,7 @@ asyncio.run(main())
 
 
 def as_nobody(path: Path) -> str:
-    """What somebody without rights is told: root would be allowed anything."""
+    """What a user without rights is told: root would be allowed anything."""
     program = AS_NOBODY if os.geteuid() == 0 else AS_NOBODY.replace("os.setgid(65534); os.setuid(65534)", "")
     done = subprocess.run([sys.executable, "-c", program, str(path)], capture_output=True, text=True, check=True)
     return done.stdout
@@ -328,7 +328,7 @@ async def _count(path: Path) -> int:
 
 
 async def test_a_loop_that_is_gone(path: Path) -> None:
-    """An answer for a loop that was closed is nobody's, and stops nothing."""
+    """A result for an event loop that was closed is dropped, and stops nothing."""
     store = SQLiteStore(path)
     gone = asyncio.new_event_loop()
     held, go_on = threading.Event(), threading.Event()
@@ -472,7 +472,7 @@ async def test_no_update_is_lost(path: Path, store: SQLiteStore) -> None:
 
 
 async def test_two_processes_create_the_file(path: Path) -> None:
-    """Whoever comes second finds the tables."""
+    """The one that comes second finds the tables."""
     stores = [SQLiteStore(path) for _ in range(4)]
     await asyncio.gather(*(put(store, record(f"org {number}")) for number, store in enumerate(stores)))
     assert await _count(path) == 4

@@ -1,4 +1,4 @@
-"""SQLite in trouble: nobody waits for ever, and nothing confirmed is lost, whatever is done to process and files."""
+"""SQLite in trouble: no caller waits for ever, and nothing confirmed is lost, whatever is done to process and files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 from tribe_oauth import StoreError
-from tribe_oauth.stores import _worker
+from tribe_oauth.stores import _sqlite_worker
 from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -37,7 +37,7 @@ async def store(path: Path) -> AsyncIterator[SQLiteStore]:
 
 
 async def soon(call: Awaitable[Result]) -> Result:
-    """Who waits for ever fails."""
+    """A call that never returns fails the test."""
     return await asyncio.wait_for(call, 10)
 
 
@@ -94,7 +94,7 @@ async def test_a_process_that_hangs_while_it_opens(path: Path) -> None:
 
 
 async def test_a_folder_that_became_read_only(path: Path, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F4: closing ends; what cannot be removed is removed by the next to open, and stands for nobody."""
+    """F4: closing ends; the file that cannot be removed holds no lease, and the next process to open removes it."""
     await put(store, record(lease="nonce"), lease_for=100)
 
     def refuse(_path: Path, missing_ok: bool = False) -> None:
@@ -111,7 +111,7 @@ async def test_a_folder_that_became_read_only(path: Path, store: SQLiteStore, mo
 
 
 async def test_killed_processes_leave_nothing(path: Path, store: SQLiteStore) -> None:
-    """Their files go when the next one opens, also where nobody asks for their leases; those of the living stay."""
+    """Their files go when the next one opens, also where their leases are never asked for; those of the living stay."""
     await put(store, record(lease="nonce"), lease_for=100)
     for name in ("a" * 32, "b" * 32):
         (holders(path) / name).touch(0o600)
@@ -192,7 +192,7 @@ assert os.waitpid(child, 0)[1] == 0
 
 
 def test_what_a_forked_child_writes_is_kept(path: Path) -> None:
-    """F10: whoever closes first, parent or child, takes nothing of the other's with it."""
+    """F10: the first to close, parent or child, takes nothing of the other's with it."""
     subprocess.run([sys.executable, "-W", "ignore", "-c", FORK, str(path)], check=True, timeout=30)
     store = SQLiteStore(path)
     for organization in ("acme", "before", "after"):
@@ -258,9 +258,9 @@ async def test_a_fork_of_this_process(path: Path, store: SQLiteStore) -> None:
 
 def forked() -> list[Path]:
     """What a process of ours has open in its child, of all stores. No child is made: only what surrounds it is done."""
-    _worker._before_fork()
+    _sqlite_worker._before_fork()
     still_open = [Path(os.readlink(f"/proc/self/fd/{fd}")) for fd in os.listdir("/proc/self/fd") if _is_file(fd)]
-    _worker._after_fork_in_parent()
+    _sqlite_worker._after_fork_in_parent()
     return [file for file in still_open if file.name.startswith(("tribe.db", "idle.db"))]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Literal, Protocol
+from collections.abc import AsyncIterator
+from typing import Literal, Protocol, runtime_checkable
 
 import attrs
 
@@ -14,8 +14,9 @@ RecordStatus = Literal["connecting", "connected", "reauthorization_required", "d
 class Record:
     """What is stored for one organization.
 
-    The fields are readable by anyone who can read the store. Tokens and client secrets are in `payload`, which only
-    this library reads, and which `EncryptedStore` seals.
+    Anyone who can read the store can read the fields. Tokens and client secrets are in `payload`, the only field that
+    `EncryptedStore` encrypts, and that only this library understands. Every field but `organization` and `lease_left`
+    is a column: its type says which one (`tribe_oauth.stores._columns`).
     """
 
     organization: str
@@ -30,7 +31,7 @@ class Record:
     cause: str | None = None
     """Why it has to be connected again."""
     maybe_spent: bool = False
-    """The refresh token may have been spent by a request whose answer nobody read."""
+    """The refresh token may have been spent by a request whose answer never arrived."""
     failures: int = 0
     """Attempts that failed since the last success, by all hosts together."""
     not_before: float = 0.0
@@ -38,53 +39,11 @@ class Record:
     due_at: float | None = None
     """Unix time, in seconds, at which the token should be refreshed; None: never."""
     lease: str | None = None
-    """The nonce of whoever may send a token request now."""
+    """The nonce of the flight that may send a token request now."""
     lease_left: float = 0.0
     """Seconds that the lease still lasts, by the store's clock, at the moment of reading. 0: it has ended, or its
     holder is known to be gone. Filled in by the store; ignored when writing."""
     payload: bytes = attrs.field(default=b"", repr=False)
-
-
-def from_row(organization: str, row: Sequence[Any], lease_left: float) -> Record:
-    """A record of the columns version to lease, in the order of the fields above but for `payload`, before the lease.
-
-    For the stores that keep it in a table.
-    """
-    version, family, generation, status, cause, maybe_spent, failures, not_before, due_at, payload, lease = row
-    return Record(
-        organization=organization,
-        version=version,
-        family=family,
-        generation=generation,
-        status=status,
-        cause=cause,
-        maybe_spent=bool(maybe_spent),
-        failures=failures,
-        not_before=not_before,
-        due_at=due_at,
-        lease=lease,
-        lease_left=lease_left,
-        payload=bytes(payload),
-    )
-
-
-def written(record: Record, lease_left: float) -> Record:
-    """The record as `TokenStore.swap` returns it. For the stores; written out, since it is done for every save."""
-    return Record(
-        organization=record.organization,
-        version=record.version + 1,
-        family=record.family,
-        generation=record.generation,
-        status=record.status,
-        cause=record.cause,
-        maybe_spent=record.maybe_spent,
-        failures=record.failures,
-        not_before=record.not_before,
-        due_at=record.due_at,
-        lease=record.lease,
-        lease_left=lease_left,
-        payload=record.payload,
-    )
 
 
 class TokenStore(Protocol):
@@ -131,4 +90,29 @@ class TokenStore(Protocol):
 
     async def close(self) -> None:
         """Release files, threads and connections. A later call opens them again; closing twice is harmless."""
+        ...
+
+
+@runtime_checkable
+class Rescuer(Protocol):
+    """A store that can keep a copy of a record outside of its database. An optional ability: ask with `isinstance`."""
+
+    async def rescue(self, organization: str, record: Record | None) -> None:
+        """Keep a copy of a record that could not be written; None removes it, and does nothing where there is none.
+
+        The next process that opens the store writes the copy into the database, unless the stored record has reached
+        the copy's generation by then. The copy is as durable and as private as the store. Raises StoreError.
+        """
+        ...
+
+
+@runtime_checkable
+class Rekeyer(Protocol):
+    """A store that can encrypt what it has under a new key. An optional ability: ask with `isinstance`."""
+
+    async def rekey(self) -> int:
+        """Encrypt every record that is not under the newest key anew; returns how many there were.
+
+        It may run beside everything else, be stopped, and be run again. Raises StoreError.
+        """
         ...

@@ -1,4 +1,4 @@
-"""What a store has to do, as tests that anybody can run against their own.
+"""What a store has to do, as tests that every implementation can be run against.
 
 Subclass `StoreContract` in a test module, give it a fixture ``store`` that yields an empty store, and, where its clock
 can be moved, override ``pass_time``. The tests are ``async def``: run them with pytest-asyncio or anyio::
@@ -148,7 +148,7 @@ class StoreContract:
         assert (loaded.lease, loaded.lease_left) == ("nonce", 0.0)
 
     async def test_a_write_that_is_not_about_the_lease(self, store: TokenStore) -> None:
-        """Its end stays as it was, whoever writes."""
+        """The end of a lease stays as it was."""
         stored = await put(store, record(lease="nonce"), lease_for=100)
         await self.pass_time(0.06)
         again = await put(store, attrs.evolve(stored, failures=1, lease_left=1e6))
@@ -279,7 +279,7 @@ class StoreContract:
         assert await store.load("acme") == stored
 
     async def test_a_caller_who_leaves(self, store: TokenStore) -> None:
-        """A cancelled call disturbs no other, and leaves a record whole."""
+        """Calls that are cancelled disturb no other, and leave the record whole."""
         stored = await put(store, record())
         calls = [asyncio.ensure_future(store.swap(attrs.evolve(stored, cause=str(n)))) for n in range(20)]
         await asyncio.sleep(0)

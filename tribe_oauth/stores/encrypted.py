@@ -1,7 +1,8 @@
-"""Any store, with everything secret sealed: AES-256-GCM, bound to the organization and its family.
+"""Any store, with everything secret encrypted: AES-256-GCM, bound to the organization and its family.
 
-What the refresh needs to find its way (family, generation, lease, times) stays readable; tokens, client secrets and
-notes do not. A ciphertext that is moved to another organization or family does not open.
+What the refresh decides by (family, generation, lease, times) stays readable; tokens, client secrets and notes do not.
+Which columns those are: `tribe_oauth.stores._columns`. A ciphertext that is moved to another organization or family
+cannot be decrypted.
 """
 
 from __future__ import annotations
@@ -10,15 +11,13 @@ import base64
 import binascii
 import hashlib
 import os
-from collections.abc import AsyncIterator, Sequence
-from pathlib import Path
-from typing import Final
-
-import attrs
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Final, Protocol
 
 from tribe_oauth._oauth.values import Secret
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._contract import Record, TokenStore
+from tribe_oauth.stores._columns import with_payload
+from tribe_oauth.stores._contract import Record, Rescuer, TokenStore
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -40,27 +39,21 @@ def read_keys(text: str) -> list[Secret]:
     return [Secret(key) for key in text.replace(",", " ").split()]
 
 
-def keys_from_env(name: str = "TRIBE_STORE_KEYS") -> list[Secret]:
-    """Keys from the variable ``name``, or from the file that ``name_FILE`` names. Raises ConfigurationError."""
-    text, path = os.environ.get(name), os.environ.get(f"{name}_FILE")
-    if path:
-        try:
-            text = Path(path).read_text(encoding="ascii")
-        except (OSError, ValueError):
-            raise ConfigurationError(f"{name}_FILE: the file cannot be read") from None
-    keys = read_keys(text or "")
-    if not keys:
-        raise ConfigurationError(f"{name} is not set: set it, or {name}_FILE to the path of a file with the keys")
-    return keys
+class _RescuingStore(TokenStore, Rescuer, Protocol):
+    """A store that can keep copies of records."""
 
 
 class EncryptedStore:
-    """Seals what another store keeps.
+    """Encrypts what another store keeps. A `Rekeyer`, and a `Rescuer` where the other store is one.
 
     `keys` are base64 of 32 bytes, as from `generate_key`: the first, the newest, encrypts; all decrypt. To change keys,
-    put the new one first everywhere, run `rekey`, then take the old one away. Without its key, a record is a StoreError
+    put the new one first everywhere, run `rekey`, then take the old one away. A record without its key is a StoreError,
     and is left as it is.
     """
+
+    def __new__(cls, store: TokenStore, keys: Sequence[str | Secret]) -> EncryptedStore:  # noqa: PYI034 (it may be of a class below)
+        """One that can keep copies of records, where `store` can."""
+        return super().__new__(_EncryptedRescuer if cls is EncryptedStore and isinstance(store, Rescuer) else cls)
 
     def __init__(self, store: TokenStore, keys: Sequence[str | Secret]) -> None:
         if not keys:
@@ -72,12 +65,12 @@ class EncryptedStore:
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
         record = await self._store.load(organization)
-        return None if record is None else self._opened(record)
+        return None if record is None else self._decrypted(record)
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
-        stored = await self._store.swap(self._sealed(record), lease_for=lease_for)
-        return None if stored is None else attrs.evolve(stored, payload=record.payload)
+        stored = await self._store.swap(self._encrypted(record), lease_for=lease_for)
+        return None if stored is None else with_payload(stored, record.payload)
 
     def organizations(self) -> AsyncIterator[str]:
         """See `TokenStore.organizations`."""
@@ -90,60 +83,60 @@ class EncryptedStore:
     async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
         """See `TokenStore.put`."""
         bound = _bound("note", key)
-        return self._open(await self._store.put(key, self._seal(value, bound), lives_for=lives_for), bound, "a note")
+        return self._decrypt(
+            await self._store.put(key, self._encrypt(value, bound), lives_for=lives_for), bound, "a note"
+        )
 
     async def take(self, key: str) -> bytes | None:
         """See `TokenStore.take`."""
         value = await self._store.take(key)
-        return None if value is None else self._open(value, _bound("note", key), "a note")
-
-    async def rescue(self, organization: str, record: Record | None) -> None:
-        """Sealed, where the store inside can keep copies; see `SQLiteStore.rescue`."""
-        rescue = getattr(self._store, "rescue", None)
-        if rescue is not None:
-            await rescue(organization, None if record is None else self._sealed(record))
+        return None if value is None else self._decrypt(value, _bound("note", key), "a note")
 
     async def close(self) -> None:
         """See `TokenStore.close`."""
         await self._store.close()
 
     async def rekey(self) -> int:
-        """Seal every record that is not under the newest key anew; how many there were.
+        """See `Rekeyer.rekey`. Each record is one compare-and-swap."""
+        organizations, changed = self._store.organizations(), 0
+        try:
+            async for organization in organizations:
+                changed += await self._rekey(organization)
+        finally:
+            if isinstance(organizations, AsyncGenerator):  # or the event loop would have to close it, in a task
+                await organizations.aclose()
+        return changed
 
-        May run beside everything else, be stopped, and be run again: each record is one compare-and-swap.
-        """
-        changed = 0
-        async for organization in self._store.organizations():
-            while (record := await self._store.load(organization)) is not None and self._is_old(record):
-                if await self._store.swap(self._sealed(self._opened(record))) is not None:
-                    changed += 1
+    async def _rekey(self, organization: str) -> bool:
+        changed = False
+        while (record := await self._store.load(organization)) is not None and self._is_old(record):
+            changed = await self._store.swap(self._encrypted(self._decrypted(record))) is not None
         return changed
 
     def _is_old(self, record: Record) -> bool:
         return bool(record.payload) and record.payload[1 : 1 + _ID_BYTES] != self._newest
 
-    def _sealed(self, record: Record) -> Record:
+    def _encrypted(self, record: Record) -> Record:
         if not record.payload:
             return record
-        return attrs.evolve(
-            record, payload=self._seal(record.payload, _bound("record", record.organization, record.family))
-        )
+        bound = _bound("record", record.organization, record.family)
+        return with_payload(record, self._encrypt(record.payload, bound))
 
-    def _opened(self, record: Record) -> Record:
+    def _decrypted(self, record: Record) -> Record:
         if not record.payload:
             return record
         bound = _bound("record", record.organization, record.family)
         what = f"the record of organization {record.organization!r}"
-        return attrs.evolve(record, payload=self._open(record.payload, bound, what))
+        return with_payload(record, self._decrypt(record.payload, bound, what))
 
-    def _seal(self, plain: bytes, bound: bytes) -> bytes:
+    def _encrypt(self, plain: bytes, bound: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
         return _FORMAT + self._newest + nonce + self._ciphers[self._newest].encrypt(nonce, plain, bound)
 
-    def _open(self, sealed: bytes, bound: bytes, what: str) -> bytes:
-        if sealed[:1] != _FORMAT:
+    def _decrypt(self, encrypted: bytes, bound: bytes, what: str) -> bytes:
+        if encrypted[:1] != _FORMAT:
             raise StoreError(f"{what} is not encrypted: use the store without EncryptedStore, or connect it anew")
-        key_id, rest = sealed[1 : 1 + _ID_BYTES], sealed[1 + _ID_BYTES :]
+        key_id, rest = encrypted[1 : 1 + _ID_BYTES], encrypted[1 + _ID_BYTES :]
         cipher = self._ciphers.get(key_id)
         if cipher is None:
             raise StoreError(
@@ -153,6 +146,16 @@ class EncryptedStore:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], bound)
         except (InvalidTag, ValueError):
             raise StoreError(f"{what} was altered or moved: restore it from a backup; nothing was changed") from None
+
+
+class _EncryptedRescuer(EncryptedStore):
+    """Encrypts what a store keeps that is a `Rescuer`, and so is one."""
+
+    _store: _RescuingStore
+
+    async def rescue(self, organization: str, record: Record | None) -> None:
+        """See `Rescuer.rescue`. The copy is encrypted as records are."""
+        await self._store.rescue(organization, None if record is None else self._encrypted(record))
 
 
 def _cipher(key: str | Secret) -> tuple[bytes, AESGCM]:

@@ -9,7 +9,8 @@ from heapq import heappop, heappush
 
 import attrs
 
-from tribe_oauth.stores._contract import Record, written
+from tribe_oauth.stores._columns import written
+from tribe_oauth.stores._contract import Record
 
 
 class MemoryStore:

@@ -3,57 +3,40 @@
 Each operation is one statement, and so one transaction: nothing is held between two calls, and no session state is
 needed, so that a transaction-pooling proxy may stand between. psycopg 3 was chosen by measuring: without prepared
 statements, as behind such a proxy, a statement costs it one round trip, where asyncpg needs two.
-
-The pool is our own, since psycopg's asks the server something before each use, keeps the reason of a failure to its log
-(with parts of the DSN), and makes callers wait while it backs off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import select
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from typing import Any, Final
 
-import attrs
-
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._contract import Record, from_row, written
+from tribe_oauth.stores._columns import NAMES, definitions, from_row, values, written
+from tribe_oauth.stores._contract import Record
 
 try:
     import psycopg
-    from psycopg.abc import RV, PQGen
     from psycopg.conninfo import conninfo_to_dict
-    from psycopg.pq import TransactionStatus
-    from psycopg.waiting import wait_async
+
+    from tribe_oauth.stores._postgres_pool import Connection, Pool, Row
 except ImportError:
     raise ImportError("PostgresStore needs an extra: pip install 'tribe-oauth[postgres]'") from None
 
-logger = logging.getLogger("tribe_oauth")
+logger = logging.getLogger(__name__)
 
 SCHEMA_VERSION: Final = 1
 PAGE: Final = 500
 """Keys that are read at a time."""
 
-_SCHEMA: Final = """
+_TYPES: Final = {str: "text", int: "bigint", bool: "boolean", float: "double precision", bytes: "bytea"}
+_SCHEMA: Final = f"""
 CREATE TABLE IF NOT EXISTS tribe_oauth_schema (version integer NOT NULL);
 CREATE TABLE IF NOT EXISTS tribe_oauth_organizations (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     organization bytea NOT NULL UNIQUE,
-    version bigint NOT NULL,
-    family text NOT NULL,
-    generation bigint NOT NULL,
-    status text NOT NULL,
-    cause text,
-    maybe_spent boolean NOT NULL,
-    failures integer NOT NULL,
-    not_before double precision NOT NULL,
-    due_at double precision,
-    payload bytea NOT NULL,
-    lease text,
+    {definitions(_TYPES)},
     lease_end double precision NOT NULL,
     lease_for double precision NOT NULL
 );
@@ -65,26 +48,24 @@ CREATE TABLE IF NOT EXISTS tribe_oauth_notes (
 );
 CREATE INDEX IF NOT EXISTS tribe_oauth_note_ends ON tribe_oauth_notes (ends);
 INSERT INTO tribe_oauth_schema SELECT 1 WHERE NOT EXISTS (SELECT FROM tribe_oauth_schema);
-"""
+"""  # noqa: S608 (constants)
 _NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
 _LEFT: Final = f"CASE WHEN lease IS NULL THEN 0 ELSE greatest(0, least(lease_end - {_NOW}, lease_for)) END"
-_FIELDS: Final = "version, family, generation, status, cause, maybe_spent, failures, not_before, due_at, payload"
+_COLUMNS: Final = ", ".join(NAMES)
+_VALUES: Final = tuple(f"%({name})s + 1" if name == "version" else f"%({name})s" for name in NAMES)
 # A database may be set to confirm before it has written: not for these.
 _DURABLE: Final = """WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
     true))
 """
-_LOAD: Final = f"""SELECT {_FIELDS}, lease, {_LEFT} AS lease_left FROM tribe_oauth_organizations
+_LOAD: Final = f"""SELECT {_COLUMNS}, {_LEFT} AS lease_left FROM tribe_oauth_organizations
 WHERE organization = %(organization)s"""  # noqa: S608 (constants; values are parameters)
 _INSERT: Final = f"""{_DURABLE} INSERT INTO tribe_oauth_organizations
-    (organization, {_FIELDS}, lease, lease_end, lease_for)
-SELECT %(organization)s, 1, %(family)s, %(generation)s, %(status)s, %(cause)s, %(maybe_spent)s, %(failures)s,
-    %(not_before)s, %(due_at)s, %(payload)s, %(lease)s, {_NOW} + %(lease_for)s, %(lease_for)s
+    (organization, {_COLUMNS}, lease_end, lease_for)
+SELECT %(organization)s, {", ".join(_VALUES)}, {_NOW} + %(lease_for)s, %(lease_for)s
 FROM durable ON CONFLICT (organization) DO NOTHING RETURNING {_LEFT}"""  # noqa: S608
-_UPDATE: Final = f"""{_DURABLE} UPDATE tribe_oauth_organizations SET version = version + 1, family = %(family)s,
-    generation = %(generation)s, status = %(status)s, cause = %(cause)s, maybe_spent = %(maybe_spent)s,
-    failures = %(failures)s,
-    not_before = %(not_before)s, due_at = %(due_at)s, payload = %(payload)s, lease = %(lease)s,
+_UPDATE: Final = f"""{_DURABLE} UPDATE tribe_oauth_organizations SET
+    {", ".join(f"{name} = {value}" for name, value in zip(NAMES, _VALUES, strict=True))},
     lease_end = CASE WHEN %(renew)s THEN {_NOW} + %(lease_for)s ELSE lease_end END,
     lease_for = CASE WHEN %(renew)s THEN %(lease_for)s ELSE lease_for END
 FROM durable WHERE organization = %(organization)s AND version = %(version)s RETURNING {_LEFT}"""  # noqa: S608
@@ -102,8 +83,6 @@ _DUE: Final = """SELECT due_at, id, organization FROM tribe_oauth_organizations
 WHERE due_at <= %(before)s AND (due_at, id) > (%(due_at)s, %(after)s) ORDER BY due_at, id LIMIT %(page)s"""
 
 _LOOK: Final = "SELECT max(version), current_setting('fsync') FROM tribe_oauth_schema"
-
-Row = tuple[Any, ...]
 
 
 class PostgresStore:
@@ -127,7 +106,7 @@ class PostgresStore:
         self._dsn = dsn
         self._pool_size = pool_size
         self._timeout = timeout
-        self._pool: _Pool | None = None
+        self._pool: Pool | None = None
         self._looked = False
 
     async def create_schema(self) -> None:
@@ -143,17 +122,16 @@ class PostgresStore:
         rows = await self._execute(_LOAD, {"organization": organization.encode()})
         if not rows:
             return None
-        *row, left = rows[0]
-        return from_row(organization, row, left)
+        return from_row(organization, rows[0], rows[0][-1])
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
-        values = attrs.asdict(record) | {
+        parameters = dict(zip(NAMES, values(record), strict=True)) | {
             "organization": record.organization.encode(),
             "renew": record.lease is None or lease_for is not None,
             "lease_for": 0.0 if record.lease is None or lease_for is None else lease_for,
         }
-        rows = await self._execute(_INSERT if record.version == 0 else _UPDATE, values)
+        rows = await self._execute(_INSERT if record.version == 0 else _UPDATE, parameters)
         return written(record, rows[0][0]) if rows else None
 
     async def organizations(self) -> AsyncIterator[str]:
@@ -188,108 +166,43 @@ class PostgresStore:
             self._pool.close()
             self._pool = None
 
-    async def _execute(self, sql: str, values: Mapping[str, Any] | None, *, look: bool = True) -> list[Row]:
-        """One statement in a transaction of its own; without values, a script in one."""
+    async def _execute(self, sql: str, parameters: Mapping[str, Any] | None, *, look: bool = True) -> list[Row]:
+        """One statement in a transaction of its own; without parameters, a script in one."""
         try:
             async with asyncio.timeout(self._timeout), self._open().connection() as connection:
                 if look and not self._looked:
                     await _look(connection)
                     self._looked = True
-                return await _rows(connection, sql, values)
+                return await _rows(connection, sql, parameters)
         except psycopg.errors.UndefinedTable:
             raise StoreError("the database has no tables for this: call create_schema()") from None
         except psycopg.errors.InsufficientPrivilege:
             raise StoreError(
                 "the database does not allow its user to do this: grant SELECT, INSERT, UPDATE and DELETE on the tables"
-                " tribe_oauth_…, and to whoever calls create_schema(), CREATE on the schema"
+                " tribe_oauth_…, and to the user that calls create_schema(), CREATE on the schema"
             ) from None
         except TimeoutError:
             raise StoreError(f"the database did not answer within {self._timeout:g} s: look whether it runs") from None
         except psycopg.Error as error:
             raise StoreError(f"the database failed ({type(error).__name__}): look into its log") from None
 
-    def _open(self) -> _Pool:
+    def _open(self) -> Pool:
         """The pool of the running loop; that of another is closed."""
         loop = asyncio.get_running_loop()
         if self._pool is None or self._pool.loop is not loop:
             if self._pool is not None:
                 self._pool.close()
-            self._pool = _Pool(self._dsn, self._pool_size, loop)
+            self._pool = Pool(self._dsn, self._pool_size, loop)
         return self._pool
 
 
-class _Connection(psycopg.AsyncConnection[Row]):
-    """One whose caller may leave in the middle; the pool closes it then."""
-
-    async def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
-        # psycopg's own would ask the server to cancel, and wait for that: ten seconds, for one that is frozen.
-        return await wait_async(gen, self.pgconn.socket, *args, **kwargs)
-
-
-class _Pool:
-    """At most `size` connections of one event loop: opened when they are needed, closed after any trouble."""
-
-    def __init__(self, dsn: str, size: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._dsn = dsn
-        self._slots = asyncio.Semaphore(size)
-        self._idle: list[_Connection] = []
-        self._closed = False
-        self._process = os.getpid()
-
-    @asynccontextmanager
-    async def connection(self) -> AsyncIterator[_Connection]:
-        """A connection, given back at the end."""
-        async with self._slots:
-            connection = self._take() or await self._connect()
-            try:
-                yield connection
-            finally:
-                if self._closed or connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                    connection.pgconn.finish()
-                else:
-                    self._idle.append(connection)
-
-    def _take(self) -> _Connection | None:
-        while self._idle:
-            connection = self._idle.pop()
-            if not _has_something_to_say(connection):
-                return connection
-            connection.pgconn.finish()
-        return None
-
-    async def _connect(self) -> _Connection:
-        try:
-            return await _Connection.connect(self._dsn, autocommit=True, prepare_threshold=None)
-        except psycopg.Error as error:
-            raise StoreError(
-                f"no connection to the database ({type(error).__name__}): look whether it runs, whether user, password"
-                " and database in the DSN are right, and into its log"
-            ) from None
-
-    def close(self) -> None:
-        """Close what is idle; what is in use follows. Needs no loop: the pool's own may be gone."""
-        self._closed = True
-        while self._idle:
-            connection = self._idle.pop()
-            if self._process == os.getpid():  # a forked child would say goodbye in its parent's name
-                connection.pgconn.finish()
-
-
-def _has_something_to_say(connection: _Connection) -> bool:
-    """From an idle connection there is nothing to read but the server's goodbye: it was restarted, or cut it."""
-    poll = select.poll()
-    poll.register(connection.fileno(), select.POLLIN)
-    return bool(poll.poll(0))
-
-
-async def _rows(connection: _Connection, sql: str, values: Mapping[str, Any] | None) -> list[Row]:
-    cursor = await connection.execute(sql, values, binary=values is not None)
+async def _rows(connection: Connection, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
+    cursor = await connection.execute(sql, parameters, binary=parameters is not None)
     return await cursor.fetchall() if cursor.description else []
 
 
-async def _look(connection: _Connection) -> None:
-    """Refuse another version's tables; say what a server that is set to be fast can lose."""
+async def _look(connection: Connection) -> None:
+    """Refuse another version's tables; warn of a server that is set to confirm what it has not written."""
     ((version, fsync),) = await _rows(connection, _LOOK, {})
     if version != SCHEMA_VERSION:
         raise StoreError(

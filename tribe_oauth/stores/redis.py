@@ -17,27 +17,32 @@ import hashlib
 import heapq
 import json
 import logging
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._contract import Record, written
+from tribe_oauth.stores._columns import COLUMNS, NAMES, from_row, written
+from tribe_oauth.stores._contract import Record
 
 try:
-    from redis.asyncio import BlockingConnectionPool, Redis, RedisError
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
+    from redis.asyncio import RedisError
     from redis.exceptions import NoScriptError, ResponseError
+
+    from tribe_oauth.stores._redis_pool import Pool, driver
 except ImportError:
     raise ImportError("RedisStore needs an extra: pip install 'tribe-oauth[redis]'") from None
 
-logger = logging.getLogger("tribe_oauth")
+logger = logging.getLogger(__name__)
 
 BUCKETS: Final = 64
 PAGE: Final = 500
 """Keys that are read at a time."""
 _SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
-_FIELDS: Final = ("family", "generation", "status", "cause", "maybe_spent", "failures", "not_before", "due_at", "lease")
+_FIELDS: Final = tuple(column.name for column in COLUMNS if column.readable and column.name != "version")
+"""What is kept as one JSON object, beside the version, which a script compares, and the payload, which is bytes."""
+_fields = attrgetter(*_FIELDS)
 
 _NOW: Final = "local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1000000\n"
 _LEFT: Final = """
@@ -86,16 +91,13 @@ class RedisStore:
     """
 
     def __init__(self, url: str, *, prefix: str = "tribe_oauth", pool_size: int = 8, timeout: float = 5.0) -> None:
-        self._url = url
         self._prefix = prefix
         self._pool_size = pool_size
         self._timeout = timeout
-        self._redis: Redis | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._pool: Pool | None = None
         self._looked = False
         try:
-            connections: Any = self._connections()  # redis-py leaves the next untyped
-            connections.make_connection()  # which does not connect
+            self._driver = driver(url, timeout)
         except (ValueError, TypeError, RedisError):
             raise ConfigurationError(
                 "the URL cannot be read: write redis://user:password@host:port/number, rediss:// for TLS, or"
@@ -108,12 +110,14 @@ class RedisStore:
         if found is None:
             return None
         version, fields, payload, left = found
-        return Record(
-            organization=organization,
-            version=int(version),
-            payload=payload,
-            **_left(json.loads(fields), float(left)),
-        )
+        try:
+            row = json.loads(fields) | {"version": int(version), "payload": payload}
+            return from_row(organization, [row[name] for name in NAMES], float(left) if row["lease"] else 0.0)
+        except (ValueError, TypeError, LookupError):
+            raise StoreError(
+                f"the record of organization {organization!r} in Redis was altered by something else:"
+                " restore it from a backup; nothing was changed"
+            ) from None
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
@@ -122,7 +126,7 @@ class RedisStore:
             _SWAP,
             [self._record(record.organization), *self._indexes(_bucket(record.organization))],
             record.version,
-            json.dumps({name: getattr(record, name) for name in _FIELDS}),
+            json.dumps(dict(zip(_FIELDS, _fields(record), strict=True))),
             record.payload,
             int(renew),
             lease_for if record.lease is not None and lease_for is not None else 0,
@@ -147,19 +151,15 @@ class RedisStore:
     async def due(self, before: float) -> AsyncIterator[str]:
         """See `TokenStore.due`."""
         pages = [self._due_in(bucket, before) for bucket in range(BUCKETS)]
-        heads = [(await anext(page, None), number) for number, page in enumerate(pages)]
-        heap = [(head, number) for head, number in heads if head is not None]
-        heapq.heapify(heap)
-        while heap:
-            (_, key), number = heap[0]
-            yield key.decode()
-            following = await anext(pages[number], None)
-            if following is None:
-                heapq.heappop(heap)
-            else:
-                heapq.heapreplace(heap, (following, number))
+        merged = _merged(pages)
+        try:
+            async for _, key in merged:
+                yield key.decode()
+        finally:
+            for generator in (merged, *pages):  # or the event loop would have to close them, each in a task
+                await generator.aclose()
 
-    async def _due_in(self, bucket: int, before: float) -> AsyncIterator[tuple[float, bytes]]:
+    async def _due_in(self, bucket: int, before: float) -> AsyncGenerator[tuple[float, bytes], None]:
         """What is due in one bucket, page by page; what was taken care of meanwhile is not read again."""
         due, _ = self._indexes(bucket)
         low, seen = "-inf", set[bytes]()
@@ -187,9 +187,9 @@ class RedisStore:
 
     async def close(self) -> None:
         """See `TokenStore.close`."""
-        redis, self._redis = self._redis, None
-        if redis is not None and self._loop is asyncio.get_running_loop():
-            await redis.aclose()
+        pool, self._pool = self._pool, None
+        if pool is not None and pool.loop is asyncio.get_running_loop():
+            await pool.close()
 
     # Keys: the part in braces decides the slot
 
@@ -214,8 +214,9 @@ class RedisStore:
     async def _call(self, *command: Any) -> Any:
         try:
             async with asyncio.timeout(self._timeout):
-                redis: Any = await self._open()  # redis-py leaves this untyped
-                return await redis.execute_command(*command)
+                pool = self._open()
+                await self._look(pool)
+                return await pool.execute(*command)
         except NoScriptError:
             raise  # to the caller above
         except RedisError as error:
@@ -223,45 +224,35 @@ class RedisStore:
         except (TimeoutError, OSError):
             raise StoreError(f"Redis did not answer within {self._timeout:g} s: look whether it runs") from None
 
-    async def _open(self) -> Redis:
+    def _open(self) -> Pool:
         """The connections of the running loop; those of a loop that is gone are left to it."""
         loop = asyncio.get_running_loop()
-        if self._redis is None or self._loop is not loop:
-            self._loop = loop
-            self._redis = Redis.from_pool(self._connections())
-        if not self._looked:
-            self._looked = True
-            try:
-                await _look(self._redis)
-            except BaseException:
-                self._looked = False  # the next call does it
-                raise
-        return self._redis
+        if self._pool is None or self._pool.loop is not loop:
+            self._pool = Pool(self._driver, self._pool_size, loop)
+        return self._pool
 
-    def _connections(self) -> BlockingConnectionPool:
-        pool = BlockingConnectionPool.from_url(
-            self._url,
-            max_connections=self._pool_size,
-            timeout=self._timeout,
-            socket_timeout=self._timeout,
-            socket_connect_timeout=self._timeout,
-            # A compare-and-swap that is repeated loses to itself: the caller reads again instead.
-            retry=Retry(NoBackoff(), 0),
-        )
-        pool.connection_kwargs["decode_responses"] = False  # whatever the URL says: payloads are no text
-        return pool
+    async def _look(self, pool: Pool) -> None:
+        """Look at the server's settings, once for all callers; calls that come meanwhile don't wait for it."""
+        if self._looked:
+            return
+        self._looked = True
+        try:
+            await _warn(pool)
+        except BaseException:
+            self._looked = False  # the next call does it
+            raise
 
 
-async def _look(redis: Redis) -> None:
-    """Say what this server can lose."""
+async def _warn(pool: Pool) -> None:
+    """Warn of what this server can lose."""
     try:
-        if (await redis.info("replication"))["connected_slaves"]:
+        if re.search(rb"connected_slaves:[1-9]", await pool.execute("INFO", "replication")):
             logger.warning(
                 "Redis has replicas: a fail-over can lose the rotations just before it, whatever is set;"
                 " look after one whether organizations have to be connected again"
             )
         for name, wanted in _SETTINGS.items():
-            found = (await redis.config_get(name)).get(name)
+            found = dict(_pairs(await pool.execute("CONFIG", "GET", name))).get(name.encode(), b"").decode()
             if found != wanted:
                 logger.warning("Redis has %s %s: a rotation can be lost with it; set it to %s", name, found, wanted)
     except ResponseError as error:
@@ -270,16 +261,31 @@ async def _look(redis: Redis) -> None:
         )
 
 
+async def _merged(
+    pages: Sequence[AsyncGenerator[tuple[float, bytes], None]],
+) -> AsyncGenerator[tuple[float, bytes], None]:
+    """What all of them have, the least first."""
+    heads = [(await anext(page, None), number) for number, page in enumerate(pages)]
+    heap = [(head, number) for head, number in heads if head is not None]
+    heapq.heapify(heap)
+    while heap:
+        head, number = heap[0]
+        yield head
+        following = await anext(pages[number], None)
+        if following is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (following, number))
+
+
 def _bucket(organization: str) -> int:
     return hashlib.sha256(organization.encode()).digest()[0] % BUCKETS
 
 
-def _left(fields: dict[str, Any], left: float) -> dict[str, Any]:
-    return {**fields, "lease_left": left if fields["lease"] else 0.0}
-
-
-def _pairs(reply: Sequence[Any]) -> list[tuple[bytes, Any]]:
-    """Members with their scores, in either protocol's form."""
+def _pairs(reply: Mapping[bytes, Any] | Sequence[Any]) -> list[tuple[bytes, Any]]:
+    """Names or members with their values or scores, in either protocol's form."""
+    if isinstance(reply, Mapping):
+        return list(reply.items())
     if reply and isinstance(reply[0], tuple | list):
         return [(key, score) for key, score in reply]
     return list(zip(reply[::2], reply[1::2], strict=True))

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from tribe_oauth._clock import boottime
+from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.stores._contract import Record
-from tribe_oauth.stores._database import Call, Database, rescue_folder
-from tribe_oauth.stores._rescue import Rescue
-from tribe_oauth.stores._worker import Worker, starting
+from tribe_oauth.stores._sqlite_database import Call, Database, rescue_folder
+from tribe_oauth.stores._sqlite_rescue import Rescue
+from tribe_oauth.stores._sqlite_worker import Worker, starting
 
 Result = TypeVar("Result")
 
@@ -85,24 +86,21 @@ class SQLiteStore:
         return await self._call(lambda database: database.take(key), writes=True)
 
     async def rescue(self, organization: str, record: Record | None) -> None:
-        """Keep a copy of a record that could not be written, in a private file; None: it is not needed any more.
-
-        The copy is taken in when the store is opened, if the stored record is still the one before. Raises StoreError.
-        """
+        """See `Rescuer.rescue`. A private file beside the database; a call that is cancelled finishes all the same."""
         rescue = Rescue(rescue_folder(self._path))
         if record is None:
-            await asyncio.to_thread(rescue.forget, organization)
+            await run_uninterrupted(asyncio.to_thread(rescue.forget, organization))
         else:
-            await asyncio.to_thread(rescue.keep, record)
+            await run_uninterrupted(asyncio.to_thread(rescue.keep, record))
 
     async def close(self) -> None:
-        """See `TokenStore.close`."""
+        """See `TokenStore.close`. What is queued is written first."""
         with starting:
             worker, self._worker = self._worker, None
             if worker is None or worker.pid != os.getpid():
                 return
             closed = worker.submit(None)
-        await closed
+        await run_uninterrupted(closed)
 
     def _call(self, run: Callable[[Database], Result], *, writes: bool = False) -> asyncio.Future[Result]:
         with starting:

@@ -1,4 +1,4 @@
-"""The SQLite file: what is in it, and what is done with it. One thread at a time. For the SQLite store only."""
+"""The SQLite file: its tables, and the operations on them, for one thread at a time."""
 
 from __future__ import annotations
 
@@ -13,27 +13,19 @@ from typing import Any, Final, NamedTuple
 import attrs
 
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._contract import Record, from_row, written
-from tribe_oauth.stores._files import Holder, private_file, private_folder
-from tribe_oauth.stores._rescue import Rescue
+from tribe_oauth.stores._columns import NAMES, definitions, from_row, values, written
+from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._sqlite_holder import Holder, private_file, private_folder
+from tribe_oauth.stores._sqlite_rescue import Rescue
 
 APPLICATION_ID: Final = 0x54524942  # "TRIB"
 SCHEMA_VERSION: Final = 1
+_TYPES: Final = {str: "TEXT", int: "INTEGER", bool: "INTEGER", float: "REAL", bytes: "BLOB"}
 _SCHEMA: Final = f"""
 CREATE TABLE organizations (
     id INTEGER PRIMARY KEY,
     organization BLOB NOT NULL UNIQUE,  -- UTF-8; a BLOB compares byte by byte and may contain NUL
-    version INTEGER NOT NULL,
-    family TEXT NOT NULL,
-    generation INTEGER NOT NULL,
-    status TEXT NOT NULL,
-    cause TEXT,
-    maybe_spent INTEGER NOT NULL,
-    failures INTEGER NOT NULL,
-    not_before REAL NOT NULL,
-    due_at REAL,
-    payload BLOB NOT NULL,
-    lease TEXT,
+    {definitions(_TYPES)},
     lease_end REAL NOT NULL,  -- seconds since boot, as the kernel counts them for all processes
     lease_for REAL NOT NULL,
     lease_holder TEXT NOT NULL
@@ -44,18 +36,18 @@ CREATE INDEX note_ends ON notes (ends);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
-_FIELDS: Final = "version, family, generation, status, cause, maybe_spent, failures, not_before, due_at, payload, lease"
-_LEASE: Final = "lease_end, lease_for, lease_holder"
-_SELECT: Final = f"SELECT {_FIELDS}, {_LEASE} FROM organizations WHERE organization = ?"  # noqa: S608 (constants)
+_LEASE: Final = ("lease_end", "lease_for", "lease_holder")
+_LEASE_AT: Final = NAMES.index("lease")
+_ALL: Final = ", ".join((*NAMES, *_LEASE))
+_VALUES: Final = tuple("? + 1" if name == "version" else "?" for name in NAMES)
+_SELECT: Final = f"SELECT {_ALL} FROM organizations WHERE organization = ?"  # noqa: S608 (constants)
 _INSERT: Final = (
-    f"INSERT OR IGNORE INTO organizations (organization, {_FIELDS}, {_LEASE})"  # noqa: S608 (constants)
-    f" VALUES ({', '.join('?' * 12)}, ifnull(?, 0), ifnull(?, 0), ifnull(?, ''))"
+    f"INSERT OR IGNORE INTO organizations (organization, {_ALL})"  # noqa: S608 (constants)
+    f" VALUES (?, {', '.join(_VALUES)}, ifnull(?, 0), ifnull(?, 0), ifnull(?, ''))"
 )
-_UPDATE: Final = (
-    f"UPDATE organizations SET {' = ?, '.join(_FIELDS.split(', '))} = ?,"  # noqa: S608 (constants)
-    f" {', '.join(f'{name} = ifnull(?, {name})' for name in _LEASE.split(', '))}"
-    " WHERE organization = ? AND version = ?"
-)
+_SET: Final = [f"{name} = {value}" for name, value in zip(NAMES, _VALUES, strict=True)]
+_KEEP_OR_SET: Final = [f"{name} = ifnull(?, {name})" for name in _LEASE]
+_UPDATE: Final = f"UPDATE organizations SET {', '.join(_SET + _KEEP_OR_SET)} WHERE organization = ? AND version = ?"  # noqa: S608 (constants)
 
 
 class Call(NamedTuple):
@@ -66,19 +58,19 @@ class Call(NamedTuple):
 
 
 class Database:
-    """An open connection. Closed, it is of no use any more; the holder is the caller's."""
+    """An open connection. Raises StoreError where the file cannot be used. The caller closes connection and holder."""
 
     def __init__(self, path: Path, busy_timeout: float, clock: Callable[[], float], holder: Holder) -> None:
         self._path = path
         self._clock = clock
         self._holder = holder
         try:
-            # Whoever uses it has a lock of its own: its thread, and a fork, which closes it.
+            # Its thread and a fork, which closes it, exclude each other by a lock of the worker.
             self.connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
             try:
                 with holder.alone():  # SQLite does not wait for others when the journal's mode changes
                     self._prepare()
-                    self._take_in(Rescue(rescue_folder(path)))
+                    Rescue(rescue_folder(path)).take_in(self._take_in)
                 self._file = self._identity()
             except BaseException:
                 self.connection.close()
@@ -110,16 +102,14 @@ class Database:
             self.connection.execute(statement)
         self.connection.execute("COMMIT")
 
-    def _take_in(self, rescue: Rescue) -> None:
-        """Write what an earlier process could not, where nobody has gone on from there."""
-        for kept in rescue.kept():
-            self.connection.execute("BEGIN IMMEDIATE")
-            stored = self.load(kept.organization)
-            generation, version = (0, 0) if stored is None else (stored.generation, stored.version)
-            if generation < kept.generation:  # by more than one where an older backup was restored
-                self.swap(attrs.evolve(kept, version=version, lease=None), None)
-            self.connection.execute("COMMIT")
-            rescue.forget(kept.organization)
+    def _take_in(self, kept: Record) -> None:
+        """Write what an earlier process could not, unless the stored record has reached that generation since."""
+        self.connection.execute("BEGIN IMMEDIATE")  # where it fails, the connection is closed
+        stored = self.load(kept.organization)
+        generation, version = (0, 0) if stored is None else (stored.generation, stored.version)
+        if generation < kept.generation:  # by more than one where an older backup was restored
+            self.swap(attrs.evolve(kept, version=version, lease=None), None)
+        self.connection.execute("COMMIT")
 
     def _identity(self) -> tuple[int, int]:
         found = self._path.stat()
@@ -128,7 +118,7 @@ class Database:
     # Batches
 
     def run(self, batch: Sequence[Call]) -> list[Any]:
-        """The results of all calls, or their errors; writes in one transaction, nothing told before it is durable."""
+        """The results of all calls, or their errors. Writes share one transaction; it is durable on return."""
         try:
             self._still_there()
             if not any(call.writes for call in batch):
@@ -155,7 +145,7 @@ class Database:
         )
 
     def _attempt(self, call: Call) -> Any:
-        """The call's result, or its error, which is nobody else's unless it ended the transaction."""
+        """The call's result, or its error. An error that ended the transaction is raised: all of the batch failed."""
         try:
             return call.run(self)
         except sqlite3.Error as error:
@@ -180,30 +170,29 @@ class Database:
         return None if row is None else self._record(organization, row)
 
     def _record(self, organization: str, row: Sequence[Any]) -> Record:
-        fields, (end, length, holder) = row[:11], row[11:]
         left = 0.0
-        if fields[-1] is not None:  # the lease
+        if row[_LEASE_AT] is not None:
+            end, length, holder = row[len(NAMES) :]
             left = min(max(end - self._clock(), 0.0), length)  # a boot later, the end may be far away
             if left and holder != self._holder.id and self._holder.is_gone(holder):
                 left = 0.0
-        return from_row(organization, fields, left)
+        return from_row(organization, row, left)
 
     def swap(self, record: Record, lease_for: float | None) -> Record | None:
-        key, fields = record.organization.encode(), _fields(record)
+        key, left = record.organization.encode(), 0.0
         lease: tuple[float | None, float | None, str | None] = (None, None, None)  # as they were
         if record.lease is None:
             lease = (0.0, 0.0, "")
         elif lease_for is not None:
-            lease = (self._clock() + lease_for, lease_for, self._holder.id)
+            lease, left = (self._clock() + lease_for, lease_for, self._holder.id), lease_for
         if record.version == 0:
-            cursor = self.connection.execute(_INSERT, (key, *fields, *lease))
+            cursor = self.connection.execute(_INSERT, (key, *values(record), *lease))
         else:
-            cursor = self.connection.execute(_UPDATE, (*fields, *lease, key, record.version))
+            cursor = self.connection.execute(_UPDATE, (*values(record), *lease, key, record.version))
         if cursor.rowcount != 1:
             return None
         if record.lease is not None and lease_for is None:
             return self.load(record.organization)  # its end is only there
-        left = 0.0 if record.lease is None or lease_for is None else lease_for
         return written(record, left)
 
     def put(self, key: str, value: bytes, ends: float) -> bytes:
@@ -224,7 +213,7 @@ def rescue_folder(path: Path) -> Path:
 
 
 def prepare_file(path: Path) -> None:
-    """Make sure of the file before SQLite sees it: it is ours alone, or it is created. Raises StoreError, OSError."""
+    """Create the file, or make sure that it is its owner's alone, before SQLite does. Raises StoreError, OSError."""
     private_folder(path.parent)
     if _size(path.with_name(f"{path.name}-wal")) and not _size(path):  # SQLite would remove the log
         raise StoreError(
@@ -235,22 +224,6 @@ def prepare_file(path: Path) -> None:
 
 def _size(path: Path) -> int:
     return path.lstat().st_size if os.path.lexists(path) else 0
-
-
-def _fields(record: Record) -> tuple[Any, ...]:
-    return (
-        record.version + 1,
-        record.family,
-        record.generation,
-        record.status,
-        record.cause,
-        record.maybe_spent,
-        record.failures,
-        record.not_before,
-        record.due_at,
-        record.payload,
-        record.lease,
-    )
 
 
 _RESTORE: Final = "move it away, with its -wal, and restore a backup; nothing was changed"

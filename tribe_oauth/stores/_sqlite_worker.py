@@ -1,7 +1,7 @@
-"""One thread for one database: it takes what waits, does it together, and tells each caller. For the SQLite store only.
+"""One thread for one database: it takes all calls that wait, runs them together, and hands each caller its result.
 
-A fork has to find the database closed. SQLite keeps account of its locks in memory, and the kernel does not give them
-to a child: a child that inherits the account believes that it holds locks, and what it writes can be thrown away.
+The database is closed during a fork. SQLite keeps account of its locks in memory, and the kernel does not give them to
+a child: a child that inherits the account believes that it holds locks, and what it writes can be thrown away.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._database import Call, Database, prepare_file
-from tribe_oauth.stores._files import Holder
+from tribe_oauth.stores._sqlite_database import Call, Database, prepare_file
+from tribe_oauth.stores._sqlite_holder import Holder
 
 MAX_BATCH: Final = 1000
 
@@ -28,7 +28,7 @@ starting: Final = threading.RLock()
 
 
 class _Job(NamedTuple):
-    """A call, and who waits for it. None: the thread shall stop."""
+    """A call, and the future of the task that waits for it. None: the thread stops."""
 
     call: Call | None
     loop: asyncio.AbstractEventLoop
@@ -36,7 +36,7 @@ class _Job(NamedTuple):
 
 
 class Worker:
-    """A thread, its database, opened by the first call, and the lock that tells that this process lives."""
+    """A thread, its database, which the first call opens, and the lock that shows that this process lives."""
 
     def __init__(self, path: Path, busy_timeout: float, clock: Callable[[], float]) -> None:
         self.pid = os.getpid()
@@ -55,7 +55,7 @@ class Worker:
         _workers.add(self)
 
     def submit(self, call: Call | None) -> asyncio.Future[Any]:
-        """Queue a call; its result comes to the running loop. None: stop, and release everything."""
+        """Queue a call; the future, of the running loop, gets its result. None: stop, and release everything."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Any] = loop.create_future()
         self._jobs.put(_Job(call, loop, future))
@@ -72,13 +72,13 @@ class Worker:
             if batch:
                 with self._busy:
                     results = self._run([job.call for job in batch if job.call is not None])
-                _resolve(zip(batch, results, strict=True))
-        with self._busy:
-            self._close_database()
-            if self._holder is not None:
-                self._holder.close()
-        _workers.discard(self)
-        _resolve([(stop, None)])
+                _deliver(zip(batch, results, strict=True))
+        try:
+            with self._busy:
+                self._release()
+        finally:
+            _workers.discard(self)
+            _deliver([(stop, None)])
 
     def _waiting(self) -> list[_Job]:
         """All that waits; at least one, and nothing after the order to stop."""
@@ -102,7 +102,9 @@ class Worker:
             if self._holder is None:  # it outlives a fork, for which the database alone is closed
                 self._holder = Holder(self._path.with_name(f"{self._path.name}-holders"), self._busy_timeout)
             return Database(self._path, self._busy_timeout, self._clock, self._holder)
-        except (OSError, ValueError) as error:
+        except StoreError:
+            raise
+        except Exception as error:  # an error that ended the thread would leave its callers waiting for ever
             reason = getattr(error, "strerror", None) or type(error).__name__
             raise StoreError(
                 f"{str(self._path)!r} and what lies beside it cannot be opened ({reason}): make the file and its folder"
@@ -113,6 +115,11 @@ class Worker:
         if self._database is not None:
             self._database.connection.close()
             self._database = None
+
+    def _release(self) -> None:
+        self._close_database()
+        if self._holder is not None:
+            self._holder.close()
 
     # A fork
 
@@ -126,25 +133,25 @@ class Worker:
         self._busy.release()
 
     def forget(self) -> None:
-        """In the child, which has no such thread: the lock is its parent's, and must end with that."""
+        """In the child, which has no such thread: the lock is its parent's, and has to end with the parent."""
         if self._holder is not None:
             self._holder.drop()
 
 
-def _resolve(results: Iterable[tuple[_Job, Any]]) -> None:
-    """Tell the callers, each loop once."""
+def _deliver(results: Iterable[tuple[_Job, Any]]) -> None:
+    """Hand all results to their callers, with one call into each event loop."""
     by_loop = defaultdict(list)
     for job, result in results:
         by_loop[job.loop].append((job.future, result))
-    for loop, settled in by_loop.items():
+    for loop, outcomes in by_loop.items():
         with contextlib.suppress(RuntimeError):  # a loop that was closed has no callers
-            loop.call_soon_threadsafe(_settle, settled)
+            loop.call_soon_threadsafe(_set_results, outcomes)
 
 
-def _settle(settled: list[tuple[asyncio.Future[Any], Any]]) -> None:
-    for future, result in settled:
+def _set_results(outcomes: list[tuple[asyncio.Future[Any], Any]]) -> None:
+    for future, result in outcomes:
         if future.done():
-            continue  # cancelled: the caller has gone, the write stands
+            continue  # its caller was cancelled; what was written stays written
         if isinstance(result, Exception):
             future.set_exception(result)
         else:

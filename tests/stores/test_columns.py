@@ -1,0 +1,78 @@
+"""The one table of columns: what follows from it, in every store and in an encrypted one."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+import pytest
+
+from tribe_oauth.stores import MemoryStore, Record
+from tribe_oauth.stores._columns import COLUMNS, NAMES, Column, _column, definitions, from_row, values, with_payload
+from tribe_oauth.stores._columns import written as as_written
+from tribe_oauth.stores.contract import put, record
+from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
+
+FULL = record(
+    family="family", generation=7, cause="because", maybe_spent=True, failures=3, not_before=1.5, due_at=2.5,
+    status="reauthorization_required", lease="nonce", lease_left=9.0, payload=b"secret",
+)  # fmt: skip
+
+
+def test_every_field_is_a_column() -> None:
+    """All but the key and what is computed on reading; none is written down twice."""
+    fields = {field.name for field in attrs.fields(Record)}
+    assert set(NAMES) == fields - {"organization", "lease_left"}
+    assert len(set(NAMES)) == len(NAMES)
+
+
+@pytest.mark.parametrize(
+    ("hint", "kind", "nullable"),
+    [(int, int, False), (float | None, float, True), (Literal["a", "b"], str, False), (bytes, bytes, False)],
+)
+def test_what_a_type_becomes(hint: object, kind: type, nullable: bool) -> None:
+    """A union with None may be null; a literal has the type of its values."""
+    assert _column("name", hint) == Column("name", kind, nullable)
+
+
+def test_a_type_that_no_column_has() -> None:
+    """A field that could be two things is an error when the library is imported, not when a record is stored."""
+    with pytest.raises(ValueError, match="too many values"):
+        _column("name", int | str)
+
+
+def test_a_schema() -> None:
+    """Each column with the database's own type."""
+    types = {str: "TEXT", int: "INT", bool: "BOOL", float: "REAL", bytes: "BLOB"}
+    assert definitions(types) == (
+        "version INT NOT NULL, family TEXT NOT NULL, generation INT NOT NULL, status TEXT NOT NULL, cause TEXT,"
+        " maybe_spent BOOL NOT NULL, failures INT NOT NULL, not_before REAL NOT NULL, due_at REAL, lease TEXT,"
+        " payload BLOB NOT NULL"
+    )
+
+
+def test_a_row_and_its_record() -> None:
+    """What a record has in the columns makes the record again, also of a database's integers and buffers."""
+    row = [int(value) if value is True else value for value in values(FULL)]
+    read = from_row("acme", [*row[:-1], memoryview(b"secret"), "more columns"], 9.0)
+    assert read == FULL
+    assert read.maybe_spent is True
+    assert type(read.payload) is bytes
+
+
+def test_records_from_records() -> None:
+    """A write changes the version and the lease's time, encryption the payload, and neither anything else."""
+    assert as_written(FULL, 1.0) == attrs.evolve(FULL, version=FULL.version + 1, lease_left=1.0)
+    assert with_payload(FULL, b"new") == attrs.evolve(FULL, payload=b"new")
+
+
+async def test_what_stays_readable() -> None:
+    """S24: beside an encrypted payload all other columns can be read, and are what was written."""
+    inner = MemoryStore()
+    stored = await put(EncryptedStore(inner, [generate_key()]), FULL, lease_for=9)
+    beside = await inner.load("acme")
+    assert beside is not None
+    for column in COLUMNS:
+        assert (getattr(beside, column.name) == getattr(stored, column.name)) is column.readable, column.name
+    assert [column.name for column in COLUMNS if not column.readable] == ["payload"]
+    assert b"secret" not in beside.payload

@@ -1,0 +1,93 @@
+"""Connections to PostgreSQL, a few for each process, that survive cancellation without a leak.
+
+The pool is our own: psycopg's asks the server something before each use, writes the reason of a failure only to its log
+(with parts of the DSN), and makes callers wait while it backs off. Nothing here awaits while it cleans up, so that no
+cancellation, not even one that is repeated at every await, can keep a connection open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import psycopg
+from psycopg.abc import RV, PQGen
+from psycopg.pq import TransactionStatus
+from psycopg.waiting import wait_async
+
+from tribe_oauth.errors import StoreError
+
+Row = tuple[Any, ...]
+
+
+class Connection(psycopg.AsyncConnection[Row]):
+    """One whose caller may be cancelled amid a statement; the pool closes it then."""
+
+    async def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
+        """Wait for the server. psycopg's own would ask it to cancel and wait for that: ten seconds, if it is frozen."""
+        return await wait_async(gen, self.pgconn.socket, *args, **kwargs)
+
+
+class Pool:
+    """At most `size` connections of one event loop: opened when they are needed, closed after any trouble."""
+
+    def __init__(self, dsn: str, size: int, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self._dsn = dsn
+        self._slots = asyncio.Semaphore(size)
+        self._idle: list[Connection] = []
+        self._closed = False
+        self._process = os.getpid()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """A connection, given back at the end. Raises StoreError where none can be opened."""
+        async with self._slots:
+            connection = self._take() or await self._connect()
+            try:
+                yield connection
+            finally:
+                if self._closed or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                    connection.pgconn.finish()
+                else:
+                    self._idle.append(connection)
+
+    def _take(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if not _has_something_to_say(connection):
+                return connection
+            connection.pgconn.finish()
+        return None
+
+    async def _connect(self) -> Connection:
+        try:
+            return await Connection.connect(self._dsn, autocommit=True, prepare_threshold=None)
+        except asyncio.CancelledError as cancelled:
+            # The driver's frames hold a socket that is half open, for as long as the traceback holds the frames.
+            raise cancelled.with_traceback(None) from None
+        except psycopg.Error as error:
+            error.__traceback__ = None  # for the same reason
+            raise StoreError(
+                f"no connection to the database ({type(error).__name__}): look whether it runs, whether user, password"
+                " and database in the DSN are right, and into its log"
+            ) from None
+
+    def close(self) -> None:
+        """Close what is idle; what is in use is closed after its use. Needs no loop: the pool's own may be gone."""
+        self._closed = True
+        while self._idle:
+            connection = self._idle.pop()
+            if self._process == os.getpid():  # a forked child would say goodbye in its parent's name
+                connection.pgconn.finish()
+
+
+def _has_something_to_say(connection: Connection) -> bool:
+    """From an idle connection there is nothing to read but the server's goodbye: it was restarted, or cut it."""
+    poll = select.poll()
+    poll.register(connection.fileno(), select.POLLIN)
+    return bool(poll.poll(0))
