@@ -68,11 +68,12 @@ FOLDERS = {
         __init__
     """,
     "web": """
-        _outcome  _organization  _log
+        _outcome  _organization  _log  _serving
         _pending  _pages
         _site
         _connections  _flow
-        _loopback  __init__
+        _loopback  _setup
+        __init__
     """,
     "sandbox": """
         _browser  _profiles  _ledger  _filter  _data  _faults
