@@ -85,7 +85,9 @@ FOLDERS = {
         __main__
     """,
     "cli": """
-        _doctor  _demo  _login  _export
+        _keyboard  _managers  _processes  _report  _run  _sandbox  _words
+        _demo  _doctor  _export  _get  _organizations
+        _login
         _app
         __init__
         __main__
