@@ -70,11 +70,12 @@ FOLDERS = {
         __init__
     """,
     "web": """
-        _outcome  _organization  _log
+        _outcome  _organization  _log  _serving
         _pending  _pages
         _site
         _connections  _flow
-        _loopback  __init__
+        _loopback  _setup
+        __init__
     """,
     "sandbox": """
         _application  _browser  _consent  _data  _faults  _filter  _ledger  _profiles  _serving
@@ -86,7 +87,9 @@ FOLDERS = {
         __main__
     """,
     "cli": """
-        _doctor  _demo  _login  _export
+        _keyboard  _managers  _processes  _report  _run  _sandbox  _words
+        _demo  _doctor  _export  _get  _organizations
+        _login
         _app
         __init__
         __main__

@@ -10,7 +10,7 @@ No error carries a secret, in no field and in no chained cause.
 from __future__ import annotations
 
 import copy
-from typing import Any, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 
 
 class TribeOAuthError(Exception):
@@ -120,11 +120,17 @@ class ScopeError(TokenEndpointError):
     """
 
 
+LOST_ROTATION: Final = "lost rotation"
+EXPIRED: Final = "expired"
+USED_ELSEWHERE: Final = "used elsewhere (another program, an older copy of the store)"
+REVOKED: Final = f"revoked, expired, or {USED_ELSEWHERE}"
+
+
 class ReauthorizationRequired(TribeOAuthError):  # noqa: N818 (the name that users handle it by)
     """The server no longer accepts this organization's refresh token: it has to be connected again.
 
-    `cause` is ``"lost rotation"`` where an earlier answer was lost on its way, ``"expired"`` or ``"used elsewhere
-    (another program, an older copy of the store)"`` where that is known, else ``"revoked, expired, or used …"``.
+    `cause` is one of the constants above: `LOST_ROTATION` where an earlier answer was lost on its way, `EXPIRED` or
+    `USED_ELSEWHERE` where that is known, else `REVOKED`.
     """
 
     def __init__(self, cause: str, *, organization: str | None = None) -> None:

@@ -3,8 +3,8 @@
     python docs/examples/web_app.py --workers 4
 
 serves it at http://127.0.0.1:8080, against an emulated Tribe that it starts too, and that forgets everything when it
-ends. With TRIBE_CLIENT_ID and TRIBE_CLIENT_SECRET set it uses Tribe instead (or the one at TRIBE_AUTH_URL and
-TRIBE_API_URL): say `--store` then, and set APP_SECRET, and connections and sign-ins survive a restart.
+ends. With TRIBE_CLIENT_ID and TRIBE_CLIENT_SECRET set, it uses Tribe instead (or the server at TRIBE_AUTH_URL and
+TRIBE_API_URL): then give it `--store`, and set APP_SECRET, so that connections and sign-ins survive a restart.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tribe_oauth.stores.sqlite import SQLiteStore
 
 
 def seal(account: str) -> str:
-    """What the sign-in cookie says: a name, and a proof that we wrote it."""
+    """The value of the sign-in cookie: a name, and a proof that we wrote it."""
     key = os.environ["APP_SECRET"].encode()
     return f"{hmac.new(key, account.encode(), hashlib.sha256).hexdigest()}:{account}"
 
@@ -55,10 +55,10 @@ def is_name(name: str) -> bool:
 
 
 async def sign_in(request: web.Request) -> web.StreamResponse:
-    """Set the cookie, and go on."""
+    """Set the cookie, and redirect to the first page."""
     name = str((await request.post()).get("account", "")).strip()
     if not is_name(name):
-        raise web.HTTPBadRequest(text="an account is letters and digits, 40 at most")
+        raise web.HTTPBadRequest(text="This is no account: use letters and digits, 40 at most.")
     response = web.Response(status=303, headers={"Location": "/"})
     response.set_cookie("account", seal(name), httponly=True, samesite="Lax")
     return response
@@ -66,11 +66,11 @@ async def sign_in(request: web.Request) -> web.StreamResponse:
 
 SIGN_IN = '<form method="post" action="/sign-in"><input name="account" autofocus> <button>Sign in</button></form>'
 
-# What is done with Tribe
+# Using Tribe
 
 
 async def home(request: web.Request) -> web.StreamResponse:
-    """The organizations of this account, or the way in."""
+    """The organizations of this account, or the sign-in."""
     name = account(request)
     if name is None:
         return page(SIGN_IN)
@@ -125,7 +125,7 @@ def application() -> web.Application:
 
 
 def main() -> None:
-    """Start the emulated Tribe where there is no other, and the workers; end all of them together."""
+    """Start the workers, and an emulated Tribe where no other is set; end all of them together."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--port", type=int, default=8080)
     parser.add_argument("--workers", type=int, default=1)
@@ -142,13 +142,14 @@ def main() -> None:
         env["STORE"] = options.store or f"{folder}/example.db"
         if "TRIBE_CLIENT_ID" not in env:
             command = [sys.executable, "-m", "tribe_oauth.sandbox", "--redirect-uri", env["TRIBE_REDIRECT_URI"]]
-            env |= settings(start(children, command, stdout=subprocess.PIPE))
+            command += ["--end-with-stdin"]  # so that it ends even if this process is killed
+            env |= settings(start(children, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         command = [sys.executable, __file__, "--worker", f"--port={options.port}"]
         for _ in range(options.workers):
             start(children, command, env=env)
         print(f"http://127.0.0.1:{options.port} (Ctrl-C ends it)", flush=True)
         with suppress(KeyboardInterrupt):
-            os.wait()  # for whichever ends: then all do
+            os.wait()  # for the first that ends: then all do
 
 
 def start(children: ExitStack, command: list[str], **options: Any) -> subprocess.Popen[str]:
@@ -160,7 +161,7 @@ def start(children: ExitStack, command: list[str], **options: Any) -> subprocess
 
 
 def settings(sandbox: subprocess.Popen[str]) -> dict[str, str]:
-    """What the emulated Tribe says when it is ready."""
+    """The settings that the emulated Tribe prints when it is ready."""
     assert sandbox.stdout is not None
     ready = json.loads(sandbox.stdout.readline())
     return {

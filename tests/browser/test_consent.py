@@ -109,7 +109,7 @@ async def test_narrow_the_scopes() -> None:
         await page.goto(f"{there.address}/connect")
         await page.get_by_label("Change your data").uncheck()
         await allow(page)
-        await expect(page.get_by_role("heading", name="with less than was asked for")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Connected, with fewer permissions")).to_be_visible()
         await picture(page, "outcome-connected-with-less")
         await page.goto(f"{there.address}/connect")
         await page.get_by_label("Stay connected").uncheck()

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import pty
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +14,8 @@ import pytest
 from typer.testing import CliRunner
 
 from tribe_oauth import cli
-from tribe_oauth.cli._app import _in, app
+from tribe_oauth.cli._app import app
+from tribe_oauth.cli._words import told_time
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.encrypted import generate_key
 
@@ -120,6 +118,32 @@ def test_rekey(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a key that is not given" in tribe_oauth("status", code=REFUSED)
 
 
+def test_a_connection_is_used_without_being_named(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Without TRIBE_STORE too: what was connected as the environment's organization is what later commands use."""
+    monkeypatch.delenv("TRIBE_STORE")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    before = sandbox.ledger.count("client_credentials")
+    assert "ends in" in tribe_oauth("token")
+    assert sandbox.ledger.count("client_credentials") == before + 1
+    assert "no organization is connected" in tribe_oauth("status")
+    tribe_oauth("connect", "--paste", typed=f"{sandbox.paste_token('Acme')}\n")
+    for command in (["token"], ["refresh"], ["get", "Relation_Person"]):
+        tribe_oauth(*command)
+    assert sandbox.ledger.count("client_credentials") == before + 1
+    assert (tmp_path / "tribe-oauth" / "tokens.db").exists()
+
+
+def test_a_refresh_token_of_the_environment_comes_first(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A newer one than the connection began with is not passed over."""
+    for _ in range(2):
+        monkeypatch.setenv("TRIBE_REFRESH_TOKEN", sandbox.paste_token("Acme"))
+        before = sandbox.ledger.count("refresh_token")
+        assert "ends in" in tribe_oauth("token")
+        assert sandbox.ledger.count("refresh_token") == before + 1
+
+
 def test_connect_client_credentials() -> None:
     """Without a refresh token it is client credentials; the key is the environment's."""
     assert "connected: default" in tribe_oauth("connect")
@@ -131,28 +155,6 @@ def test_connect_by_the_environment(sandbox: Sandbox, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TRIBE_REFRESH_TOKEN", sandbox.paste_token("Acme"))
     assert "connected: acme" in tribe_oauth("connect", "acme")
     assert "fresh" in tribe_oauth("status", "acme")
-
-
-def test_connect_at_a_keyboard(sandbox: Sandbox) -> None:
-    """A person is asked, and what they paste is not shown."""
-    keyboard, terminal = pty.openpty()
-    pasted = sandbox.paste_token("Acme")
-    command = [sys.executable, "-m", "tribe_oauth.cli", "connect", "acme", "--paste"]
-    with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True) as process:
-        os.close(terminal)
-        screen = _read_until(keyboard, "Refresh token: ")  # with its space: what is typed earlier is dropped
-        os.write(keyboard, f"{pasted}\n".encode())
-        screen += _read_until(keyboard, "connected: acme")
-        assert process.wait(10) == DONE
-    os.close(keyboard)
-    assert pasted not in screen
-
-
-def _read_until(terminal: int, words: str) -> str:
-    said = ""
-    while words not in said:
-        said += os.read(terminal, 1000).decode()
-    return said
 
 
 def test_nothing_pasted() -> None:
@@ -204,7 +206,7 @@ def test_a_wrong_secret(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_times_as_people_say_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Days, hours, minutes, seconds; before and after."""
     monkeypatch.setattr("time.time", lambda: 1_000_000.0)
-    assert [_in(1_000_000.0 + seconds) for seconds in (3 * 86_400, 7_200, 120, 5, 0, -60)] == [
+    assert [told_time(1_000_000.0 + seconds) for seconds in (3 * 86_400, 7_200, 120, 5, 0, -60)] == [
         "in 3 d",
         "in 2 h",
         "in 2 min",
@@ -212,40 +214,7 @@ def test_times_as_people_say_them(monkeypatch: pytest.MonkeyPatch) -> None:
         "in 0 s",
         "1 min ago",
     ]
-    assert _in(None) == ""
-
-
-def test_serving_a_sandbox() -> None:
-    """It says how to use it, works as it says, and ends on Ctrl-C."""
-    command = [sys.executable, "-m", "tribe_oauth.cli", "sandbox", "--persons", "5", "--organizations", "1"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        said = ""
-        while "Ctrl-C" not in said:
-            said += process.stdout.readline()
-        exported = dict(re.findall(r"export (\w+)=(\S+)", said))
-        got = subprocess.run(
-            [sys.executable, "-m", "tribe_oauth.cli", "get", "Relation_Person", "--top", "2", "--json"],
-            env={**os.environ, **exported, "TRIBE_STORE": "memory:"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 130
-    assert len(got.stdout.splitlines()) == 2
-
-
-def test_a_port_that_is_taken(sandbox: Sandbox) -> None:
-    """One clear line, as for every other error."""
-    (said,) = tribe_oauth("sandbox", "--port", sandbox.base.rpartition(":")[2], code=REFUSED).splitlines()
-    assert "address already in use" in said
-    assert said.endswith("choose another --port, or 0 for a free one")
-
-
-def test_a_profile_that_is_not_there() -> None:
-    """The choices are named."""
-    assert "choose one of" in tribe_oauth("sandbox", "--profile", "hydra-9", code=2)
+    assert told_time(None) == ""
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,10 +9,10 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from tribe_oauth import TribeOAuthError
@@ -20,15 +20,21 @@ from tribe_oauth.cli import _demo
 from tribe_oauth.cli._app import app
 
 
-async def test_the_whole_story() -> None:
-    """Every claim of it holds, no secret is in it, and it ends in a table."""
+async def told(*, callers: int = 1, persons: int = 1) -> str:
+    """Run it; what it shows."""
     screen = io.StringIO()
-    console = Console(file=screen, width=120)
-    await _demo.run(console, quiet=0.1, callers=10_000, persons=300)
-    said = " ".join(screen.getvalue().split())
+    with redirect_stdout(screen):
+        await _demo.demo(quiet=0.1, callers=callers, persons=persons)
+    return screen.getvalue()
+
+
+async def test_the_whole_story(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every claim of it holds, no secret is in it, and it ends in a table."""
+    monkeypatch.setenv("COLUMNS", "120")
+    said = " ".join((await told(callers=10_000, persons=300)).split())
     assert "10,000 coroutines found their token refused" in said
     assert "Token requests that Tribe saw: 1." in said
-    assert "Different tokens that came of it: 1." in said
+    assert "Different tokens that they got: 1." in said
     assert said.count("was killed (SIGKILL)") == 2
     assert "bakkerij is connected" in said
     assert "lost rotation" in said
@@ -48,7 +54,7 @@ async def test_an_interrupted_story(monkeypatch: pytest.MonkeyPatch) -> None:
     processes: list[str] = []
     monkeypatch.setattr(_demo, "STEPS", (broken,))
     with pytest.raises(ZeroDivisionError):
-        await _demo.run(Console(file=io.StringIO()), quiet=0.1, callers=1, persons=1)
+        await told()
     assert processes
 
 
@@ -56,7 +62,7 @@ async def test_no_tribe(monkeypatch: pytest.MonkeyPatch) -> None:
     """A sandbox that does not start is an error, not an endless wait."""
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(TribeOAuthError, match="did not start: exit status 1"):
-        await _demo.run(Console(file=io.StringIO()), quiet=0.1, callers=1, persons=1)
+        await told()
 
 
 async def test_a_victim_that_ends_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,7 +75,7 @@ async def test_a_victim_that_ends_too_early(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(_demo, "STEPS", (nobody,))
     with pytest.raises(TribeOAuthError, match="ended by itself: exit status 1"):
-        await _demo.run(Console(file=io.StringIO()), quiet=0.1, callers=1, persons=1)
+        await told()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,6 +6,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator
+from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,10 @@ from typing import Any
 import pytest
 import typer
 from aiohttp import web
-from rich.console import Console
 
 from tribe_oauth import MemoryStore, RefreshTokenGrant, StoreError, TokenManager
 from tribe_oauth._manager import settings as environment
-from tribe_oauth.cli._doctor import _store, run
+from tribe_oauth.cli._doctor import _check_store, doctor
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import Record
 from tribe_oauth.stores.sqlite import SQLiteStore
@@ -27,6 +27,7 @@ from .served import use
 
 @pytest.fixture
 async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[Sandbox]:
+    monkeypatch.setenv("COLUMNS", "300")
     async with Sandbox() as sandbox:
         use(sandbox, monkeypatch, tmp_path / "tribe.db")
         yield sandbox
@@ -34,13 +35,10 @@ async def sandbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncItera
 
 async def said(*, wrong: bool) -> str:
     """What it prints; whether its exit code says that something is wrong."""
-    console = Console(width=300, record=True, file=StringIO())
-    if wrong:
-        with pytest.raises(typer.Exit):
-            await run(console)
-    else:
-        await run(console)
-    return console.export_text()
+    screen = StringIO()
+    with redirect_stdout(screen), pytest.raises(typer.Exit) if wrong else nullcontext():
+        await doctor()
+    return screen.getvalue()
 
 
 async def test_all_is_well(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -50,7 +48,7 @@ async def test_all_is_well(sandbox: Sandbox, tmp_path: Path) -> None:
         await manager.connect("acme", RefreshTokenGrant(client, sandbox.paste_token("Acme")))
     before = sandbox.ledger.token_requests
     text = await said(wrong=False)
-    for found in ("client credentials", "answers (405)", "answers (401)", "SQLiteStore takes", "1 fresh"):
+    for found in ("client credentials", "answers (405)", "answers (401)", "SQLiteStore keeps", "1 fresh"):
         assert found in text
     assert client.client_secret.reveal() not in text
     assert sandbox.ledger.token_requests == before
@@ -73,7 +71,7 @@ async def test_nothing_answers(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(
-    ("date", "says"), [("Thu, 01 Jan 2015 00:00:00 GMT", "have this machine's clock set"), ("soon", "answers (200)")]
+    ("date", "says"), [("Thu, 01 Jan 2015 00:00:00 GMT", "set this machine's clock"), ("soon", "answers (200)")]
 )
 async def test_the_clock(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, date: str, says: str) -> None:
     """A server whose Date is far from ours; one whose Date cannot be read."""
@@ -127,7 +125,7 @@ async def test_stores_that_deceive(sandbox: Sandbox, monkeypatch: pytest.MonkeyP
             raise StoreError("no list")
             yield
 
-    assert (await _store(Forgetful())).level == "wrong"
+    assert (await _check_store(Forgetful())).level == "wrong"
     monkeypatch.setenv("TRIBE_STORE", "memory:")
     assert "every refresh token is lost" in await said(wrong=False)
     monkeypatch.setattr(environment, "store", lambda *_, **__: Unlisted())

@@ -77,7 +77,7 @@ async def test_an_address_is_pasted(sandbox: Sandbox, tmp_path: Path) -> None:
         callback = await sandbox.approve(url)
         said = (await process.communicate(f"\nhuh?\n{callback}\n".encode()))[0].decode()
     assert (process.returncode, "connected: default" in said) == (0, True), said
-    assert "not that: the callback came to another path" in said
+    assert "this address cannot be used: the callback came to another path" in said
     code = URL(callback).query["code"]
     assert code not in said
 
@@ -101,4 +101,4 @@ async def test_nobody_comes(sandbox: Sandbox, tmp_path: Path) -> None:
     async with login(sandbox, tmp_path, "--no-browser", "--timeout=1") as (process, _url):
         assert process.stdout is not None
         said = (await process.stdout.read()).decode()
-    assert (process.returncode, "nobody came back" in said) == (1, True), said
+    assert (process.returncode, "no consent came back" in said) == (1, True), said

@@ -10,8 +10,7 @@ import attrs
 import pytest
 
 from tribe_oauth import MemoryStore, ReauthorizationRequired, RefreshTokenGrant, TokenEndpointError, TokenManager
-from tribe_oauth._oauth.verdict import REVOKED
-from tribe_oauth.errors import TemporarilyUnavailable
+from tribe_oauth.errors import REVOKED, TemporarilyUnavailable
 
 from .conftest import MakeManager
 from .helpers import (
@@ -29,8 +28,8 @@ from .helpers import (
 DAY = 86_400
 HYDRAS = (
     "The provided authorization grant (e.g., authorization code, resource owner credentials) or refresh token is"
-    " invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued to another"
-    " client."
+    " invalid, expired, revoked, does not match the redirection URI used in the authorization request, or was issued"
+    " to another client."
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -61,13 +62,13 @@ def test_everything(tmp_path: Path) -> None:
         ({"TRIBE_CLIENT_SECRET": " "}, "TRIBE_CLIENT_SECRET is not set"),
         ({"TRIBE_CLIENT_ID_FILE": "x"}, "TRIBE_CLIENT_ID and TRIBE_CLIENT_ID_FILE are both set"),
         ({"TRIBE_SCOPE_FILE": "/no/such/file"}, "TRIBE_SCOPE_FILE: the file cannot be read"),
-        ({"TRIBE_AUTH_URL": "https://auth.example"}, "belong together"),
-        ({"TRIBE_API_URL": "https://api.example"}, "belong together"),
+        ({"TRIBE_AUTH_URL": "https://auth.example"}, "only one of TRIBE_AUTH_URL and TRIBE_API_URL is set"),
+        ({"TRIBE_API_URL": "https://api.example"}, "only one of TRIBE_AUTH_URL and TRIBE_API_URL is set"),
         ({"TRIBE_STORE": "mongodb://x"}, "no store for mongodb"),
         (
             {"TRIBE_AUTH_URL": "https://a.example", "TRIBE_API_URL": "https://b.example"}
             | {"TRIBE_ALLOW_INSECURE_LOOPBACK": "maybe"},
-            "TRIBE_ALLOW_INSECURE_LOOPBACK is 1 or 0",
+            "TRIBE_ALLOW_INSECURE_LOOPBACK is neither yes nor no",
         ),
     ],
 )
@@ -120,3 +121,21 @@ def test_a_store_where_none_is_named(tmp_path: Path) -> None:
         store = environment.store(env, durable=True)
         assert isinstance(store, SQLiteStore)
         assert store._path.parts[-2:] == ("tribe-oauth", "tokens.db")
+
+
+def test_one_store_for_the_settings(tmp_path: Path) -> None:
+    """A file for what must not be lost: a refresh token, or everything where `durable`."""
+    env = NEEDED | {"XDG_STATE_HOME": str(tmp_path)}
+    assert isinstance(environment.read(env).store, MemoryStore)
+    assert isinstance(environment.read(env, durable=True).store, SQLiteStore)
+    settings = environment.read(env | {"TRIBE_REFRESH_TOKEN": "pasted"})
+    assert isinstance(settings.store, SQLiteStore)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container: the variable that is needed then is named."""
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
+    with pytest.raises(ConfigurationError, match="set TRIBE_STORE to a path or a URL"):
+        environment.read(NEEDED, durable=True)

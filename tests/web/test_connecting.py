@@ -15,6 +15,7 @@ from tribe_oauth import ClientCredentialsGrant, MemoryStore, StoreError, TokenMa
 from tribe_oauth import web as tribe_web
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.web._pending import LIFETIME
+from tribe_oauth.web._setup import _SITE
 
 from .world import World, account, browsing, listening, serving, world
 
@@ -257,6 +258,7 @@ async def test_more_was_granted(caplog: pytest.LogCaptureFixture) -> None:
         seen = await browser.get(callback.replace("scope=read", "scope=admin%20read"))
         assert seen.outcome == "failed"
         assert "more was granted" in caplog.text
+        assert [record.name for record in caplog.records if record.levelname == "ERROR"] == ["tribe_oauth.web.flow"]
 
 
 async def test_pinned() -> None:
@@ -316,7 +318,7 @@ async def test_the_client_was_changed_meanwhile() -> None:
     store = MemoryStore()
     async with world(store=store) as there, browsing(there) as browser:
         callback = await browser.consent(await browser.start())
-        site = there.app[tribe_web._SITE]
+        site = there.app[_SITE]
         other = there.sandbox.client(redirect_uri=f"{there.address}/callback")
         object.__setattr__(site, "client", other)
         assert (await browser.get(callback)).outcome == "unknown"
@@ -512,12 +514,12 @@ async def test_a_link_from_a_mail() -> None:
 
 
 async def test_less_was_granted_on_the_way_elsewhere() -> None:
-    """It is told all the same, with a way to go on."""
+    """It is told all the same, with a link to continue."""
     async with world() as there, browsing(there) as browser:
         seen = await browser.connect("?next=/settings", scopes=["read", "offline"])
         assert seen.outcome == "connected-with-less"
         page = await browser.get(seen.location)
-        assert 'href="/settings">Go on' in page.text
+        assert 'href="/settings">Continue' in page.text
         assert "Connect again" in page.text
         assert (await browser.get(there.path("outcome/connected") + "?next=//evil.example")).status == 400
 
@@ -587,7 +589,7 @@ async def test_an_impossible_tenant(tenant: Any, caplog: pytest.LogCaptureFixtur
     """An empty name would see all tenants: refused, and the log says why."""
     async with world(authorize=lambda request: tenant) as there, browsing(there) as browser:
         assert (await browser.get(there.path("connect"))).status == 500
-        assert "authorize() gives a tenant" in caplog.text
+        assert "authorize() returned what is no tenant" in caplog.text
 
 
 @pytest.mark.parametrize("tenant", ["a:b", "a", "a%3A", "../", "é", "😀", "A"])

@@ -15,6 +15,7 @@ from tribe_oauth import web as tribe_web
 from tribe_oauth.errors import ConfigurationError, ManagerError
 from tribe_oauth.stores import Record
 from tribe_oauth.web import _connections
+from tribe_oauth.web._setup import _SITE
 
 from .world import World, account, browsing, listening, serving, world
 
@@ -100,7 +101,7 @@ async def test_a_refresh_that_fails() -> None:
         assert "503" not in text
 
 
-async def test_what_an_operator_sees() -> None:
+async def test_what_an_operator_sees(caplog: pytest.LogCaptureFixture) -> None:
     """Those who run the application see the errors themselves."""
     store = MemoryStore()
     async with world(store=store, authorize=lambda request: True) as there, browsing(there) as browser:
@@ -114,6 +115,8 @@ async def test_what_an_operator_sees() -> None:
         text = (await browser.get(there.path("connections"))).text
         assert "HTTP 503" in text
         assert "restore it from a backup" in text
+        logged = {record.name for record in caplog.records if record.name.startswith("tribe_oauth.web")}
+        assert logged == {"tribe_oauth.web.connections"}
         assert "<b>" not in text
 
 
@@ -475,7 +478,7 @@ async def test_behind_a_proxy_when_the_store_is_down() -> None:
             raise StoreError("the store does not answer")
 
     async with world(store=Down()) as there, browsing(there) as browser:
-        object.__setattr__(there.app[tribe_web._SITE], "base", "/ext/tribe")
+        object.__setattr__(there.app[_SITE], "base", "/ext/tribe")
         seen = await browser.get(there.path("connect") + "?next=/x&a=b")
         assert 'href="/ext/tribe/connect?next=%2Fx"' in seen.text
 

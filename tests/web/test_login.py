@@ -41,12 +41,6 @@ async def attempt(redirect_uri: str = "http://127.0.0.1/callback", timeout: floa
     told: list[str] = []
     pasted: asyncio.Queue[str] = asyncio.Queue()
 
-    def show(text: str) -> None:
-        if shown.done():
-            told.append(text)
-        else:
-            shown.set_result(text)
-
     async with Sandbox(redirect_uri=redirect_uri) as sandbox:
         client = sandbox.client()
         async with TokenManager(client) as manager:
@@ -54,7 +48,8 @@ async def attempt(redirect_uri: str = "http://127.0.0.1/callback", timeout: floa
                 login(
                     client,
                     lambda grant: manager.connect("acme", grant),
-                    show=show,
+                    show=shown.set_result,
+                    show_problem=told.append,
                     pasted=pasted.get,
                     timeout=timeout,
                 )
@@ -149,7 +144,7 @@ async def test_a_pasted_denial() -> None:
 async def test_nobody_comes() -> None:
     """S12: a time-out."""
     async with attempt(timeout=0.05) as going:
-        with pytest.raises(CallbackError, match="nobody came back"):
+        with pytest.raises(CallbackError, match="no consent came back"):
             await going.result
 
 
@@ -184,4 +179,4 @@ async def _login(client: Client) -> None:
     async def connect(grant: object) -> None:
         raise AssertionError
 
-    await login(client, connect, show=print, pasted=asyncio.Queue[str]().get)
+    await login(client, connect, show=print, show_problem=print, pasted=asyncio.Queue[str]().get)

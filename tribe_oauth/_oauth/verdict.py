@@ -13,7 +13,15 @@ from typing import Final
 
 from tribe_oauth._oauth.endpoint import Answered, Lost, NotSent, Outcome
 from tribe_oauth._oauth.messages import Granted, Refused
-from tribe_oauth.errors import TemporarilyUnavailable, TokenEndpointError, named
+from tribe_oauth.errors import (
+    EXPIRED,
+    LOST_ROTATION,
+    REVOKED,
+    USED_ELSEWHERE,
+    TemporarilyUnavailable,
+    TokenEndpointError,
+    named,
+)
 
 
 class Verdict(enum.Enum):
@@ -63,12 +71,6 @@ LONGEST_BACK_OFF: Final = 2400.0
 LONGEST_BACK_OFF_UNSENT: Final = 60.0
 """Seconds. Where nothing is sent, trying again costs the server nothing."""
 
-
-LOST_ROTATION: Final = "lost rotation"
-EXPIRED: Final = "expired"
-USED_ELSEWHERE: Final = "used elsewhere (another program, an older copy of the store)"
-REVOKED: Final = f"revoked, expired, or {USED_ELSEWHERE}"
-"""Why the server will never take a refresh token again, as far as can be known."""
 
 _ABOUT_THE_REQUEST: Final = re.compile(r"do(?:es)? not match|did not match|not allowed to use", re.IGNORECASE)
 _USED: Final = re.compile(r"already (?:been )?used|was used", re.IGNORECASE)

@@ -9,7 +9,7 @@ from typing import Final
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import decode
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores import Record
+from tribe_oauth.stores import Record, Rescuer
 
 logger = logging.getLogger("tribe_oauth.commit")
 
@@ -95,10 +95,9 @@ async def _write_later(
 
 async def _keep_copy(context: RefreshContext, organization: str, record: Record | None) -> None:
     """Where the store is a local file: keep a copy beside it; None: remove it, it is not needed any more."""
-    rescue = getattr(context.store, "rescue", None)
-    if rescue is None:
+    if not isinstance(context.store, Rescuer):
         return
     try:
-        await rescue(organization, record)
+        await context.store.rescue(organization, record)
     except StoreError as error:
         logger.critical("nor could a copy be kept beside the store: %s", error)

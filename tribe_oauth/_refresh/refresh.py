@@ -12,7 +12,6 @@ from typing import Self
 import attrs
 
 from tribe_oauth._oauth.values import Secret
-from tribe_oauth._oauth.verdict import REVOKED
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, to_record, with_deadlines
@@ -21,6 +20,7 @@ from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import Credential, Payload, decode
 from tribe_oauth._refresh.rotation import Rotation
 from tribe_oauth.errors import (
+    REVOKED,
     ManagerError,
     ReauthorizationRequired,
     TemporarilyUnavailable,

@@ -1,4 +1,4 @@
-"""`tribe-oauth demo`: the main job, told in six steps against a sandbox in a process of its own."""
+"""``tribe-oauth demo``: the main job in six steps, against a sandbox in a process of its own."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import signal
 import sys
 import tempfile
 import time
-from asyncio.subprocess import Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
+import anyio
 import attrs
+import typer
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -34,6 +36,7 @@ from tribe_oauth import (
     TribeOAuthError,
     odata,
 )
+from tribe_oauth.cli._processes import running
 from tribe_oauth.sandbox import Remote, environment
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -65,13 +68,19 @@ class Story:
         return int((await self.tribe.ledger())["token_requests"])
 
 
-async def run(console: Console, *, quiet: float, callers: int, persons: int) -> None:
-    """Tell it all. Everything started here is ended here."""
-    started = time.perf_counter()
+async def demo(
+    quiet: Annotated[
+        float, typer.Option(help="Seconds after which a lost request is taken not to arrive any more.", min=0)
+    ] = 1.0,
+    callers: Annotated[int, typer.Option(help="Coroutines that ask for a token at the same time.", min=1)] = 10_000,
+    persons: Annotated[int, typer.Option(help="Persons in each organization.", min=1)] = 20_000,
+) -> None:
+    """Show in a minute what the library does, against an emulated Tribe: no account needed."""
+    started, console = time.perf_counter(), Console()
     logging.getLogger("tribe_oauth").addHandler(logging.NullHandler())  # the story tells what the log would
     with tempfile.TemporaryDirectory(prefix="tribe-oauth-demo-") as folder:
         path = Path(folder) / "tribe.db"
-        async with _tribe(persons) as base, Remote(base) as tribe:
+        async with _emulated_tribe(persons) as base, Remote(base) as tribe:
             client = await tribe.client()
             store = SQLiteStore(path)
             async with TokenManager(client, store=store, quiet=quiet) as manager:
@@ -91,45 +100,37 @@ async def _tell(story: Story, number: int, step: Callable[[Story], Awaitable[str
 
 
 @asynccontextmanager
-async def _tribe(persons: int) -> AsyncIterator[str]:
-    """An emulated Tribe in a process of its own; its address."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tribe_oauth.sandbox", "--latency", "0.1", "--persons", str(persons)),
-        stdout=asyncio.subprocess.PIPE,
-    )
-    try:
+async def _emulated_tribe(persons: int) -> AsyncIterator[str]:
+    """An emulated Tribe in a process of its own; its address.
+
+    It ends when its standard input is closed: then it ends too where this process is killed.
+    """
+    command = (sys.executable, "-m", "tribe_oauth.sandbox", "--end-with-stdin")
+    options = ("--latency", "0.1", "--persons", str(persons))
+    async with running(*command, *options, stdin=PIPE, stdout=PIPE) as process:
         assert process.stdout is not None
         ready = await process.stdout.readline()
         if not ready:
             raise TribeOAuthError(f"the emulated Tribe did not start: exit status {await process.wait()}")
         yield json.loads(ready)["base_url"]
-    finally:
-        await _end(process, signal.SIGTERM)
-
-
-async def _end(process: Process, number: signal.Signals) -> None:
-    """Whatever has happened, a process that was started here does not stay."""
-    if process.returncode is None:
-        process.send_signal(number)
-    await process.wait()
 
 
 async def three_ways_in(story: Story) -> str:
     """Three organizations connect, each in its own way."""
     client, manager, tribe = story.client, story.manager, story.tribe
     await manager.connect(APPLICATION, ClientCredentialsGrant(client))
-    story.say(f"[cyan]{APPLICATION}[/] by client credentials: server to server, nobody has to consent")
+    story.say(f"[cyan]{APPLICATION}[/] by client credentials: server to server, without a consent")
     await manager.connect(PASTED, RefreshTokenGrant(client, await tribe.paste_token(TRIBE_NAMES[PASTED])))
     story.say(f"[cyan]{PASTED}[/] by Quick Setup: a refresh token copied from Tribe")
     request = client.authorization_request()
     callback = await tribe.approve(request.url, organization=TRIBE_NAMES[CONSENTED])
     await manager.connect(CONSENTED, request.grant(callback))
-    story.say(f"[cyan]{CONSENTED}[/] by authorization code: somebody allowed it in the browser")
+    story.say(f"[cyan]{CONSENTED}[/] by authorization code: a person allowed it in the browser")
     return f"{await story.requests()} token requests"
 
 
 async def one_request(story: Story) -> str:
-    """Everybody asks at once."""
+    """All callers ask at once."""
     old = await story.manager.token(PASTED)
     await story.tribe.expire(TRIBE_NAMES[PASTED])
     before = await story.requests()
@@ -138,19 +139,19 @@ async def one_request(story: Story) -> str:
     made = await story.requests() - before
     story.say(
         f"{story.callers:,} coroutines found their token refused, and asked for another. Token requests that Tribe saw:"
-        f" [bold]{made}[/]. Different tokens that came of it: [bold]{len(tokens)}[/]."
+        f" [bold]{made}[/]. Different tokens that they got: [bold]{len(tokens)}[/]."
     )
     return f"{story.callers:,} callers, {made} token request"
 
 
 async def rotation(story: Story) -> str:
-    """A rotation, seen from near."""
+    """A rotation, step by step."""
     table = Table("", "generation", "refresh token (its fingerprint)", "the old one at Tribe")
     old = await story.manager.token(CONSENTED)
     table.add_row("before", *await _seen(story, old, old))
     table.add_row("after", *await _seen(story, await story.manager.refresh(CONSENTED), old))
     story.console.print(Padding(table, (0, 0, 0, 2)))
-    story.say("The new one was on disk before anybody saw it: whoever loses it, loses the customer.")
+    story.say("The new one was on disk before any caller got it: without it, the customer would have to consent again.")
     return "replaced, and saved before use"
 
 
@@ -175,22 +176,22 @@ async def killed_and_recovered(story: Story) -> str:
     assert not (await story.tribe.ledger())["spent_twice"]
     story.say(
         f"This process found the dead one's lease in the store, waited until its request could not arrive any more"
-        f" (`quiet`: {story.quiet:g} s here, 10 s unless told), and sent the same refresh token: [green]{PASTED} is"
+        f" (`quiet`: {story.quiet:g} s here, 10 s by default), and sent the same refresh token: [green]{PASTED} is"
         f" connected[/], after {took:.1f} s."
     )
     return "recovered from the store"
 
 
 async def killed_and_lost(story: Story) -> str:
-    """The one loss that no client can prevent, and how it is told."""
+    """The one loss that no client can prevent, and how it is reported."""
     await _kill_in_the_middle(story, PASTED, spent=True)
     try:
         await story.manager.refresh(PASTED)
     except ReauthorizationRequired as error:
         cause = error.cause
     story.say(
-        f"Tribe had spent the refresh token, and nobody read the answer: [yellow]{cause}[/]. It is said once, and Tribe"
-        " is not asked again. One line connects the organization:"
+        f"Tribe had spent the refresh token, and its answer was lost: [yellow]{cause}[/]. This is reported once, and"
+        " Tribe is not asked again. One line connects the organization:"
     )
     grant = RefreshTokenGrant(story.client, await story.tribe.paste_token(TRIBE_NAMES[PASTED]))
     await story.manager.connect(PASTED, grant)
@@ -199,25 +200,27 @@ async def killed_and_lost(story: Story) -> str:
 
 
 async def _kill_in_the_middle(story: Story, organization: str, *, spent: bool) -> None:
-    """SIGKILL for a real process whose token request has just reached the server."""
+    """Kill a real process (SIGKILL) whose token request has just reached the server."""
     fault = await story.tribe.fault("lost_answer" if spent else "lost_request", hang=True)
-    victim = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tribe_oauth.cli", "refresh", organization),
-        env={
-            **{name: value for name, value in os.environ.items() if not name.startswith("TRIBE_")},
-            **environment(story.base, story.client),
-            "TRIBE_STORE": str(story.path),
-        },
-    )
-    reached, ended = asyncio.ensure_future(fault.reached()), asyncio.ensure_future(victim.wait())
-    try:
-        await asyncio.wait((reached, ended), return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
-            raise TribeOAuthError(f"the process that was to be killed ended by itself: exit status {ended.result()}")
-        reached.result()
-    finally:
-        reached.cancel()
-        await _end(victim, signal.SIGKILL)
+    environ = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TRIBE_")},
+        **environment(story.base, story.client),
+        "TRIBE_STORE": str(story.path),
+    }
+    command = (sys.executable, "-m", "tribe_oauth.cli", "refresh", organization)
+    status: int | None = None
+    async with running(*command, end_by=signal.SIGKILL, env=environ) as victim, anyio.create_task_group() as group:
+
+        async def watch() -> None:
+            nonlocal status
+            status = await victim.wait()
+            group.cancel_scope.cancel()
+
+        group.start_soon(watch)
+        await fault.reached()
+        group.cancel_scope.cancel()
+    if status is not None:
+        raise TribeOAuthError(f"the process that was to be killed ended by itself: exit status {status}")
     await fault.release()
     moment = (
         "after Tribe had done its work, before the answer was read" if spent else "when its request was on the wire"

@@ -1,66 +1,59 @@
-"""The login in a browser: what a person sees of it."""
+"""``tribe-oauth login``: consent in a browser, and what a person sees of it."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-import threading
 import webbrowser
-from collections.abc import Callable
-from contextlib import suppress
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
-from tribe_oauth import Client, TokenManager
-from tribe_oauth._oauth.values import format_scope
-from tribe_oauth.web._loopback import login
+from tribe_oauth.cli import _keyboard
+from tribe_oauth.cli._managers import settings, stored
+from tribe_oauth.cli._organizations import Organization
+from tribe_oauth.cli._words import told_scope
+from tribe_oauth.web._loopback import login as login_here
 
 
-async def run(
-    manager: TokenManager, client: Client, organization: str, *, pin: str | None, browser: bool, timeout: float
+async def login(
+    organization: Organization = None,
+    pin: Annotated[str | None, typer.Option(help="Tribe's id of the organization that has to consent.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser; the address is printed in any case.")] = True,
+    timeout: Annotated[float, typer.Option(help="Seconds to wait for the consent.", min=1)] = 600.0,
 ) -> None:
-    """Connect an organization by consent."""
-    console = Console()
+    """Connect an organization by consent in a browser on this machine, or by the address that the browser ended at."""
+    known, console = settings(), Console()
+    key = organization or known.organization
 
-    def show(text: str) -> None:
-        if not text.startswith("http"):
-            console.print(f"[bold red]not that[/]: {escape(text)}", soft_wrap=True)
-            return
+    def show(url: str) -> None:
         console.print("Allow the access in your browser, at this address:\n")
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
-        console.print("\nWhere the browser cannot come back here: paste the address that it ends at, and press Enter.")
+        console.print(url, markup=False, highlight=False, soft_wrap=True)
+        console.print("\nIf the browser cannot come back here: paste the address that it ended at, and press Enter.")
         if browser:
-            _in_background(webbrowser.open, text)
+            _keyboard.in_background(webbrowser.open, url)
 
-    async with manager:
-        token = await login(
-            client,
-            lambda grant: manager.connect(organization, grant),
+    def show_problem(reason: str) -> None:
+        console.print(f"[bold red]this address cannot be used[/]: {escape(reason)}", soft_wrap=True)
+
+    async with stored(known) as manager:
+        token = await login_here(
+            known.client,
+            lambda grant: manager.connect(key, grant),
             show=show,
-            pasted=_lines().get,
+            pasted=_pasted,
+            show_problem=show_problem,
             organization_id=pin,
             timeout=timeout,
         )
-    scope = "not known" if token.scope is None else format_scope(token.scope)
-    console.print(f"connected: {escape(organization)}; scope: {escape(scope)}")
+    console.print(f"connected: {escape(key)}; scope: {told_scope(token.scope)}")
 
 
-def _lines() -> asyncio.Queue[str]:
-    """What is typed, line by line, but for empty ones."""
-    loop = asyncio.get_running_loop()
-    lines: asyncio.Queue[str] = asyncio.Queue()
-
-    def read() -> None:
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            for line in sys.stdin:
-                if line.strip():
-                    loop.call_soon_threadsafe(lines.put_nowait, line)
-
-    _in_background(read)
-    return lines
-
-
-def _in_background(work: Callable[..., object], *arguments: object) -> None:
-    """In a thread that keeps nobody from ending: neither a keyboard nor a text browser need ever answer."""
-    threading.Thread(target=work, args=arguments, daemon=True).start()
+async def _pasted() -> str:
+    """The next line that is not empty. At the end of the input there is none: only the browser can come back."""
+    while text := await _keyboard.line():
+        if text.strip():
+            return text
+    never: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    return await never

@@ -1,4 +1,4 @@
-"""The connections page: what is connected, how it stands, and what can be done about it. Without a script."""
+"""The connections page: organizations, their state, and forms to change it. Without a script."""
 
 from __future__ import annotations
 
@@ -14,33 +14,36 @@ import attrs
 from aiohttp import web
 
 from tribe_oauth import Status, StoreError, TribeOAuthError, UnknownOrganizationError
+from tribe_oauth.errors import EXPIRED, LOST_ROTATION, REVOKED, USED_ELSEWHERE
 from tribe_oauth.web._outcome import Outcome
 from tribe_oauth.web._pages import Connection, Connections
 from tribe_oauth.web._site import Site, guarded, see_other
 
-logger = logging.getLogger("tribe_oauth.web")
+logger = logging.getLogger("tribe_oauth.web.connections")
 
 PAGE: Final = 50
 """Organizations on a page."""
 PATIENCE: Final = 10.0
-"""Seconds that a browser waits for a refresh that somebody asked for; it goes on afterwards."""
+"""Seconds that a browser waits for a refresh or a disconnect; it continues afterwards."""
 _COOKIE: Final = "tribe-form"
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{43}")
 _SAME: Final = frozenset({"same-origin", "none"})
 _FOR_CUSTOMERS: Final = {
-    "revoked or expired": "The access was taken back in Tribe, or was not used for too long.",
-    "lost rotation": "An answer of Tribe was lost on its way.",
+    REVOKED: "The access was taken back in Tribe, or it was not used for too long.",
+    USED_ELSEWHERE: "Another program used the access as well, and Tribe took it back.",
+    EXPIRED: "The access was not used for too long.",
+    LOST_ROTATION: "An answer from Tribe was lost on its way to us.",
 }
 
 
 @attrs.frozen
 class ConnectionsPage:
-    """The handlers."""
+    """The handlers of the page."""
 
     site: Site
 
     async def show(self, request: web.Request) -> web.StreamResponse:
-        """The page."""
+        """Show the page."""
         site = self.site
         prefix = await site.prefix(request)
         form = self._form_cookie(request) or secrets.token_urlsafe(32)
@@ -63,7 +66,7 @@ class ConnectionsPage:
             later=site.url("connections", page=str(page + 1)) if len(known) > PAGE * page else None,
         )
         response = guarded(await site.pages.connections(request, view))
-        # Lax: a browser that comes back from Tribe brings it along, and the forms of its other tabs stay good.
+        # Lax: a browser that comes back from Tribe sends it, and the forms in its other tabs stay valid.
         site.set_cookie(response, site.cookie(_COOKIE), form, samesite="Lax")
         return response
 
@@ -79,20 +82,20 @@ class ConnectionsPage:
         return Connection(
             organization=organization,
             status=status,
-            # Whoever sees all organizations runs this application; others are its customers.
+            # Without a prefix it is an operator, who runs this application; others are its customers.
             error=_for_customers(status) if prefix else error or (status and status.cause),
             reconnect=site.url("connect", again=organization, next=site.url("connections")),
         )
 
     async def act(self, request: web.Request) -> web.StreamResponse:
-        """Refresh or disconnect an organization, then back to the page."""
+        """Refresh or disconnect an organization, then redirect to the page."""
         site = self.site
         prefix = await site.prefix(request)
         if request.content_type != "application/x-www-form-urlencoded":
             return await site.show(request, Outcome.BAD_REQUEST)
         try:
             form = {name: str(value) for name, value in (await request.post()).items()}
-        except (ValueError, LookupError):  # a body that is no text in its own charset
+        except (ValueError, LookupError):  # the body is not text in the charset that it names
             return await site.show(request, Outcome.BAD_REQUEST)
         if not self._is_ours(request, form.get("form", "")):
             return await site.show(request, Outcome.STALE_FORM)
@@ -112,12 +115,12 @@ class ConnectionsPage:
         return see_other(site.url("connections"))
 
     def _form_cookie(self, request: web.Request) -> str | None:
-        """The value that our forms repeat; None where there is none of ours."""
+        """The value that our forms repeat; None where the browser sent none of ours."""
         cookie = request.cookies.get(self.site.cookie(_COOKIE), "")
         return cookie if _TOKEN.fullmatch(cookie) else None
 
     def _is_ours(self, request: web.Request, given: str) -> bool:
-        """Whether the form comes from our own page: it repeats a cookie that no other site can read or send."""
+        """Whether the form comes from our own page: it repeats a cookie that no other site can read or set."""
         cookie = self._form_cookie(request)
         if cookie is None or request.headers.get("Sec-Fetch-Site", "none") not in _SAME:
             return False
@@ -125,15 +128,15 @@ class ConnectionsPage:
 
 
 def _page(number: str, organizations: int) -> int:
-    """The page that is asked for, or the nearest one that there is."""
+    """The page that is asked for, or the nearest one that exists."""
     asked = int(number) if number.isdecimal() and len(number) < 9 else 1
     return max(1, min(asked, -(-organizations // PAGE)))
 
 
 def _for_customers(status: Status | None) -> str | None:
-    """Why it does not work, without the names of hosts and settings that errors are about."""
+    """Why it does not work, without the names of hosts and settings that are in errors."""
     if status is None:
-        return "It cannot be read just now. The people who run this application find the reason in its log."
+        return "It cannot be read at the moment. The people who run this application find the reason in its log."
     if status.state == "backing_off":
-        return "Tribe did not answer well. It is tried again by itself; nothing is lost."
+        return "Tribe did not answer properly. We try again by ourselves; nothing is lost."
     return _FOR_CUSTOMERS.get(status.cause or "", status.cause)

@@ -1,4 +1,4 @@
-"""Out to Tribe and back: the connect link, the callback, and the pages that say what came of it."""
+"""To Tribe and back: the connect link, the callback, and the page with the outcome."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tribe_oauth.web._outcome import Outcome
 from tribe_oauth.web._pending import NotPendingError, Pending
 from tribe_oauth.web._site import Site, local, see_other
 
-logger = logging.getLogger("tribe_oauth.web")
+logger = logging.getLogger("tribe_oauth.web.flow")
 
 MAX_FLOWS: Final = 16
-"""Flows of one browser that are open at a time; more cookies would make its headers too long."""
+"""Flows of one browser that may be open at a time: more cookies would make its headers too long."""
 
 _ASK_AGAIN: Final = frozenset({"server_error", "temporarily_unavailable"})
 _OUR_FAULT: Final = frozenset(
@@ -30,12 +30,12 @@ _OUR_FAULT: Final = frozenset(
 
 
 class _OtherOrganizationError(Exception):
-    """Another organization consented than the one that was expected."""
+    """Another organization consented than the expected one."""
 
 
 @attrs.frozen
 class Flow:
-    """The handlers."""
+    """The handlers of a flow."""
 
     site: Site
 
@@ -44,8 +44,8 @@ class Flow:
     async def connect(self, request: web.Request) -> web.StreamResponse:
         """Send the browser to Tribe.
 
-        ``organization`` pins one by Tribe's id; ``again`` names one that was connected before; ``next`` is where to go
-        when it is done.
+        ``organization`` pins one by Tribe's id; ``again`` names one that was connected before; ``next`` is the path to
+        continue at when it is connected.
         """
         prefix = await self.site.prefix(request)
         pending = self._begin(request, prefix)
@@ -54,7 +54,7 @@ class Flow:
         try:
             browser = await _pending.keep(self.site.manager.store, pending)
         except StoreError as error:
-            logger.warning("a connection could not be started: %s", error)
+            logger.warning("a flow could not be started, and the customer was asked to try again: %s", error)
             return await self.site.show(request, Outcome.UNAVAILABLE, again=self.site.url("connect", **pending.link))
         response = see_other(pending.request.url)
         self._make_room(request, response)
@@ -63,7 +63,7 @@ class Flow:
         return response
 
     def _begin(self, request: web.Request, prefix: str) -> Pending | None:
-        """The flow that a link asks for; None where the link cannot be understood."""
+        """The flow that a link asks for; None where the link is not valid."""
         query = request.query
         link = {name: value for name, value in query.items() if name in {"organization", "again", "next"}}
         if len(query) != len(set(query)):
@@ -72,14 +72,14 @@ class Flow:
             following = local(link.get("next"))
             pinned = _named(prefix, link["organization"]) if "organization" in link else None
             again = link.get("again")
-            if again is not None and not prefix and ":" in again:  # whoever sees all tenants' names them by whole keys
+            if again is not None and not prefix and ":" in again:  # an operator names it by its whole key
                 tenant, _, again = again.partition(":")
                 prefix = f"{tenant}:"
             expected = pinned if again is None else pinned or _named(prefix, again)
         except ValueError:
             return None
         if self.site.find is None:
-            pinned = expected  # nobody can look afterwards: it has to be said before
+            pinned = expected  # nothing checks it afterwards: the link has to say it
             if pinned is None:
                 return None
         return Pending(
@@ -98,7 +98,7 @@ class Flow:
     # Back
 
     async def callback(self, request: web.Request) -> web.StreamResponse:
-        """Take the flow away, then see what the callback says. Always on to a clean address."""
+        """Take the flow away, then read the callback. The answer always redirects to an address without its query."""
         states = request.query.getall("state", [])
         state = states[0] if len(states) == 1 else ""
         store, secure = self.site.manager.store, self.site.secure
@@ -109,7 +109,7 @@ class Flow:
         except NotPendingError as error:
             outcome = error.outcome
         except StoreError as error:
-            logger.warning("the store did not answer at a callback: %s", error)
+            logger.warning("a callback could not be finished, and the customer was asked to start again: %s", error)
             outcome = Outcome.UNAVAILABLE
         response = see_other(self._after(outcome, pending))
         if (name := _pending.cookie_name(state, secure=secure)) in request.cookies:
@@ -125,9 +125,9 @@ class Flow:
         return self.site.url(page, **pending.link)
 
     async def _finish(self, request: web.Request, pending: Pending) -> Outcome:
-        """Exchange the code and keep what it gives. What goes wrong is logged here, without its secrets."""
+        """Exchange the code and store the connection. Errors are logged here, without secrets."""
         try:
-            # Its path led here, and a proxy may have cut it; the query is read as it came.
+            # A proxy may have changed the path on the way here; the query is used as it arrived.
             callback = f"{self.site.url(self.site.callback)}?{request.rel_url.raw_query_string}"
             token = await self._connect(pending, callback)
         except Exception as error:
@@ -140,23 +140,23 @@ class Flow:
 
     async def _connect(self, pending: Pending, callback: str) -> Token:
         grant = pending.request.grant(callback)
-        look = self.site.find
-        if look is None:
-            assert pending.expected is not None  # _begin() saw to it
+        resolve = self.site.find
+        if resolve is None:
+            assert pending.expected is not None  # _begin() made sure of it
             return await self.site.manager.connect(pending.prefix + pending.expected, grant)
 
-        async def find(session: ClientSession) -> str:
-            found = _found(pending.prefix, await look(session))
+        async def key_of(session: ClientSession) -> str:
+            found = _found(pending.prefix, await resolve(session))
             if pending.expected not in {None, found}:
                 raise _OtherOrganizationError(f"organization {found!r} consented, not {pending.expected!r}")
             return pending.prefix + found
 
-        return await self.site.manager.connect(find, grant)
+        return await self.site.manager.connect(key_of, grant)
 
-    # What came of it
+    # The outcome
 
     async def outcome(self, request: web.Request) -> web.StreamResponse:
-        """The page. Its address says nothing but which one it is, and how to start once more."""
+        """Show the page. Its address has only the outcome, and the link to start once more."""
         try:
             outcome = Outcome(request.match_info["outcome"])
             onward = local(request.query.get("next"))
@@ -167,10 +167,10 @@ class Flow:
 
 
 def _named(prefix: str, organization: str) -> str:
-    """An organization under a prefix, as a link or `find` names it. Raises ValueError for what cannot be one."""
+    """An organization under a prefix, as a link or `find` names it. Raises ValueError where it cannot be one."""
     name = normal(organization)
     if not prefix and ":" in name:
-        raise ValueError("without a tenant before it, this would be some tenant's organization")
+        raise ValueError("it has a colon, so that it would be the organization of a tenant: leave the colon out")
     return name
 
 
@@ -178,11 +178,13 @@ def _found(prefix: str, organization: str) -> str:
     try:
         return _named(prefix, organization)
     except ValueError as error:
-        raise ConfigurationError(f"find() returned {organization!r}, but {error}") from None
+        raise ConfigurationError(
+            f"find() returned {organization!r}, which cannot be an organization: {error}"
+        ) from None
 
 
 def judge(error: Exception) -> Outcome:
-    """What a customer is told of an error."""
+    """What a customer is told about an error."""
     match error:
         case UnsavedError():
             return Outcome.CONNECTED_UNSAVED
@@ -193,9 +195,9 @@ def judge(error: Exception) -> Outcome:
         case CallbackError(error=None) | TokenEndpointError(error="invalid_grant"):
             return Outcome.UNKNOWN
         case CallbackError(error=code) if code not in _ASK_AGAIN | _OUR_FAULT:
-            return Outcome.DENIED  # whatever the code: it need not be access_denied
+            return Outcome.DENIED  # servers have other codes than access_denied for it
         case CallbackError(error=code) | TokenEndpointError(error=code) if code is None or code in _ASK_AGAIN:
             return Outcome.UNAVAILABLE
         case StoreError() | ODataError() | ClientError() | TimeoutError() | ManagerError():
-            return Outcome.UNAVAILABLE  # a manager that is closing goes with a worker: the next one answers
+            return Outcome.UNAVAILABLE  # a manager that is closing belongs to a worker that ends: the next one answers
     return Outcome.FAILED

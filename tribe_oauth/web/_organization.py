@@ -1,4 +1,4 @@
-"""Which organization it is: found by asking the API, and kept under the tenant who connected it."""
+"""Which organization connected: the API is asked, and the key begins with the tenant who connected it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 
 MAX_TENANT_BYTES: Final = 200
 MAX_ORGANIZATION_BYTES: Final = 300
-"""Together with the tenant it makes a key, which has 512 at most."""
+"""With the tenant before it, it makes a key, which has at most 512."""
 
 _UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
@@ -22,14 +22,14 @@ async def organization_id(session: ClientSession) -> str:
     """Tribe's id of the organization that this session's token belongs to.
 
     Observed in public code: the one row of ``Relationship_Organization_Identity`` leads to it. Raises TribeOAuthError
-    where it does not, odata.ODataError or aiohttp's ClientError where the API does not answer.
+    where it does not, and odata.ODataError or aiohttp's ClientError where the API does not answer.
     """
     rows = odata.rows(session, "Relationship_Organization_Identity", select=["Name"], expand=["Relation($select=ID)"])
     found = [row["Relation"]["ID"] async for row in rows if isinstance(row.get("Relation"), dict)]
     if len(found) != 1 or not isinstance(found[0], str):
         raise TribeOAuthError(
-            "Tribe's API did not say which organization this is: pass setup() a `find` of your own, or pin"
-            " organizations by their id and pass find=None"
+            "Tribe's API did not say which organization this is, so nothing was connected: pass setup() a `find` of"
+            " your own, or pass find=None and pin organizations by their id"
         )
     return normal(found[0])
 
@@ -37,21 +37,22 @@ async def organization_id(session: ClientSession) -> str:
 def normal(organization: str) -> str:
     """An organization's id in one spelling: a UUID in lower case, anything else as it is.
 
-    Raises ValueError for what cannot be one.
+    Raises ValueError where it cannot be one.
     """
     if not isinstance(organization, str) or not 0 < len(organization.encode()) <= MAX_ORGANIZATION_BYTES:
-        raise ValueError(f"an organization is text of 1 to {MAX_ORGANIZATION_BYTES} bytes")
+        raise ValueError(f"an organization is text of 1 to {MAX_ORGANIZATION_BYTES} bytes in UTF-8")
     return organization.lower() if _UUID.fullmatch(organization) else organization
 
 
 def prefix_of(tenant: str) -> str:
-    """What the keys of a tenant's organizations begin with. No other tenant's keys do, whatever the names."""
+    """What the keys of a tenant's organizations begin with. No other tenant's keys begin so."""
     try:
         prefix = f"{quote(tenant, safe='')}:"
     except (TypeError, ValueError):
         prefix = ""
     if not 1 < len(prefix) <= MAX_TENANT_BYTES or not isinstance(tenant, str):
         raise ConfigurationError(
-            f"authorize() gives a tenant (text that takes 1 to {MAX_TENANT_BYTES} bytes, percent-encoded), True or None"
+            "authorize() returned what is no tenant: return text that takes 1 to"
+            f" {MAX_TENANT_BYTES - 1} bytes when it is percent-encoded, True for an operator, or None"
         )
     return prefix

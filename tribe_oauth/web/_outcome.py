@@ -1,4 +1,4 @@
-"""What can come of a connection attempt, as customers are told. Imported by the pages and the flow; knows neither."""
+"""The outcomes of a connection attempt, in words for customers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import attrs
 @final
 @attrs.frozen
 class Words:
-    """What a page says. `again`: whether starting once more may help."""
+    """The text of a page, and its HTTP status. `again`: whether to start once more may help."""
 
     status: int
     title: str
@@ -39,7 +39,7 @@ class Outcome(Enum):
 
     @property
     def words(self) -> Words:
-        """What is said about it."""
+        """What the page says."""
         return _WORDS[self]
 
     @property
@@ -54,15 +54,15 @@ _WORDS = {
     ),
     Outcome.CONNECTED_WITH_LESS: Words(
         200,
-        "Connected, with less than was asked for",
+        "Connected, with fewer permissions",
         "Your organization is connected. Some permissions were not ticked, so some things may not work. To change that,"
         " connect once more and leave all of them ticked.",
     ),
     Outcome.CONNECTED_UNSAVED: Words(
         202,
         "Connected, and still being saved",
-        "Your organization is connected and works. Our storage does not answer just now; the connection is saved as"
-        " soon as it does. Should it stop working, connect once more.",
+        "Your organization is connected and works. Our storage does not answer at the moment; the connection is saved"
+        " as soon as it does. If it stops working, please connect once more.",
         again=False,
     ),
     Outcome.DENIED: Words(
@@ -88,20 +88,20 @@ _WORDS = {
     ),
     Outcome.OTHER_BROWSER: Words(
         400,
-        "Please go on in the browser you began with",
+        "Please continue in the browser you began with",
         "This connection was started in another browser, or cookies are switched off. Nothing was connected.",
     ),
     Outcome.UNAVAILABLE: Words(
         503,
-        "Not connected: no answer just now",
+        "Not connected: no answer at the moment",
         "Tribe or our own storage did not answer in time. What was connected before still is. Please try again in a"
         " minute.",
     ),
     Outcome.FAILED: Words(
         502,
         "Not connected: something is not set up right",
-        "This is not your fault, and trying again will hardly help. What was connected before still is. The people who"
-        " run this application find the reason in its log.",
+        "This is not your fault, and trying again will probably not help. What was connected before still is. The"
+        " people who run this application find the reason in its log.",
     ),
     Outcome.FORBIDDEN: Words(
         403, "You cannot see this page", "Sign in first, or ask for the right to manage connections.", again=False
@@ -112,7 +112,7 @@ _WORDS = {
     Outcome.NOT_DISCONNECTED: Words(
         503,
         "Not disconnected yet",
-        "Our storage did not answer in time. It may still be done in a minute: look again then.",
+        "Our storage did not answer in time. It may still be done in a minute: please look again then.",
         again=False,
     ),
     Outcome.STALE_FORM: Words(

@@ -34,7 +34,7 @@ _STATES: Final = {
 
 @attrs.frozen(kw_only=True)
 class Connection:
-    """One organization. `status` is None where its record cannot be read: `error` says why."""
+    """One organization. `status` is None where its record cannot be read; then `error` says why."""
 
     organization: str
     status: Status | None
@@ -62,7 +62,7 @@ class Connections:
 
 @attrs.frozen(kw_only=True)
 class Links:
-    """Where an outcome's page may lead; None where that makes no sense. `again`: to start once more."""
+    """Where an outcome's page links to; None: no link. `again`: to start once more; `onward`: to continue."""
 
     again: str | None = None
     onward: str | None = None
@@ -72,15 +72,15 @@ class Links:
 class Pages:
     """The pages. To put your own in place, override a method and pass an instance to `setup`.
 
-    The headers of such a page (not to be stored, nothing from elsewhere) are added to whatever is returned, where it
-    does not have them.
+    The headers of such a page (not to be stored, nothing from elsewhere) are added to the response, where it does not
+    have them.
     """
 
     async def outcome(self, request: web.Request, outcome: Outcome, links: Links) -> web.StreamResponse:
-        """What came of a connection."""
+        """The page of an outcome."""
         words = outcome.words
         again = "Connect again" if outcome.connected else "Try again"
-        ways = [(links.onward, "Go on"), (links.again, again), (links.connections, "See connections")]
+        ways = [(links.onward, "Continue"), (links.again, again), (links.connections, "See connections")]
         there = [(address, label) for address, label in ways if address is not None]
         buttons = [
             f'<a class="button{"" if number else " first"}" href="{escape(address)}">{label}</a>'
@@ -97,7 +97,7 @@ class Pages:
         return page(words.title, body, status=words.status, narrow=True)
 
     async def connections(self, request: web.Request, view: Connections) -> web.StreamResponse:
-        """The organizations, how they stand, and what can be done."""
+        """The page with all connections."""
         rows = "".join(_row(connection, view) for connection in view.rows)
         table = _TABLE.substitute(rows=rows) if rows else '<p class="empty">No organization is connected yet.</p>'
         turns = [
@@ -176,6 +176,6 @@ _ROW: Final = Template("""
 <td class="actions"><div><a class="button$first" href="$reconnect">Reconnect</a>
 <form method="post" action="$action">$hidden$refresh
 <details><summary class="button">Disconnect</summary>
-<p>It stops working at once, and somebody has to connect it again.</p>
+<p>It stops working at once. To use it again, someone has to connect it again.</p>
 <button class="danger" name="do" value="disconnect">Disconnect it</button></details></form>
 </div></td></tr>""")

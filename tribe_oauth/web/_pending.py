@@ -1,13 +1,12 @@
 """Pending authorizations: kept in the store, so that the callback may come to any worker; good once, for one browser.
 
-The state is kept as a hash alone, and so is the cookie's value: who reads the store can finish nobody's flow.
+State and cookie are stored as hashes only: with what stands in the store, no flow can be finished.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -15,7 +14,8 @@ from typing import Final
 
 import attrs
 
-from tribe_oauth import AuthorizationRequest, Client, TokenStore
+from tribe_oauth import AuthorizationRequest, Client, Secret, TokenStore
+from tribe_oauth._strict_json import MalformedError, from_json, to_json
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.web._outcome import Outcome
 
@@ -27,7 +27,8 @@ LIFETIME: Final = 1800
 class Pending:
     """A browser on its way to Tribe and back.
 
-    `prefix` is the tenant's, `expected` the organization that it has to be, `link` the query it began with.
+    `prefix` is the tenant's, `expected` the organization that it has to be (None: any), `next` the path to continue at,
+    `link` the query that it began with.
     """
 
     request: AuthorizationRequest
@@ -38,27 +39,54 @@ class Pending:
 
 
 class NotPendingError(Exception):
-    """No flow of this browser waits for this callback."""
+    """No flow of this browser waits for this callback. `outcome` is what the customer is told."""
 
     def __init__(self, outcome: Outcome) -> None:
         super().__init__(outcome.value)
         self.outcome = outcome
 
 
+@attrs.frozen(kw_only=True, repr=False)
+class _Request:
+    """What `AuthorizationRequest.keep` writes. In the store, `state` is empty; the callback brings it back."""
+
+    client_id: str
+    redirect_uri: str
+    state: str
+    verifier: Secret | None
+    scope: str
+    organization_id: str | None
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class _Note:
+    """A pending authorization as it is stored, under a hash of its state. `browser` is the hash of the cookie."""
+
+    request: _Request
+    browser: str
+    prefix: str
+    expected: str | None
+    next: str | None
+    link: dict[str, str]
+
+    def __attrs_post_init__(self) -> None:
+        for text in (self.browser, self.prefix, self.expected, self.next, *self.link, *self.link.values()):
+            (text or "").encode()  # a lone surrogate stands for no text: ValueError
+
+
 async def keep(store: TokenStore, pending: Pending) -> str:
-    """Store it. Returned is the value for the flow's cookie."""
+    """Store it. Returns the value for the flow's cookie. Raises StoreError."""
     browser = secrets.token_urlsafe(32)
-    request = json.loads(pending.request.keep())
-    state = request.pop("state")
-    kept = {
-        "request": request,
-        "browser": _hash(browser),
-        "prefix": pending.prefix,
-        "expected": pending.expected,
-        "next": pending.next,
-        "link": pending.link,
-    }
-    await store.put(_key(state), json.dumps(kept).encode(), lives_for=LIFETIME)
+    request = pending.request
+    note = _Note(
+        request=attrs.evolve(from_json(request.keep(), _Request), state=""),
+        browser=_hash(browser),
+        prefix=pending.prefix,
+        expected=pending.expected,
+        next=pending.next,
+        link=pending.link,
+    )
+    await store.put(_key(request.state), to_json(note), lives_for=LIFETIME)
     return browser
 
 
@@ -67,22 +95,22 @@ async def take(store: TokenStore, client: Client, state: str, cookies: Mapping[s
 
     Raises NotPendingError, and StoreError.
     """
-    note = await store.take(_key(state))
-    if note is None:
+    kept = await store.take(_key(state))
+    if kept is None:
         raise NotPendingError(Outcome.UNKNOWN)
     try:
-        kept = json.loads(note)
-        started, rest = kept["browser"], {name: kept[name] for name in ("prefix", "expected", "next", "link")}
-        request = client.resume(json.dumps(kept["request"] | {"state": state}))
-    except (ConfigurationError, ValueError, LookupError, TypeError):  # begun by another version, or for another client
+        note = from_json(kept, _Note)
+        request = client.resume(to_json(attrs.evolve(note.request, state=state)).decode())
+    except (MalformedError, ConfigurationError):  # begun by another version, or for another client
         raise NotPendingError(Outcome.UNKNOWN) from None
-    if not hmac.compare_digest(_hash(cookies.get(cookie_name(state, secure=secure), "")), started):
+    browser = _hash(cookies.get(cookie_name(state, secure=secure), ""))
+    if not hmac.compare_digest(browser.encode(), note.browser.encode()):
         raise NotPendingError(Outcome.OTHER_BROWSER)
-    return Pending(request=request, **rest)
+    return Pending(request=request, prefix=note.prefix, expected=note.expected, next=note.next, link=note.link)
 
 
 def cookie_name(state: str, *, secure: bool) -> str:
-    """A cookie for each flow, so that two tabs do not disturb each other."""
+    """The name of a flow's cookie. Each flow has its own, so that two tabs do not disturb each other."""
     return f"{cookie_prefix(secure=secure)}tribe-flow-{_hash(state)[:16]}"
 
 
@@ -92,7 +120,7 @@ def is_cookie(name: str, *, secure: bool) -> bool:
 
 
 def cookie_prefix(*, secure: bool) -> str:
-    """With it, browsers take a cookie only over https, and from this host alone."""
+    """Over https, a prefix with which browsers take a cookie only from this host (RFC 6265bis §4.1.3.2)."""
     return "__Host-" if secure else ""
 
 

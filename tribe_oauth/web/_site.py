@@ -1,4 +1,4 @@
-"""What all handlers of one app share: the manager, the caller's functions, and where the pages are.
+"""What all handlers of an application share: the manager, the functions of its author, the addresses of the pages.
 
 Addresses come from the client's redirect URI and never from a request: behind a proxy, a Host header says nothing.
 """
@@ -24,7 +24,7 @@ from tribe_oauth.web._pending import cookie_prefix
 
 Allowed = str | bool | None
 Authorize = Callable[[web.Request], Allowed | Awaitable[Allowed]]
-Find = Callable[[ClientSession], Awaitable[str]]
+ResolveOrganization = Callable[[ClientSession], Awaitable[str]]
 
 HEADERS: Final = {
     "Cache-Control": "no-store",
@@ -37,12 +37,12 @@ _LOCAL: Final = re.compile(r"/(?![/\\])[^\x00-\x20\x7f\\]*")
 
 @attrs.frozen(kw_only=True, eq=False)
 class Site:
-    """One app's setup. `base` is the path that browsers see, `path` the one that this app's router has."""
+    """The setup of one application. `base` is the path that browsers see, `path` the one in its router."""
 
     manager: TokenManager
     client: Client
     authorize: Authorize
-    find: Find | None
+    find: ResolveOrganization | None
     pages: Pages
     base: str
     path: str
@@ -50,7 +50,7 @@ class Site:
     secure: bool
 
     async def prefix(self, request: web.Request) -> str:
-        """What the keys of the organizations begin with that this request may see. Raises HTTPForbidden."""
+        """How the keys begin of the organizations that this request may see. Raises HTTPForbidden."""
         allowed = self.authorize(request)
         if inspect.isawaitable(allowed):
             allowed = await allowed
@@ -73,7 +73,7 @@ class Site:
     async def show(
         self, request: web.Request, outcome: Outcome, again: str | None = None, onward: str | None = None
     ) -> web.StreamResponse:
-        """The page of an outcome. `again`: where to start once more; `onward`: where to go on."""
+        """The page of an outcome. `again`: where to start once more; `onward`: where to continue."""
         connections = None if outcome is Outcome.FORBIDDEN else self.url("connections")
         links = Links(again=again, onward=onward, connections=connections)
         return guarded(await self.pages.outcome(request, outcome, links))
@@ -83,7 +83,7 @@ class Site:
         response.set_cookie(name, value, path="/", secure=self.secure, httponly=True, **options)
 
     def del_cookie(self, response: web.StreamResponse, name: str) -> None:
-        """The same cookie, gone: a browser wants it told in the same words."""
+        """Delete the same cookie: a browser does so only for the same attributes."""
         response.del_cookie(name, path="/", secure=self.secure, httponly=True)
 
     def cookie(self, name: str) -> str:
@@ -92,23 +92,23 @@ class Site:
 
 
 def guarded(response: web.StreamResponse) -> web.StreamResponse:
-    """With the headers of a page that has to do with signing in, where it does not have them already."""
+    """Add the headers of a page that has to do with signing in, where the response does not have them."""
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
     return response
 
 
 def see_other(location: str) -> web.Response:
-    """On to a clean address."""
+    """A redirect to another page, which a reload does not send again (RFC 9110 §15.4.4)."""
     response = web.Response(status=303, headers={"Location": quote(location, safe="%/?#[]@!$&'()*+,;=:~-._")})
     guarded(response)
     return response
 
 
 def local(path: str | None) -> str | None:
-    """A path on this host to go on to, or None. Raises ValueError for anything else: it may lead to strangers."""
+    """A path on this host, or None. Raises ValueError for anything else, which may lead to another site."""
     if path is not None and not _LOCAL.fullmatch(path):
-        raise ValueError("next is a path on this host, as in /settings")
+        raise ValueError("next is not a path on this host: give one as in /settings")
     return path
 
 
@@ -117,11 +117,11 @@ def site(
     *,
     client: Client | None,
     authorize: Authorize,
-    find: Find | None,
+    find: ResolveOrganization | None,
     path: str | None,
     pages: Pages,
 ) -> Site:
-    """Work out where everything is. Raises ConfigurationError."""
+    """Derive all addresses from the redirect URI. Raises ConfigurationError."""
     client = client or manager.client
     if client is None or client.redirect_uri is None:
         raise ConfigurationError(
@@ -137,8 +137,8 @@ def site(
     mounted = base if path is None else path.rstrip("/")
     if not base.endswith(mounted) or (mounted and not mounted.startswith("/")):
         raise ConfigurationError(
-            f"path is {path!r}, but the redirect_uri leads to {base + '/' + callback!r}: path has to be the part of it"
-            " that this app sees, without what a proxy or a parent app takes away, and without the last name"
+            f"path is {path!r}, but the redirect_uri leads to {base + '/' + callback!r}: give the part of it that this"
+            " application sees, without what a proxy or a parent application takes away, and without the last name"
         )
     return Site(
         manager=manager,

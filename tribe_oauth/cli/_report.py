@@ -1,0 +1,103 @@
+"""What an export tells: for people bars and a table, for programs a line of JSON for each event."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, TextIO
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from tribe_oauth.sync import Event, Outcome
+
+_BARS: Final = 12
+"""At a time: more would not fit a screen."""
+
+
+class Report:
+    """Of one export, on the stream that its rows do not use. Bars are on standard error."""
+
+    def __init__(self, stream: TextIO, *, as_json: bool) -> None:
+        self._stream = stream
+        self._as_json = as_json
+
+    @contextmanager
+    def progress(self, reads: int) -> Iterator[Callable[[Event], None]]:
+        """What to call with each event, while it lasts. `reads`: how many entity sets are read in all."""
+        if self._as_json:
+            yield self._write
+            return
+        bars = _Bars(reads)
+        with bars.progress:
+            yield bars.move
+
+    def end(self, outcomes: list[Outcome]) -> None:
+        """Show what came of each entity set; programs were told already."""
+        if not self._as_json:
+            Console(file=self._stream).print(_table(outcomes), soft_wrap=True)
+
+    def _write(self, event: Event) -> None:
+        error = event.error
+        told = {
+            "event": event.kind,
+            "at": round(time.time(), 3),
+            "organization": event.organization,
+            "entity_set": event.entity_set,
+            "rows": event.rows,
+            "total": event.total,
+            "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+        }
+        self._stream.write(json.dumps(told) + "\n")
+        self._stream.flush()
+
+
+class _Bars:
+    """One for each read under way, as far as they fit, and one for all."""
+
+    def __init__(self, reads: int) -> None:
+        console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._all = self.progress.add_task("all", total=reads)
+        self._bars: dict[tuple[str, str], TaskID] = {}
+
+    def move(self, event: Event) -> None:
+        key = event.organization, event.entity_set
+        if event.kind in {"finished", "failed"}:
+            self.progress.advance(self._all)
+            if key in self._bars:
+                self.progress.remove_task(self._bars.pop(key))
+            return
+        if key not in self._bars and len(self._bars) < _BARS:
+            self._bars[key] = self.progress.add_task(escape(" ".join(key)), total=None)
+        if key in self._bars:
+            self.progress.update(self._bars[key], completed=event.rows, total=event.total)
+
+
+def _table(outcomes: list[Outcome]) -> Table:
+    table = Table("organization", "entity set", "rows", "read now", "retries", "seconds", "outcome")
+    for outcome in sorted(outcomes, key=lambda outcome: (outcome.organization, outcome.entity_set)):
+        error = outcome.error
+        table.add_row(
+            escape(outcome.organization),
+            escape(outcome.entity_set),
+            f"{outcome.rows:,}",
+            f"{outcome.read:,}",
+            str(outcome.retries),
+            f"{outcome.seconds:.1f}",
+            "[green]complete[/]" if error is None else f"[bold red]{type(error).__name__}[/]: {escape(str(error))}",
+        )
+    return table
