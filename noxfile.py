@@ -109,6 +109,14 @@ def simulation(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def cancellation(session: nox.Session) -> None:
+    """Every public coroutine, cut at every await it has, in each kind of cancellation; and the table of how many."""
+    session.install(".[test]")
+    everything = {"TRIBE_OAUTH_CANCEL_EVERYTHING": "1"}
+    session.run("pytest", "tests/cancellation", *session.posargs, env=INSTALLED_ONLY | everything)
+
+
+@nox.session(default=False)
 def sync(session: nox.Session) -> None:
     """The big shows of the export: nox -s sync -- everything, nox -s sync -- kills --times 50 --seed 1."""
     install(session, "test")

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
+from .cancellation.summary import pytest_terminal_summary
 from .stores import servers
+
+__all__ = ["pytest_terminal_summary"]
 
 # In the background of a shell Ctrl-C is ignored, and children inherit that: those of the tests have to hear it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
