@@ -174,13 +174,11 @@ async def test_a_refusal_says_what_the_server_said(
 ) -> None:
     """Status, code, message and target come through, printable, from the root of the library's errors."""
     service.says("People", ERROR, status=status)
-    with pytest.raises(
-        odata.ODataError, match=f"the API answered {status}: 005: no such\N{REPLACEMENT CHARACTER}"
-    ) as it:
+    with pytest.raises(odata.ODataError, match=rf"the API answered {status}: 005: no such\\nproperty") as it:
         await collect(session)
     error = it.value
     assert (error.status, error.code, error.target) == (status, "005", "Nmae")
-    assert error.message == "no such\N{REPLACEMENT CHARACTER}property"
+    assert error.message == r"no such\nproperty"
     assert isinstance(error, TribeOAuthError)
 
 
@@ -217,10 +215,11 @@ async def test_a_refusal_without_words(session: aiohttp.ClientSession, service: 
         ({"Retry-After": "-1"}, None),
         ({"Retry-After": "1.5"}, None),
         ({"Retry-After": "soon"}, None),
-        ({"Retry-After": "9" * 400}, None),
+        ({"Retry-After": "9" * 400}, 86_400.0),
         ({"Retry-After": "²"}, None),
         ({"Retry-After": "Mon, 01 Jan 2001 00:00:00 GMT"}, 0.0),
-        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, pytest.approx(2.5e11, rel=0.1)),
+        ({"Retry-After": "Fri, 31 Dec 9999 23:59:59 GMT"}, 86_400.0),
+        ({"Retry-After": "Tue, 24 Nov 2026 08:05:00 GMT", "Date": "Tue, 24 Nov 2026 08:00:00 GMT"}, 300.0),
         ({"Retry-After": "Fri, 99 Dec 9999 23:59:59 GMT"}, None),
     ],
     ids=repr,
@@ -228,7 +227,7 @@ async def test_a_refusal_without_words(session: aiohttp.ClientSession, service: 
 async def test_how_long_to_wait(
     session: aiohttp.ClientSession, service: Service, headers: dict[str, str], seconds: float | None
 ) -> None:
-    """Retry-After in seconds, of a number or a date; None for what is neither."""
+    """Retry-After in seconds, from a number or from a date and the server's own; at most a day; else None."""
     service.says("People", b"", status=429, **headers)
     with pytest.raises(odata.ODataError) as it:
         await collect(session)
@@ -250,7 +249,7 @@ async def test_the_request_has_a_name(session: aiohttp.ClientSession, service: S
     service.says("People", b"<html>", status=status, **{"X-Request-Id": "abc\u200b-1"})
     with pytest.raises(odata.ODataError) as it:
         await collect(session)
-    assert it.value.request_id == "abc\N{REPLACEMENT CHARACTER}-1"
+    assert it.value.request_id == r"abc\u200b-1"
 
 
 async def test_long_words_are_cut(session: aiohttp.ClientSession, service: Service) -> None:
