@@ -21,7 +21,8 @@ KINDS: Final = ("cancel", "twice", "timeout", "scope", "anyio group", "asyncio g
 class Stepped:
     """A coroutine whose suspensions are counted. It is struck at one of them; what it leaves is noted at its end.
 
-    `at`: the number of that suspension; 0: only by a call of `strike`. `left`: tasks that it started and that go on.
+    `at`: the number of that suspension; 0: only by a call of `strike`. `left`: tasks that it started and that go on,
+    and whatever `at_the_end` finds in the very moment when it ends.
     """
 
     def __init__(self, coroutine: Coroutine[Any, Any, Any], at: int = 0) -> None:
@@ -29,6 +30,7 @@ class Stepped:
         self.at = at
         self.suspensions = 0
         self.strike: Callable[[], object] = lambda: None
+        self.at_the_end: Callable[[], list[Any]] = list
         self.has_ended = False
         self.left: list[object] = []
 
@@ -40,13 +42,18 @@ class Stepped:
     def __await__(self) -> Generator[Any, Any, Any]:
         before = asyncio.all_tasks()
         try:
-            return (yield from self._steps())
+            return (yield from self.steps(self.coroutine))
         finally:
             self.has_ended = True
             self.left = [task for task in asyncio.all_tasks() - before if not _is_the_servers(task)]
+            self.left += self.at_the_end()
 
-    def _steps(self) -> Generator[Any, Any, Any]:
-        step = partial(self.coroutine.send, None)
+    async def beside(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run another one, whose suspensions are counted with those of the first."""
+        return await _Beside(self.steps(coroutine))
+
+    def steps(self, coroutine: Coroutine[Any, Any, Any]) -> Generator[Any, Any, Any]:
+        step = partial(coroutine.send, None)
         while True:
             try:
                 awaited = step()
@@ -54,15 +61,25 @@ class Stepped:
                 return end.value
             self.suspended()
             try:
-                step = partial(self.coroutine.send, (yield awaited))
+                step = partial(coroutine.send, (yield awaited))
             except BaseException as error:
-                step = partial(self.coroutine.throw, error)
+                step = partial(coroutine.throw, error)
 
     def suspended(self) -> None:
         """Count one more, and strike where it is the one."""
         self.suspensions += 1
         if self.suspensions == self.at:
             self.strike()
+
+
+class _Beside:
+    """An awaitable of steps."""
+
+    def __init__(self, steps: Generator[Any, Any, Any]) -> None:
+        self._steps = steps
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        return self._steps
 
 
 def _is_the_servers(task: asyncio.Task[Any]) -> bool:

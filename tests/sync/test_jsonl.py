@@ -10,7 +10,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,13 @@ import pytest
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sync import (
     Checkpoint,
-    CheckpointError,
     JSONLinesFolder,
     JSONLinesStream,
     OutputClosedError,
     SinkError,
 )
 from tribe_oauth.sync._disk import path_of
-from tribe_oauth.sync._jsonl import _lines, _to_its_end
+from tribe_oauth.sync._jsonl import _lines
 
 ROWS: list[dict[str, Any]] = [{"ID": "1", "Name": "Zoë"}, {"ID": "2", "Name": None}]
 TEXT = '{"ID":"1","Name":"Zoë"}\n{"ID":"2","Name":null}\n'
@@ -150,35 +148,6 @@ async def test_restart(tmp_path: Path) -> None:
     assert final.read_text(encoding="utf-8") == '{"ID":"9"}\n'
 
 
-@pytest.mark.parametrize("loss", ["part gone", "part shorter", "final gone", "final shorter"])
-async def test_somebody_took_the_file_away(tmp_path: Path, loss: str) -> None:
-    """There is nothing to go on from: it is read from the beginning."""
-    done = loss.startswith("final")
-    async with JSONLinesFolder(tmp_path) as sink:
-        await sink.begin("acme", "People")
-        await sink.write(ROWS, checkpoint(2, None if done else "2", done=done))
-        path = sink.path("acme", "People") if done else part(tmp_path)
-    if loss.endswith("gone"):
-        path.unlink()
-    else:
-        os.truncate(path, 3)
-    async with JSONLinesFolder(tmp_path) as sink:
-        assert await sink.begin("acme", "People") is None
-        assert part(tmp_path).read_bytes() == b""
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"bytes": 1}', '{"bytes": "x"}', '{"bytes": 1, "more": 2}'])
-async def test_a_checkpoint_that_is_none(tmp_path: Path, content: str) -> None:
-    """It is not guessed at; the error names the remedy, which works."""
-    kept(tmp_path).parent.mkdir()
-    kept(tmp_path).write_text(content)
-    async with JSONLinesFolder(tmp_path) as sink:
-        with pytest.raises(CheckpointError, match="not a checkpoint of this library: delete it"):
-            await sink.begin("acme", "People")
-    async with JSONLinesFolder(tmp_path, restart=True) as sink:
-        assert await sink.begin("acme", "People") is None
-
-
 async def test_one_export_at_a_time(tmp_path: Path) -> None:
     """A second one, in this process or another, is told; after the first it may."""
     script = (
@@ -262,7 +231,8 @@ def test_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             await sink.begin("acme", "People")
             await sink.write(ROWS, checkpoint(2, None, done=True))
 
-    monkeypatch.setattr("tribe_oauth.sync._disk.os", _Elsewhere())
+    monkeypatch.setattr("tribe_oauth._durable.os", _Elsewhere())
+    monkeypatch.setattr("tribe_oauth._durable.fcntl", None)
     asyncio.run(write())
     assert (tmp_path / "acme" / "People.jsonl").read_text(encoding="utf-8") == TEXT
 
@@ -306,27 +276,7 @@ def test_numbers_are_kept() -> None:
     assert _lines([{"n": 10**30}]) == b'{"n":1000000000000000000000000000000}\n'
 
 
-# Threads and streams
-
-
-async def test_a_cancelled_write_is_waited_for() -> None:
-    """Nothing writes on behind the back of whoever was cancelled."""
-    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def work() -> None:
-        begun.set()
-        go_on.wait()
-        ended.set()
-
-    working = asyncio.ensure_future(_to_its_end(work))
-    await asyncio.to_thread(begun.wait)
-    working.cancel()
-    await asyncio.sleep(0)
-    assert not working.done()
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await working
-    assert ended.is_set()
+# Streams
 
 
 async def test_a_stream() -> None:
