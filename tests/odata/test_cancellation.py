@@ -154,7 +154,7 @@ async def settled() -> None:
         await asyncio.wait(under_way, timeout=5)
 
 
-async def test_a_failure_that_nobody_waits_for(session: aiohttp.ClientSession, service: Service) -> None:
+async def test_a_failure_that_is_not_waited_for(session: aiohttp.ClientSession, service: Service) -> None:
     """Where the next page failed before its reader stopped, nothing complains of an error that is never retrieved."""
     service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"})
     service.says("People?p=2", {}, status=400)

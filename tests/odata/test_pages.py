@@ -86,7 +86,7 @@ async def test_a_count_that_is_none(session: aiohttp.ClientSession, service: Ser
 
 
 async def test_one_page_is_read_ahead(session: aiohttp.ClientSession, service: Service) -> None:
-    """While a page is used the next is read, and none after that; whoever stops leaves nothing under way."""
+    """While a page is used the next is read, and none after that; a caller who stops leaves nothing under way."""
     service.says("People", {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"})
     service.says("People?p=2", {"value": [{"ID": "2"}], "@odata.nextLink": "People?p=3"})
     service.says("People?p=3", {"value": [{"ID": "3"}]})
@@ -100,7 +100,7 @@ async def test_one_page_is_read_ahead(session: aiohttp.ClientSession, service: S
 
 
 @pytest.mark.parametrize("ending", ["closed", "cancelled"])
-async def test_whoever_stops_cancels_what_is_read_ahead(
+async def test_a_caller_who_stops_cancels_what_is_read_ahead(
     session: aiohttp.ClientSession, service: Service, ending: str
 ) -> None:
     """Closed or cancelled, it ends with nothing under way: the request is given up, and no task is left."""
@@ -245,7 +245,7 @@ async def test_what_passes(session: aiohttp.ClientSession, service: Service, sta
 
 @pytest.mark.parametrize("status", [200, 500])
 async def test_the_request_has_a_name(session: aiohttp.ClientSession, service: Service, status: int) -> None:
-    """The server's own, for whoever has to ask its operators; printable like all its words."""
+    """The server's own, for questions to its operators; printable like all its words."""
     service.says("People", b"<html>", status=status, **{"X-Request-Id": "abc\u200b-1"})
     with pytest.raises(odata.ODataError) as it:
         await collect(session)
@@ -349,7 +349,7 @@ async def test_a_cut_answer_is_read_again(session: aiohttp.ClientSession, servic
 
 
 async def test_it_is_read_again_once(session: aiohttp.ClientSession, service: Service) -> None:
-    """A second time in a row it is an error; whoever wants to may try again."""
+    """A second time in a row it is an error, which is retryable."""
     service.answers["/v1/odata/People"] = broken_off
     with pytest.raises(odata.ODataError) as it:
         await collect(session)
@@ -367,7 +367,7 @@ async def test_the_second_page_breaks_off(session: aiohttp.ClientSession, servic
         await anext(rows)
 
 
-async def test_nobody_is_there() -> None:
+async def test_no_server_is_there() -> None:
     """No connection is the same error, not aiohttp's."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

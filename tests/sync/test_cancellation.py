@@ -1,4 +1,4 @@
-"""Sinks and exports that are cancelled at each of their awaits: when they have ended, nothing of them goes on."""
+"""Sinks and exports that are cancelled at each of their awaits: when they have ended, nothing of them is under way."""
 
 from __future__ import annotations
 
@@ -162,8 +162,11 @@ async def begin_again(folder: Path, gate: Gate) -> None:
         await sink.begin("acme", "People")
 
 
+WORKS = [leave, leave_while_keeping, write_the_last_page, begin, begin_again]
+
+
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("work", [leave, leave_while_keeping, write_the_last_page, begin, begin_again])
+@pytest.mark.parametrize("work", WORKS)
 async def test_a_thread_is_waited_for(
     tmp_path: Path, gate: Gate, kind: str, work: Callable[[Path, Gate], Coroutine[Any, Any, None]]
 ) -> None:
@@ -181,6 +184,28 @@ async def test_a_thread_is_waited_for(
             await JSONLinesFolder(tmp_path).__aenter__()
         gate.open()
         await running
+    assert stepped.left == []
+    await assert_unlocked(tmp_path)
+
+
+@pytest.mark.parametrize("work", WORKS)
+async def test_all_tasks_are_cancelled(
+    tmp_path: Path, gate: Gate, work: Callable[[Path, Gate], Coroutine[Any, Any, None]]
+) -> None:
+    """As at the end of an event loop, those too that clean up: again and again, and still a thread is waited for."""
+    before = asyncio.all_tasks()
+    stepped = Stepped(work(tmp_path, gate))
+    stepped.at_the_end = partial(open_files, tmp_path)
+    with no_complaints():
+        running = asyncio.create_task(run("cancel", stepped))
+        await gate.reached()
+        for _ in range(20):
+            for task in asyncio.all_tasks() - before:
+                task.cancel()
+            await asyncio.sleep(0)
+            assert not stepped.has_ended
+        gate.open()
+        await asyncio.wait([running])
     assert stepped.left == []
     await assert_unlocked(tmp_path)
 

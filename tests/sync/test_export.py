@@ -121,7 +121,7 @@ async def test_a_checkpoint_that_cannot_be_read(world: World) -> None:
     assert [outcome.organization for outcome in outcomes if outcome.error is not None] == ["Beta"]
 
 
-async def test_a_time_out_of_somebody_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_time_out_of_other_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not taken for the API's, and comes out as it is."""
 
     async def late(self: Reader, position: str | None) -> Page:
@@ -186,7 +186,7 @@ async def test_what_passes_is_survived(world: World, name: str) -> None:
 
 
 async def test_tokens_that_die_all_the_time() -> None:
-    """Tokens rotate in the middle of a read, and nobody notices."""
+    """Tokens rotate in the middle of a read, without any effect on the rows."""
     async with connected(organizations=["Acme"], persons=300, page_size=10) as world:
         sink = Kept()
 
@@ -209,7 +209,7 @@ async def test_it_gives_up(world: World) -> None:
 
 
 async def test_a_pause_that_is_too_long(world: World) -> None:
-    """Who says to come back tomorrow is not waited for."""
+    """An API that asks to wait for a day is a failure."""
     world.sandbox.fault("status", endpoint="api", status=429, retry_after=86_400)
     (outcome,) = await take(world, Kept(), "Acme")
     assert isinstance(outcome.error, ODataError)
@@ -261,7 +261,7 @@ def test_what_is_tried_again(error: Exception, again: bool) -> None:
 
 
 async def test_another_question_does_not_go_on_there(world: World) -> None:
-    """A checkpoint of other options is not gone on from: rows of two kinds would stand in one place."""
+    """A checkpoint of other options is not continued: rows of two queries would stand in one place."""
     sink = Kept()
     await take(world, sink, "Acme")
     (outcome,) = await take(world, sink, "Acme", sets=[Query(PEOPLE, select=["ID"])])
@@ -352,7 +352,7 @@ async def test_an_iterator_that_is_no_generator(world: World) -> None:
 
 
 async def test_cancelled(world: World) -> None:
-    """It ends with nothing under way, and goes on later."""
+    """It ends with nothing under way."""
     fault = world.sandbox.fault("hang", endpoint="api", times=None)
     before = asyncio.all_tasks()
     exporting = asyncio.ensure_future(take(world, Kept()))

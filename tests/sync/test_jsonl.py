@@ -82,7 +82,7 @@ async def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path: Path) 
 
 
 async def test_checkpoints_are_now_and_then(tmp_path: Path) -> None:
-    """Not after each page, and always at the end: who leaves in good order loses nothing."""
+    """They are not stored after each page, and always at the end: an orderly end loses nothing."""
     async with JSONLinesFolder(tmp_path, every=60) as sink:
         await sink.begin("acme", "People")
         await sink.begin("acme", "Phones")
@@ -94,7 +94,7 @@ async def test_checkpoints_are_now_and_then(tmp_path: Path) -> None:
 
 
 async def test_the_same_sink_again(tmp_path: Path) -> None:
-    """A file that an earlier export into the same sink left unfinished is gone on with, from its last page."""
+    """A file that an earlier export into the same sink left unfinished is continued after its last page."""
     async with JSONLinesFolder(tmp_path, every=60) as sink:
         await sink.begin("acme", "People")
         await sink.write(ROWS, checkpoint(2, "2"))
@@ -104,7 +104,7 @@ async def test_the_same_sink_again(tmp_path: Path) -> None:
 
 
 async def test_a_checkpoint_that_fails_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next page tells it: nothing goes on for hours that could not be gone on from."""
+    """The next page raises it: no export runs for hours without checkpoints."""
 
     def refuse(file: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -149,7 +149,7 @@ async def test_restart(tmp_path: Path) -> None:
 
 
 async def test_one_export_at_a_time(tmp_path: Path) -> None:
-    """A second one, in this process or another, is told; after the first it may."""
+    """A second one, in this process or another, is refused until the first has ended."""
     script = (
         "import asyncio, sys\nfrom tribe_oauth.sync import JSONLinesFolder\n"
         "async def main():\n    async with JSONLinesFolder(sys.argv[1]): print('in')\nasyncio.run(main())"
@@ -167,7 +167,7 @@ async def test_one_export_at_a_time(tmp_path: Path) -> None:
 
 
 async def test_a_sink_that_is_not_open(tmp_path: Path) -> None:
-    """Said, instead of writing beside another export."""
+    """It is an error, instead of a second export beside another one."""
     with pytest.raises(ConfigurationError, match="async context manager"):
         await JSONLinesFolder(tmp_path).begin("acme", "People")
 
@@ -180,7 +180,7 @@ async def test_a_folder_that_is_none(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk(tmp_path: Path) -> None:
-    """What is refused half-way is an error, and is cut off when there is room again; the reason is not covered up."""
+    """A page that is written in part is an error, and is cut off when there is room again; the reason is kept."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     async def write() -> None:
@@ -203,7 +203,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", [False, True], ids=["alone", "after another error"])
 async def test_a_last_checkpoint_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool) -> None:
-    """It is told, unless there is an error already: that is the one that comes out."""
+    """It is raised, unless there is an error already, which is raised then."""
 
     def refuse(file: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -280,7 +280,7 @@ def test_numbers_are_kept() -> None:
 
 
 async def test_a_stream() -> None:
-    """Each line says whose it is; pages are not mixed up; there is nothing to go on from."""
+    """Each line names its organization; pages are not mixed up; there is no checkpoint."""
     out = io.BytesIO()
     sink = JSONLinesStream(out)
     assert await sink.begin("acme", "People") is None
@@ -290,7 +290,7 @@ async def test_a_stream() -> None:
 
 
 async def test_a_stream_that_was_closed() -> None:
-    """Whoever read has gone: one clear line."""
+    """Its reader has closed it: one clear error."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb", buffering=0) as stream, pytest.raises(OutputClosedError):
@@ -298,7 +298,7 @@ async def test_a_stream_that_was_closed() -> None:
 
 
 async def test_a_stream_that_cannot_be_written() -> None:
-    """A full disk behind the output is no reader who went away: the reason is told."""
+    """A full disk behind the output is not taken for a closed output: the error gives the reason."""
     full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb", buffering=0)
     with full as stream, pytest.raises(SinkError, match="No space left") as error:
         await JSONLinesStream(stream).write(ROWS, checkpoint(2))
@@ -306,7 +306,7 @@ async def test_a_stream_that_cannot_be_written() -> None:
 
 
 async def test_a_file_that_is_written_twice_at_once(tmp_path: Path) -> None:
-    """Two exports into one sink: told, before rows are doubled."""
+    """Two exports into one sink are refused before rows are doubled."""
     async with JSONLinesFolder(tmp_path) as sink:
         await sink.begin("acme", "People")
         await sink.write(ROWS, checkpoint(2))
@@ -315,7 +315,7 @@ async def test_a_file_that_is_written_twice_at_once(tmp_path: Path) -> None:
 
 
 async def test_one_file_that_fails_at_the_end(tmp_path: Path) -> None:
-    """The others' checkpoints are kept all the same, and nothing writes on after the sink is closed."""
+    """The others' checkpoints are stored all the same, and no thread writes after the sink is closed."""
     sink = JSONLinesFolder(tmp_path, every=60)
     await sink.__aenter__()
     for organization in ("acme", "gone", "zeta"):

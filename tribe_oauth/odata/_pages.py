@@ -93,7 +93,7 @@ async def ahead(read: Callable[[str | None], Awaitable[Page]], start: str | None
         try:
             yield page
             del page  # it would stay in memory while the next one is read
-            # Without the shield, an anyio scope that is cancelled would cancel the read again at each of its awaits.
+            # Awaited directly, the read would be cancelled again at each of its awaits by an anyio scope.
             page = await asyncio.shield(reading)
         finally:
             await _end(reading)

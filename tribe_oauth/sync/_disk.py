@@ -31,9 +31,12 @@ def sink_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise SinkError(
-            f"{str(path)!r} cannot be written ({error.strerror}): make room or access, and run it again"
-        ) from None
+        raise write_error(path, error) from None
+
+
+def write_error(path: Path, error: OSError) -> SinkError:
+    """What the operating system's error means for an export."""
+    return SinkError(f"{str(path)!r} cannot be written ({error.strerror}): make room or access, and run it again")
 
 
 def path_of(folder: Path, organization: str, entity_set: str) -> Path:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
 
 import anyio
 import attrs
@@ -55,7 +56,7 @@ async def export(
         manager=manager,
         queries=queries,
         sink=sink,
-        emit=on_event or (lambda event: None),
+        emit=on_event,
         pace=pace or Pace(),
         policy=policy,
     )
@@ -97,7 +98,7 @@ class _Job:
     manager: TokenManager
     queries: list[Query]
     sink: Sink
-    emit: Callable[[Event], object]
+    emit: Callable[[Event], object] | None
     pace: Pace
     policy: RetryPolicy
     outcomes: list[Outcome] = attrs.field(factory=list)
@@ -135,14 +136,19 @@ class _CallerError(Exception):
     """Carries an error of `sink` or `on_event` past the handlers for an organization's own errors."""
 
 
-@contextmanager
-def _caller_errors() -> Iterator[None]:
-    try:
-        yield
-    except CheckpointError:
-        raise  # concerns one entity set of one organization
-    except TribeOAuthError as error:
-        raise _CallerError(error) from None
+class _CallerErrors:
+    """A context that raises _CallerError in place of this library's errors. A class: it is entered for each page."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # A CheckpointError concerns one entity set of one organization.
+        if isinstance(error, TribeOAuthError) and not isinstance(error, CheckpointError):
+            raise _CallerError(error) from None
+
+
+_CALLER_ERRORS: Final = _CallerErrors()
 
 
 @attrs.define(eq=False)
@@ -153,7 +159,12 @@ class _Stream:
     query: Query
     outcome: Outcome
     place: Place
-    total: int | None = None
+    query_text: str = attrs.field(init=False)
+    total: int | None = attrs.field(default=None, init=False)
+
+    @query_text.default
+    def _query_text(self) -> str:
+        return str(self.query)
 
     async def run(self, session: ClientSession, pace: OrganizationPace) -> None:
         """Read to the end or to an error of the organization, which becomes the outcome's."""
@@ -171,14 +182,22 @@ class _Stream:
             self.outcome.seconds = time.monotonic() - began
 
     async def _begin(self) -> Checkpoint:
-        with _caller_errors():
+        with _CALLER_ERRORS:
             found = await self.job.sink.begin(self.outcome.organization, self.query.path)
-        return found or Checkpoint(
-            organization=self.outcome.organization, entity_set=self.query.path, query=str(self.query)
+        return found or self._checkpoint(None, 0, done=False)
+
+    def _checkpoint(self, position: str | None, rows: int, *, done: bool) -> Checkpoint:
+        return Checkpoint(
+            organization=self.outcome.organization,
+            entity_set=self.query.path,
+            query=self.query_text,
+            position=position,
+            rows=rows,
+            done=done,
         )
 
     async def _read(self, session: ClientSession, pace: OrganizationPace, checkpoint: Checkpoint) -> None:
-        if checkpoint.query != str(self.query):
+        if checkpoint.query != self.query_text:
             raise ConfigurationError("an earlier run read this with other options: restart, or write to another place")
         if checkpoint.done:
             return
@@ -195,10 +214,8 @@ class _Stream:
                 self.total = self.total if page.count is None else page.count
                 self.outcome.rows += len(page.rows)
                 self.outcome.read += len(page.rows)
-                checkpoint = attrs.evolve(
-                    checkpoint, position=page.next, rows=self.outcome.rows, done=page.next is None
-                )
-                with _caller_errors():
+                checkpoint = self._checkpoint(page.next, self.outcome.rows, done=page.next is None)
+                with _CALLER_ERRORS:
                     await self.job.sink.write(page.rows, checkpoint)
                 self._tell("page")
                 del page  # it would stay in memory while the next one is read
@@ -214,8 +231,10 @@ class _Stream:
         self._tell("retried", error)
 
     def _tell(self, kind: Kind, error: TribeOAuthError | None = None) -> None:
+        if self.job.emit is None:
+            return
         outcome = self.outcome
-        with _caller_errors():
+        with _CALLER_ERRORS:
             self.job.emit(
                 Event(
                     kind=kind,

@@ -23,7 +23,7 @@ import msgspec
 
 from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.sync._disk import PartFile, lock_folder, path_of, sink_errors
+from tribe_oauth.sync._disk import PartFile, lock_folder, path_of, sink_errors, write_error
 from tribe_oauth.sync._sink import Checkpoint, OutputClosedError, SinkError
 from tribe_oauth.sync._threads import Threads
 
@@ -118,8 +118,10 @@ class JSONLinesFolder:
         opened = self._files.get(key)
         if opened is None or key in self._opening or not opened.file.continues(checkpoint, len(rows)):
             raise self._written_twice(*key)
-        with sink_errors(opened.file.final):
+        try:
             opened.file.append(_lines(rows), checkpoint)  # to the page cache: a thread would take longer
+        except OSError as error:
+            raise write_error(opened.file.final, error) from None
         if checkpoint.done:
             await opened.keep()
             self._files.pop(key, None)
