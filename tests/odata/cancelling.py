@@ -207,3 +207,8 @@ def open_files(folder: Path) -> list[str]:
         with suppress(FileNotFoundError):  # the one that listed the others
             found.append(os.readlink(f"/proc/self/fd/{number}"))
     return [name for name in found if name.startswith(str(folder))]
+
+
+def under_way(disk: SlowDisk, folder: Path) -> list[object]:
+    """Threads that work, and files that are open."""
+    return [*disk.under_way(), *open_files(folder)]

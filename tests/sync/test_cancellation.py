@@ -1,4 +1,4 @@
-"""Sinks and exports that are cancelled at each of their awaits: when they have ended, nothing of them is under way."""
+"""Sinks that are cancelled at each of their awaits: when they have ended, nothing of them is under way."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count, product
@@ -17,11 +17,10 @@ import pytest
 
 from tribe_oauth import _durable
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.sync import Checkpoint, JSONLinesFolder, JSONLinesStream, Pace, export
+from tribe_oauth.sync import Checkpoint, JSONLinesFolder, JSONLinesStream
 from tribe_oauth.sync._threads import Threads
 
-from ..odata.cancelling import KINDS, SlowDisk, Stepped, no_complaints, open_files, run
-from .conftest import Kept, World, connected
+from ..odata.cancelling import KINDS, SlowDisk, Stepped, no_complaints, open_files, run, under_way
 
 ROWS: list[dict[str, Any]] = [{"ID": "1"}, {"ID": "2"}]
 TEXT = '{"ID":"1"}\n{"ID":"2"}\n'
@@ -32,14 +31,6 @@ def checkpoint(rows: int, organization: str = "acme", *, done: bool = False) -> 
     return Checkpoint(
         organization=organization, entity_set="People", query="q", position=position, rows=rows, done=done
     )
-
-
-@pytest.fixture
-async def disk() -> SlowDisk:
-    """A disk that takes some milliseconds, for the threads of this test."""
-    disk = SlowDisk(0.001)
-    asyncio.get_running_loop().set_default_executor(disk)
-    return disk
 
 
 async def assert_unlocked(folder: Path) -> None:
@@ -83,11 +74,6 @@ async def test_a_folder_cancelled_at_each_await(tmp_path: Path, disk: SlowDisk, 
             if not stepped.was_struck:
                 break
     assert at > 7
-
-
-def under_way(disk: SlowDisk, folder: Path) -> list[object]:
-    """Threads that work, and files that are open."""
-    return [*disk.under_way(), *open_files(folder)]
 
 
 class Gate:
@@ -338,72 +324,3 @@ async def test_a_stream_whose_reader_is_slow(kind: str) -> None:
 def read_all(descriptor: int) -> bytes:
     with os.fdopen(descriptor, "rb") as file:
         return file.read()
-
-
-# The export
-
-
-@pytest.fixture
-async def small() -> AsyncIterator[World]:
-    """An organization of three pages."""
-    async with connected(organizations=["acme"], persons=25, page_size=10) as world:
-        yield world
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_an_export_cancelled_at_each_await(small: World, tmp_path: Path, disk: SlowDisk, kind: str) -> None:
-    """At each await of each of its tasks: it ends with nothing under way, and the next run completes the file."""
-    loop = asyncio.get_running_loop()
-    with no_complaints():
-        for at in count(1):
-            folder = tmp_path / str(at)
-            stepped = Stepped(take(small, folder), at)
-            stepped.at_the_end = partial(under_way, disk, folder)
-            loop.set_task_factory(partial(counted, stepped))
-            await run(kind, stepped)
-            loop.set_task_factory(None)
-            assert stepped.left == []
-            await take(small, folder)
-            lines = JSONLinesFolder(folder).path("acme", "Relation_Person").read_bytes().splitlines()
-            assert len(lines) == 25
-            if not stepped.was_struck:
-                break
-    assert at > 10
-
-
-def counted(stepped: Stepped, loop: asyncio.AbstractEventLoop, work: Any, **options: Any) -> asyncio.Task[Any]:
-    """A task whose suspensions count too, where it is the export's."""
-    if "tribe_oauth/sync" in work.cr_code.co_filename or "tribe_oauth/odata" in work.cr_code.co_filename:
-        work = stepped.beside(work)
-    return asyncio.Task(work, loop=loop, **options)
-
-
-async def take(world: World, folder: Path) -> None:
-    async with JSONLinesFolder(folder, every=0) as sink:
-        (outcome,) = await export(world.manager, ["acme"], ["Relation_Person"], sink)
-    assert outcome.error is None
-
-
-async def test_the_callers_generator_is_closed(small: World) -> None:
-    """The generator of the organizations has ended when a cancelled export has, also where that takes an await."""
-    ended: list[str] = []
-
-    async def organizations() -> AsyncIterator[str]:
-        try:
-            yield "acme"
-            yield "next"
-        finally:
-            try:
-                await asyncio.sleep(0)
-            finally:
-                ended.append("in order")
-
-    for kind in KINDS:
-        fault, pace = small.sandbox.fault("hang", endpoint="api"), Pace(organizations=1, patience=60)
-        stepped = Stepped(export(small.manager, organizations(), ["Relation_Person"], Kept(), pace=pace))
-        running = asyncio.create_task(run(kind, stepped))
-        await asyncio.wait_for(fault.reached(), 10)
-        stepped.strike()
-        await running
-        assert stepped.left == []
-        assert ended.pop() == "in order"
