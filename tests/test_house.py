@@ -64,9 +64,10 @@ FOLDERS = {
         __init__
     """,
     "sync": """
-        _sink
+        _sink  _threads  _events
         _disk  _pace
-        _jsonl  _export
+        _jsonl  _retries
+        _export
         __init__
     """,
     "web": """

@@ -23,7 +23,7 @@ class UnsafeFileError(Exception):
 def make_folder(folder: Path) -> None:
     """Create what is missing of a folder, for its owner alone (0700), durably."""
     for missing in reversed([folder, *folder.parents]):
-        with contextlib.suppress(FileExistsError):
+        with contextlib.suppress(FileExistsError, IsADirectoryError):  # macOS says the latter of /
             missing.mkdir(mode=0o700)
             sync_folder(missing.parent)
 

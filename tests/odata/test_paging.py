@@ -1,4 +1,4 @@
-"""Where the server gives no nextLink; where a read goes on; paths below an entity."""
+"""Servers without a nextLink; reads that continue at a position; paths below an entity."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ async def test_a_server_that_does_not_cut(session: aiohttp.ClientSession, servic
         await ids(session, page_size=5)
 
 
-# Where a read goes on
+# Reads that continue at a position
 
 
 @pytest.mark.parametrize("options", [{}, {"page_size": 4}, {"orderby": "Name"}], ids=repr)

@@ -145,7 +145,7 @@ async def test_a_row_that_does_not_fit(
     assert it.value.__cause__ is None
 
 
-async def test_whoever_stops_leaves_nothing_open(session: aiohttp.ClientSession, service: Service) -> None:
+async def test_a_caller_who_stops_leaves_nothing_open(session: aiohttp.ClientSession, service: Service) -> None:
     """Closed in the middle, it closes what it reads from: nothing is left for the garbage collector to finish."""
     service.says("People", {"value": [{"ID": "1"}, {"ID": "2"}]})
     abandoned: list[object] = []

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -10,6 +11,8 @@ import pytest
 from tribe_oauth import ClientCredentialsGrant, TokenManager
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.sync import Checkpoint
+
+from ..odata.cancelling import SlowDisk
 
 
 @attrs.define
@@ -60,3 +63,11 @@ async def world() -> AsyncIterator[World]:
     """Three organizations of 25 persons, ten to a page."""
     async with connected(organizations=["Acme", "Beta", "Cobra"], persons=25, page_size=10) as world:
         yield world
+
+
+@pytest.fixture
+async def disk() -> SlowDisk:
+    """A disk that takes some milliseconds, for the threads of this test."""
+    disk = SlowDisk(0.001)
+    asyncio.get_running_loop().set_default_executor(disk)
+    return disk

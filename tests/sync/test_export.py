@@ -12,7 +12,7 @@ from tribe_oauth.errors import ConfigurationError, TemporarilyUnavailable
 from tribe_oauth.odata import ODataError, Page, Query, literal
 from tribe_oauth.odata._pages import Reader
 from tribe_oauth.sync import Checkpoint, CheckpointError, Event, Outcome, Pace, SinkError, export
-from tribe_oauth.sync._export import _Reading
+from tribe_oauth.sync._retries import RetryPolicy
 
 from .conftest import Kept, World, connected
 
@@ -121,7 +121,7 @@ async def test_a_checkpoint_that_cannot_be_read(world: World) -> None:
     assert [outcome.organization for outcome in outcomes if outcome.error is not None] == ["Beta"]
 
 
-async def test_a_time_out_of_somebody_else(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_time_out_of_other_code(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not taken for the API's, and comes out as it is."""
 
     async def late(self: Reader, position: str | None) -> Page:
@@ -186,7 +186,7 @@ async def test_what_passes_is_survived(world: World, name: str) -> None:
 
 
 async def test_tokens_that_die_all_the_time() -> None:
-    """Tokens rotate in the middle of a read, and nobody notices."""
+    """Tokens rotate in the middle of a read, without any effect on the rows."""
     async with connected(organizations=["Acme"], persons=300, page_size=10) as world:
         sink = Kept()
 
@@ -209,7 +209,7 @@ async def test_it_gives_up(world: World) -> None:
 
 
 async def test_a_pause_that_is_too_long(world: World) -> None:
-    """Who says to come back tomorrow is not waited for."""
+    """An API that asks to wait for a day is a failure."""
     world.sandbox.fault("status", endpoint="api", status=429, retry_after=86_400)
     (outcome,) = await take(world, Kept(), "Acme")
     assert isinstance(outcome.error, ODataError)
@@ -240,17 +240,6 @@ async def test_a_token_endpoint_that_is_down(world: World) -> None:
     assert sink.rows["Acme", PEOPLE] == world.expected("Acme")
 
 
-def reading(longest_pause: float) -> _Reading:
-    class Job:
-        pass
-
-    class Stream:
-        job = Job()
-
-    Job.longest_pause = longest_pause  # type: ignore[attr-defined]
-    return _Reading(Stream(), None, None, None)  # type: ignore[arg-type]
-
-
 @pytest.mark.parametrize(
     ("error", "again"),
     [
@@ -266,12 +255,13 @@ def reading(longest_pause: float) -> _Reading:
     ids=repr,
 )
 def test_what_is_tried_again(error: Exception, again: bool) -> None:
-    """What passes, and not for longer than is worth waiting for; never what is a bug."""
-    assert (reading(600)._again(error) is not False) == again
+    """A passing error is, where its pause is not too long; a bug never is."""
+    policy = RetryPolicy(attempts=10, request_timeout=60, longest_pause=600)
+    assert (policy.allows(error) is not False) == again
 
 
 async def test_another_question_does_not_go_on_there(world: World) -> None:
-    """A checkpoint of other options is not gone on from: rows of two kinds would stand in one place."""
+    """A checkpoint of other options is not continued: rows of two queries would stand in one place."""
     sink = Kept()
     await take(world, sink, "Acme")
     (outcome,) = await take(world, sink, "Acme", sets=[Query(PEOPLE, select=["ID"])])
@@ -291,7 +281,9 @@ async def test_a_place_that_is_gone(world: World, status: int) -> None:
     (outcome,) = await take(world, sink, "Acme")
     assert isinstance(outcome.error, ODataError)
     assert outcome.error.status == status
-    assert "from here it no longer goes on: restart" in str(outcome.error)
+    assert "an earlier run stopped here, and the API no longer knows the link to the next page: restart" in str(
+        outcome.error
+    )
 
 
 async def test_a_refusal_in_the_middle_is_none_of_those(world: World) -> None:
@@ -339,8 +331,28 @@ async def test_organizations_are_asked_for_one_by_one(world: World) -> None:
     assert len(asked) == 3
 
 
+async def test_an_iterator_that_is_no_generator(world: World) -> None:
+    """Any async iterator names organizations."""
+
+    class Names:
+        def __init__(self) -> None:
+            self.left = ["Acme", "Beta"]
+
+        def __aiter__(self) -> Names:
+            return self
+
+        async def __anext__(self) -> str:
+            if not self.left:
+                raise StopAsyncIteration
+            return self.left.pop(0)
+
+    sink = Kept()
+    await export(world.manager, Names(), [PEOPLE], sink)
+    assert set(sink.rows) == {("Acme", PEOPLE), ("Beta", PEOPLE)}
+
+
 async def test_cancelled(world: World) -> None:
-    """It ends with nothing under way, and goes on later."""
+    """It ends with nothing under way."""
     fault = world.sandbox.fault("hang", endpoint="api", times=None)
     before = asyncio.all_tasks()
     exporting = asyncio.ensure_future(take(world, Kept()))

@@ -10,7 +10,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,13 @@ import pytest
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sync import (
     Checkpoint,
-    CheckpointError,
     JSONLinesFolder,
     JSONLinesStream,
     OutputClosedError,
     SinkError,
 )
 from tribe_oauth.sync._disk import path_of
-from tribe_oauth.sync._jsonl import _lines, _to_its_end
+from tribe_oauth.sync._jsonl import _lines
 
 ROWS: list[dict[str, Any]] = [{"ID": "1", "Name": "Zoë"}, {"ID": "2", "Name": None}]
 TEXT = '{"ID":"1","Name":"Zoë"}\n{"ID":"2","Name":null}\n'
@@ -84,7 +82,7 @@ async def test_what_was_written_after_the_checkpoint_is_cut_off(tmp_path: Path) 
 
 
 async def test_checkpoints_are_now_and_then(tmp_path: Path) -> None:
-    """Not after each page, and always at the end: who leaves in good order loses nothing."""
+    """They are not stored after each page, and always at the end: an orderly end loses nothing."""
     async with JSONLinesFolder(tmp_path, every=60) as sink:
         await sink.begin("acme", "People")
         await sink.begin("acme", "Phones")
@@ -96,7 +94,7 @@ async def test_checkpoints_are_now_and_then(tmp_path: Path) -> None:
 
 
 async def test_the_same_sink_again(tmp_path: Path) -> None:
-    """A file that an earlier export into the same sink left unfinished is gone on with, from its last page."""
+    """A file that an earlier export into the same sink left unfinished is continued after its last page."""
     async with JSONLinesFolder(tmp_path, every=60) as sink:
         await sink.begin("acme", "People")
         await sink.write(ROWS, checkpoint(2, "2"))
@@ -106,7 +104,7 @@ async def test_the_same_sink_again(tmp_path: Path) -> None:
 
 
 async def test_a_checkpoint_that_fails_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next page tells it: nothing goes on for hours that could not be gone on from."""
+    """The next page raises it: no export runs for hours without checkpoints."""
 
     def refuse(file: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -150,37 +148,8 @@ async def test_restart(tmp_path: Path) -> None:
     assert final.read_text(encoding="utf-8") == '{"ID":"9"}\n'
 
 
-@pytest.mark.parametrize("loss", ["part gone", "part shorter", "final gone", "final shorter"])
-async def test_somebody_took_the_file_away(tmp_path: Path, loss: str) -> None:
-    """There is nothing to go on from: it is read from the beginning."""
-    done = loss.startswith("final")
-    async with JSONLinesFolder(tmp_path) as sink:
-        await sink.begin("acme", "People")
-        await sink.write(ROWS, checkpoint(2, None if done else "2", done=done))
-        path = sink.path("acme", "People") if done else part(tmp_path)
-    if loss.endswith("gone"):
-        path.unlink()
-    else:
-        os.truncate(path, 3)
-    async with JSONLinesFolder(tmp_path) as sink:
-        assert await sink.begin("acme", "People") is None
-        assert part(tmp_path).read_bytes() == b""
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{}", '{"bytes": 1}', '{"bytes": "x"}', '{"bytes": 1, "more": 2}'])
-async def test_a_checkpoint_that_is_none(tmp_path: Path, content: str) -> None:
-    """It is not guessed at; the error names the remedy, which works."""
-    kept(tmp_path).parent.mkdir()
-    kept(tmp_path).write_text(content)
-    async with JSONLinesFolder(tmp_path) as sink:
-        with pytest.raises(CheckpointError, match="not a checkpoint of this library: delete it"):
-            await sink.begin("acme", "People")
-    async with JSONLinesFolder(tmp_path, restart=True) as sink:
-        assert await sink.begin("acme", "People") is None
-
-
 async def test_one_export_at_a_time(tmp_path: Path) -> None:
-    """A second one, in this process or another, is told; after the first it may."""
+    """A second one, in this process or another, is refused until the first has ended."""
     script = (
         "import asyncio, sys\nfrom tribe_oauth.sync import JSONLinesFolder\n"
         "async def main():\n    async with JSONLinesFolder(sys.argv[1]): print('in')\nasyncio.run(main())"
@@ -198,7 +167,7 @@ async def test_one_export_at_a_time(tmp_path: Path) -> None:
 
 
 async def test_a_sink_that_is_not_open(tmp_path: Path) -> None:
-    """Said, instead of writing beside another export."""
+    """It is an error, instead of a second export beside another one."""
     with pytest.raises(ConfigurationError, match="async context manager"):
         await JSONLinesFolder(tmp_path).begin("acme", "People")
 
@@ -211,7 +180,7 @@ async def test_a_folder_that_is_none(tmp_path: Path) -> None:
 
 
 async def test_a_full_disk(tmp_path: Path) -> None:
-    """What is refused half-way is an error, and is cut off when there is room again; the reason is not covered up."""
+    """A page that is written in part is an error, and is cut off when there is room again; the reason is kept."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     async def write() -> None:
@@ -234,7 +203,7 @@ async def test_a_full_disk(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("other", [False, True], ids=["alone", "after another error"])
 async def test_a_last_checkpoint_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: bool) -> None:
-    """It is told, unless there is an error already: that is the one that comes out."""
+    """It is raised, unless there is an error already, which is raised then."""
 
     def refuse(file: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
@@ -262,7 +231,8 @@ def test_other_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             await sink.begin("acme", "People")
             await sink.write(ROWS, checkpoint(2, None, done=True))
 
-    monkeypatch.setattr("tribe_oauth.sync._disk.os", _Elsewhere())
+    monkeypatch.setattr("tribe_oauth._durable.os", _Elsewhere())
+    monkeypatch.setattr("tribe_oauth._durable.fcntl", None)
     asyncio.run(write())
     assert (tmp_path / "acme" / "People.jsonl").read_text(encoding="utf-8") == TEXT
 
@@ -306,31 +276,11 @@ def test_numbers_are_kept() -> None:
     assert _lines([{"n": 10**30}]) == b'{"n":1000000000000000000000000000000}\n'
 
 
-# Threads and streams
-
-
-async def test_a_cancelled_write_is_waited_for() -> None:
-    """Nothing writes on behind the back of whoever was cancelled."""
-    begun, go_on, ended = threading.Event(), threading.Event(), threading.Event()
-
-    def work() -> None:
-        begun.set()
-        go_on.wait()
-        ended.set()
-
-    working = asyncio.ensure_future(_to_its_end(work))
-    await asyncio.to_thread(begun.wait)
-    working.cancel()
-    await asyncio.sleep(0)
-    assert not working.done()
-    go_on.set()
-    with pytest.raises(asyncio.CancelledError):
-        await working
-    assert ended.is_set()
+# Streams
 
 
 async def test_a_stream() -> None:
-    """Each line says whose it is; pages are not mixed up; there is nothing to go on from."""
+    """Each line names its organization; pages are not mixed up; there is no checkpoint."""
     out = io.BytesIO()
     sink = JSONLinesStream(out)
     assert await sink.begin("acme", "People") is None
@@ -340,7 +290,7 @@ async def test_a_stream() -> None:
 
 
 async def test_a_stream_that_was_closed() -> None:
-    """Whoever read has gone: one clear line."""
+    """Its reader has closed it: one clear error."""
     read, write = os.pipe()
     os.close(read)
     with os.fdopen(write, "wb", buffering=0) as stream, pytest.raises(OutputClosedError):
@@ -348,7 +298,7 @@ async def test_a_stream_that_was_closed() -> None:
 
 
 async def test_a_stream_that_cannot_be_written() -> None:
-    """A full disk behind the output is no reader who went away: the reason is told."""
+    """A full disk behind the output is not taken for a closed output: the error gives the reason."""
     full = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb", buffering=0)
     with full as stream, pytest.raises(SinkError, match="No space left") as error:
         await JSONLinesStream(stream).write(ROWS, checkpoint(2))
@@ -356,7 +306,7 @@ async def test_a_stream_that_cannot_be_written() -> None:
 
 
 async def test_a_file_that_is_written_twice_at_once(tmp_path: Path) -> None:
-    """Two exports into one sink: told, before rows are doubled."""
+    """Two exports into one sink are refused before rows are doubled."""
     async with JSONLinesFolder(tmp_path) as sink:
         await sink.begin("acme", "People")
         await sink.write(ROWS, checkpoint(2))
@@ -365,7 +315,7 @@ async def test_a_file_that_is_written_twice_at_once(tmp_path: Path) -> None:
 
 
 async def test_one_file_that_fails_at_the_end(tmp_path: Path) -> None:
-    """The others' checkpoints are kept all the same, and nothing writes on after the sink is closed."""
+    """The others' checkpoints are stored all the same, and no thread writes after the sink is closed."""
     sink = JSONLinesFolder(tmp_path, every=60)
     await sink.__aenter__()
     for organization in ("acme", "gone", "zeta"):

@@ -251,7 +251,7 @@ async def test_a_long_pause_is_slow() -> None:
 
 
 async def test_all_who_ask_share_it() -> None:
-    """As long as somebody has it, it is the same for all."""
+    """While one of them has it, it is the same object for all."""
     pace = Pace()
     acme = pace.organization("acme")
     assert pace.organization("acme") is acme

@@ -1,6 +1,6 @@
-"""Pages and rows of Tribe's OData API (OData 4.0). Knows sessions, not tokens: any `ClientSession` will do.
+"""Pages and rows of Tribe's OData API (OData 4.0). Works with any `ClientSession`; tokens are the session's task.
 
-The session has to have the API's origin as its base URL, as those of a `TokenManager` have.
+The session's base URL has to be the API's origin, as it is for the sessions of a `TokenManager`.
 """
 
 from tribe_oauth.odata._answer import ODataError

@@ -1,29 +1,30 @@
-"""One request and its answer: a collection, or the reason why it is none. Imported by `_pages` and `_rows`."""
+"""One request and its answer: a collection, or the error that says why not. Imported by `_pages` and `_rows`."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import attrs
 from aiohttp import ClientError, ClientPayloadError, ClientSession, InvalidURL
 from yarl import URL
 
+from tribe_oauth._printable import printable
+from tribe_oauth._retry_after import read_retry_after
 from tribe_oauth.errors import TribeOAuthError
 from tribe_oauth.odata._json import decode
 
-_SHOWN: Final = 300  # characters of the server's own words in an error
+_SHOWN: Final = 300  # characters of each text from the server in an error
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-correlation-id", "x-amzn-requestid", "x-b3-traceid")
 
 
 class ODataError(TribeOAuthError):
-    """The API refused, or what it sent is not what OData promises.
+    """The API refused a request, or its answer is not valid OData.
 
-    `status` is the HTTP status, where there was an answer. `code`, `message` and `target` are the server's own words
-    (OData JSON Format 4.0 §19), and `request_id` its name for the request; all shortened and made printable, or None:
-    the server may leave each of them out. `retry_after`: seconds that the server asked to wait (RFC 9110 §10.2.3).
+    `status`: the HTTP status; None where no answer came. `code`, `message`, `target`: from the server's error (OData
+    JSON Format 4.0 §19); `request_id`: from the answer's headers. Each of these four is shortened and printable, or
+    None where the server left it out. `retry_after`: seconds that the server asked to wait (RFC 9110 §10.2.3).
+    `retryable`: whether the same request may succeed later.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class ODataError(TribeOAuthError):
 
 @attrs.frozen
 class Answer:
-    """A whole collection. `asked`: the absolute URL that it came from. `next_link`, `context`: as they were sent."""
+    """A complete answer. `asked`: the absolute URL of the request. `next_link`, `context`: as the server sent them."""
 
     asked: URL
     rows: list[dict[str, Any]]
@@ -60,27 +61,27 @@ class Answer:
 
 
 async def get(session: ClientSession, url: URL) -> Answer:
-    """Read a collection; once more where the answer breaks off. Raises ODataError."""
+    """Read a collection; read it a second time where the answer is cut off. Raises ODataError."""
     try:
         return await _get(session, url)
-    except _Broken:
+    except _CutOff:
         pass
     try:
         return await _get(session, url)
-    except _Broken as error:
+    except _CutOff as error:
         broken = error.args[0]
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
     raise broken
 
 
-class _Broken(Exception):  # noqa: N818 (a condition that never leaves this module)
-    """A 200 whose body is no JSON, or ends before its end."""
+class _CutOff(Exception):  # noqa: N818 (a condition that never leaves this module)
+    """A 200 whose body is not JSON, or shorter than announced. Carries the ODataError that says so."""
 
 
 async def _get(session: ClientSession, url: URL) -> Answer:
     status, asked, headers, content = await _fetch(session, url)
     if status == 204:
-        return Answer(asked, [], None, None, None)  # a navigation property that leads to nothing
+        return Answer(asked, [], None, None, None)  # a navigation property that points to no entity
     body = _parsed(content)
     if status != 200:
         raise _refusal(status, headers, body)
@@ -98,13 +99,13 @@ async def _get(session: ClientSession, url: URL) -> Answer:
         request_id=_request_id(headers),
         retryable=body is None,
     )
-    raise _Broken(error) if body is None else error
+    raise _CutOff(error) if body is None else error
 
 
 async def _fetch(session: ClientSession, url: URL) -> tuple[int, URL, Mapping[str, str], bytes]:
     broken = False
     try:
-        # A redirect could lead elsewhere; rows come from the API or not at all.
+        # A redirect could lead to another server: rows come from the API or not at all.
         async with session.get(
             url, headers={"Accept": "application/json"}, allow_redirects=False, raise_for_status=False
         ) as response:
@@ -115,11 +116,11 @@ async def _fetch(session: ClientSession, url: URL) -> tuple[int, URL, Mapping[st
         broken = isinstance(cause, ClientPayloadError)
         error = ODataError(f"no whole answer came from the API ({type(cause).__name__})", retryable=True)
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
-    raise _Broken(error) if broken else error
+    raise _CutOff(error) if broken else error
 
 
 def _parsed(content: bytes) -> Any:
-    """The JSON value, or None: a proxy's HTML is nothing that OData says."""
+    """The JSON value; None where the body is not JSON, as with a proxy's HTML."""
     try:
         return decode(content)
     except (ValueError, RecursionError):
@@ -133,36 +134,23 @@ def _are_rows(value: Any) -> bool:
 def _refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:
     error = body.get("error") if isinstance(body, dict) else None
     words = error if isinstance(error, dict) else {}
-    code, message, target = (printable(words.get(name)) for name in ("code", "message", "target"))
-    told = ": ".join(word for word in (code, message) if word)
+    code, message, target = (shown(words.get(name)) for name in ("code", "message", "target"))
     return ODataError(
-        f"the API answered {status}" + (f": {told}" if told else ""),
+        ": ".join(text for text in (f"the API answered {status}", code, message) if text),
         status=status,
         code=code,
         message=message,
         target=target,
         request_id=_request_id(headers),
-        retry_after=_retry_after(headers.get("Retry-After", "")),
+        retry_after=read_retry_after(headers),
         retryable=status in {408, 425, 429} or (status >= 500 and status != 501),
     )
 
 
-def printable(value: object) -> str | None:
-    """Words from outside, shortened, without what a terminal would obey."""
-    if not isinstance(value, str):
-        return None
-    return "".join(mark if mark.isprintable() else "\N{REPLACEMENT CHARACTER}" for mark in value[:_SHOWN])
+def shown(value: object) -> str | None:
+    """A text from the server, fit for an error; None for anything else."""
+    return printable(value, _SHOWN) if isinstance(value, str) else None
 
 
 def _request_id(headers: Mapping[str, str]) -> str | None:
-    return next((printable(headers[name]) for name in _REQUEST_IDS if name in headers), None)
-
-
-def _retry_after(text: str) -> float | None:
-    """Seconds from now, of a number or a date; None for anything else."""
-    if text.isascii() and text.isdigit() and len(text) < 10:
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
+    return next((shown(headers[name]) for name in _REQUEST_IDS if name in headers), None)

@@ -1,4 +1,4 @@
-"""How pages are parsed: by msgspec where it is there, in half the time. Imported by `_answer`."""
+"""Parsing of pages: by msgspec where it is installed, which takes half the time. Imported by `_answer`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Final
 
 
 def decoder() -> Callable[[bytes], Any]:
-    """A function from JSON to values. It raises ValueError or RecursionError."""
+    """A function that parses JSON. It raises ValueError or RecursionError."""
     try:
         from msgspec import DecodeError
         from msgspec.json import Decoder
@@ -20,7 +20,7 @@ def decoder() -> Callable[[bytes], Any]:
         try:
             return quick(content)
         except (DecodeError, UnicodeDecodeError):
-            return json.loads(content)  # which takes a little more: a byte order mark, NaN, half a surrogate pair
+            return json.loads(content)  # it also accepts a byte order mark, NaN and half a surrogate pair
 
     return decode
 

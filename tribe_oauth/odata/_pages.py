@@ -1,6 +1,6 @@
-"""Page after page, one read ahead. What comes next is the server's word, where it says one; else it is counted.
+"""Page after page, each requested while the one before is used: by `@odata.nextLink`, else by ``$top`` and ``$skip``.
 
-May be imported by `_rows` and by `sync`, which reads the same pages at a pace.
+May be imported by `_rows` and by `sync`, which reads the same pages and retries them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ import attrs
 from aiohttp import ClientSession
 from yarl import URL
 
+from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._answer import Answer, ODataError, get
 from tribe_oauth.odata._query import SERVICE_ROOT, Query
 
-_REMEMBERED: Final = 64  # pages: a loop of so many is seen at once, a longer one a round or two later
-_VISIBLE: Final = re.compile(r"[!-\[\]-~]+")  # RFC 3986 §2; a backslash is none of them, and some take it for a slash
+_REMEMBERED: Final = 64  # pages: a loop of up to 64 pages is found at once, a longer one a round or two later
+_VISIBLE: Final = re.compile(r"[!-\[\]-~]+")  # RFC 3986 §2; without the backslash, which some take for a slash
 _ODD: Final = re.compile("[\x00-\x1f\x7f]|%(2[ef5]|5c)", re.IGNORECASE)
 _WINDOW: Final = re.compile(r"skip=(\d{1,15}),size=(\d{1,9}),full=([01])")
 
 
 @attrs.frozen
 class Page:
-    """The rows of one answer. `count` is the number of all rows, where it was asked for and the server said it.
+    """The rows of one answer. `count`: the number of all rows, where it was asked for and the server gave it.
 
-    `next` is where the reading goes on after this page: for `start` of the same read, in this process or a later one.
-    None: this was the last.
+    `next`: the position of the page after this one, for `start` of the same query, in this process or a later one;
+    None after the last page.
     """
 
     rows: list[dict[str, Any]]
@@ -53,12 +54,17 @@ async def pages(
     page_size: int | None = None,
     start: str | None = None,
 ) -> AsyncGenerator[Page]:
-    """Read page after page; while one is used, the next is read, and no more than that.
+    """Read page after page. While one page is used, the next one is read, and no more than that.
 
-    `path` and the options are those of `Query`; write values into `filter` with `literal`. `@odata.nextLink` is
-    followed as it stands. Where the server gives none and still has rows, they are read with ``$top`` and ``$skip`` in
-    a stable order; with `page_size` from the beginning. An answer that breaks off is read again, once. Raises
-    ODataError. Errors of the session's own middlewares come as they are.
+    `path` and the options are those of `Query`; write values into `filter` with `literal`. `start`: the `next` of an
+    earlier page of the same query. `@odata.nextLink` is followed without changes. Where the server gives none and still
+    has rows, they are read with ``$top`` and ``$skip`` in a stable order; with `page_size` that is done from the
+    beginning. An answer that is cut off is read a second time. Raises ODataError, and errors of the session's own
+    middlewares unchanged.
+
+    Closed or cancelled, the generator ends after the request that is under way has ended. Where you leave a loop early,
+    close it: ``async with contextlib.aclosing(pages(...)) as found``. Otherwise that is left to the event loop, after
+    garbage collection.
     """
     query = Query(
         path,
@@ -77,7 +83,7 @@ async def pages(
 
 
 async def ahead(read: Callable[[str | None], Awaitable[Page]], start: str | None, query: Query) -> AsyncGenerator[Page]:
-    """Pages, each of which `read` gets for the `next` of the one before; the next one while this one is used."""
+    """Pages that `read` gets, each for the `next` of the page before, while that page is used."""
     trail = Trail()
     trail.add(start or query.url().raw_path_qs)
     page = await read(start)
@@ -86,20 +92,26 @@ async def ahead(read: Callable[[str | None], Awaitable[Page]], start: str | None
         reading = asyncio.ensure_future(read(page.next))
         try:
             yield page
-            del page  # it would be kept for as long as the next takes
-            page = await reading
+            del page  # it would stay in memory while the next one is read
+            # Awaited directly, the read would be cancelled again at each of its awaits by an anyio scope.
+            page = await asyncio.shield(reading)
         finally:
-            if not reading.done():
-                reading.cancel()
-                await asyncio.wait([reading])
-            elif not reading.cancelled():
-                reading.exception()  # whoever stops here does not want to know
-            del reading  # so would its result
+            await _end(reading)
+            del reading  # it would keep its page in memory
     yield page
 
 
+async def _end(reading: asyncio.Future[Page]) -> None:
+    """Cancel a read, where it is still under way, and wait until it has ended."""
+    if not reading.done():
+        reading.cancel()
+        await run_uninterrupted(asyncio.gather(reading, return_exceptions=True))
+    elif not reading.cancelled():
+        reading.exception()  # marks it as retrieved: a caller who stopped before this page has no use for its error
+
+
 class Trail:
-    """Where a read has been, in a memory that does not grow: a loop is found however long it is (Brent's method)."""
+    """The positions of a read, in constant memory: a loop of any length is found (Brent's cycle detection)."""
 
     def __init__(self) -> None:
         self._recent: deque[int] = deque(maxlen=_REMEMBERED)
@@ -108,7 +120,7 @@ class Trail:
         self._until_mark = 1
 
     def add(self, position: str) -> None:
-        """Go on to there. Raises ODataError where that was before."""
+        """Note the next position. Raises ODataError where it was read before."""
         place = hash(position)
         if place == self._mark or place in self._recent:
             raise ODataError("@odata.nextLink leads to a page that was read already")
@@ -120,7 +132,7 @@ class Trail:
 
 @attrs.frozen
 class _Window:
-    """Where this side's own paging is. `full`: a page was as long as was asked for, and a shorter one is the end."""
+    """The position of a read by ``$top`` and ``$skip``. `full`: a page had `size` rows, so that a shorter one ends."""
 
     skip: int
     size: int
@@ -132,14 +144,14 @@ class _Window:
 
 @attrs.define
 class Reader:
-    """Gets single pages of one read, one at a time."""
+    """Reads the pages of one query, one at a time."""
 
     session: ClientSession
     query: Query
     _before: object = None
 
     async def page(self, position: str | None) -> Page:
-        """The page at a position; None: the first. Raises ODataError, and ConfigurationError for no position."""
+        """The page at a position; None: the first. Raises ODataError; ConfigurationError for an invalid position."""
         if position is None:
             return await self._first()
         if (window := _WINDOW.fullmatch(position)) is not None:
@@ -150,7 +162,7 @@ class Reader:
         except ValueError:
             url = URL("")
         if url.absolute or not _below_root(url.path):
-            raise ConfigurationError("this is no position of a read: give the `next` of a page")
+            raise ConfigurationError("`start` is no position of a read: give the `next` of a page")
         return self._linked(await get(self.session, url))
 
     async def _first(self) -> Page:
@@ -161,11 +173,12 @@ class Reader:
         page = self._linked(answer)
         if page.next is not None or await self._is_all(answer):
             return page
-        # The server cuts without a word. Its own order need not be the same for every part: begin again in one that is.
+        # The server left rows out and said nothing. Its own order may differ from request to request: begin again, in
+        # an order that is the same for all.
         return await self._counted(_Window(0, size))
 
     async def _is_all(self, answer: Answer) -> bool:
-        """Whether an answer without a nextLink has all rows, as OData promises, or some service has cut it."""
+        """Whether an answer without a nextLink has all rows, as OData promises. Some services leave rows out."""
         size = len(answer.rows)
         more_are_said = answer.count is not None and answer.count > size
         if size == self.query.top or (size == 0 and not more_are_said) or answer.count == size:
@@ -176,8 +189,8 @@ class Reader:
         except ODataError as error:
             if error.status not in {400, 404, 405, 501}:
                 raise
-            # It knows no $skip, so that it can have meant only all of them; unless it says something else.
-        # The same again: it does not look at options at all.
+            # A server without $skip has no way to give more, so that these are all; unless its count is higher.
+        # The same rows again: the server ignores the options.
         is_all = not more or more == answer.rows
         if is_all and more_are_said:
             raise _short(answer.count, size)
@@ -207,14 +220,16 @@ class Reader:
 
 
 def _short(count: int | None, got: int) -> ODataError:
-    return ODataError(f"the API gives {got} rows and no more, and says that there are {count or 'more'}")
+    return ODataError(
+        f"the API gives {got} rows and no more, and says that there are {count or 'more'}: the read is not complete"
+    )
 
 
 # The next page
 
 
 def _next(answer: Answer) -> URL | None:
-    """Where the next page is, after a look at where that is: the session's token goes with the request."""
+    """The next page's URL, checked: it has to be the API's own, since the session's token goes with the request."""
     link, context, asked = answer.next_link, answer.context, answer.asked
     if link is None:
         return None
@@ -231,7 +246,7 @@ def _next(answer: Answer) -> URL | None:
 
 
 def _verbatim(link: object) -> URL:
-    """The link without any re-encoding: a server may compare it with what it gave."""
+    """The link without re-encoding: a server may compare it with the one that it sent."""
     if not isinstance(link, str) or not _VISIBLE.fullmatch(link):
         raise ValueError
     return URL(link, encoded=True)
@@ -248,7 +263,7 @@ def _origin(url: URL) -> tuple[str, str | None, int | None]:
 
 
 def _below_root(path: str) -> bool:
-    """Whether a decoded path stays there, however a server may read it.
+    """Whether a decoded path stays below the service root, in every way that servers read paths.
 
     Some cut a segment at its ``;``, some take a backslash for a slash, and some decode twice.
     """

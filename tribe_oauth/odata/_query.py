@@ -1,4 +1,4 @@
-"""What to read: a path, the query options and literals, as they stand in a URL (OData URL Conventions 4.0).
+"""What to read: a path, the query options and literals, as written in a URL (OData URL Conventions 4.0).
 
 May be imported by the rooms of `odata` and by `sync`.
 """
@@ -32,11 +32,12 @@ def _path(path: str) -> str:
 
 @attrs.frozen
 class Query:
-    """A path below ``/v1/odata``, with or without it, and OData's options, unencoded.
+    """A path below ``/v1/odata/``, with or without that prefix, and OData's query options, unencoded.
 
-    The path may go on below an entity: ``"Relation_Person(6f9619ff-8b86-d011-b42d-00c04fc964ff)/Phones"``. `key` names
-    the property that makes an order one, where this side has to page. `page_size`: rows to a page, where the server
-    leaves that to its client. Raises ConfigurationError.
+    The path may lead to what belongs to an entity:
+    ``"Relation_Person(6f9619ff-8b86-d011-b42d-00c04fc964ff)/Phones"``. `page_size`: rows in a page, requested with
+    ``$top`` and ``$skip``. `key`: the property that makes the order of such pages unambiguous. Raises
+    ConfigurationError.
     """
 
     path: str = attrs.field(converter=_path)
@@ -59,20 +60,20 @@ class Query:
             raise ConfigurationError("top is a number of rows, not negative; page_size is at least 1")
 
     def __str__(self) -> str:
-        """The question in one line: equal for equal ones, and kept beside a position."""
+        """The whole query as text: a position is kept with it, and is valid for the same text only."""
         return f"{self.url().raw_path_qs} key={self.key} page_size={self.page_size}"
 
     def url(self) -> URL:
-        """The first request, where the server pages."""
+        """The first request, where the server divides the rows into pages."""
         return self._url(self.orderby, self.top)
 
     def window(self, skip: int, size: int) -> URL:
-        """A part of the rows, in an order that is the same for every part: ties are broken by the key."""
+        """Rows `skip` to `skip + size`, in an order that is the same for every request: ties are broken by the key."""
         by_key = any(part.split()[0] == self.key for part in self.orderby if part.strip())
         return self._url(self.orderby if by_key else (*self.orderby, self.key), size, skip)
 
     def beyond(self, skip: int) -> URL:
-        """Whether there is a row after so many, in the server's own order."""
+        """The row after the first `skip` rows, in the server's own order: to see whether there is one."""
         return self._url(self.orderby, 1, skip)
 
     def _url(self, orderby: tuple[str, ...], top: int | None, skip: int | None = None) -> URL:
@@ -91,9 +92,9 @@ class Query:
 
 
 def literal(value: object) -> str:
-    """Write a value as it stands in a filter (OData URL Conventions 4.0 §5.1.1.6): text quoted, GUIDs bare.
+    """Write a value as a literal of a filter (OData URL Conventions 4.0 §5.1.1.6): text in quotes, GUIDs without.
 
-    A datetime needs its time zone. Raises ConfigurationError for what OData has no literal for.
+    A datetime needs a time zone. Raises ConfigurationError for a value that OData has no literal for.
     """
     match value:
         case None:
@@ -102,17 +103,32 @@ def literal(value: object) -> str:
             return "true" if value else "false"
         case str():
             return "'" + value.replace("'", "''") + "'"
-        case int() | UUID():
+        case UUID():
+            return str(value)
+    text = _number(value) or _moment(value)
+    if text is None:
+        raise ConfigurationError(
+            f"a filter has no literal for this {type(value).__name__}: give text, a finite number, a bool, a UUID, a"
+            " date, a datetime with a time zone, or None"
+        )
+    return text
+
+
+def _number(value: object) -> str | None:
+    match value:
+        case int():
             return str(value)
         case Decimal() if value.is_finite():
             return format(value, "f")
         case float() if math.isfinite(value):
             return repr(value)
+    return None
+
+
+def _moment(value: object) -> str | None:
+    match value:
         case datetime() if value.tzinfo is not None:
             return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
         case date() if not isinstance(value, datetime):
             return value.isoformat()
-    raise ConfigurationError(
-        f"a filter has no literal for this {type(value).__name__}: give text, a finite number, a bool, a UUID, a date,"
-        " a datetime with a time zone, or None"
-    )
+    return None

@@ -15,7 +15,7 @@ from aiohttp import ClientSession
 from cattrs.errors import AttributeValidationNote, IterableValidationNote
 
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.odata._answer import ODataError, printable
+from tribe_oauth.odata._answer import ODataError, shown
 from tribe_oauth.odata._pages import pages
 from tribe_oauth.odata._query import SERVICE_ROOT
 
@@ -62,8 +62,8 @@ async def rows(
 ) -> AsyncGenerator[Any]:
     """Read all rows of all pages, as dicts or as instances of an attrs class.
 
-    A row that does not fit the class raises ODataError, which names the entity set, the row's key and the field, and
-    shows no value: these are people's data. Otherwise as `pages`.
+    The options are those of `pages`. A row that does not fit the class raises ODataError; its text names the entity
+    set, the row's key and the field, and shows no other value, since rows are personal data.
     """
     plain = type is dict
     if not plain and not attrs.has(type):
@@ -79,7 +79,7 @@ async def rows(
 
 
 def _as_it_is(value: Any, kind: type[Any]) -> Any:
-    """Without this, cattrs would make text of None and an int of True."""
+    """The value itself, of exactly this type: cattrs would turn None into text and True into an int."""
     if type(value) is kind:
         return value
     if kind is float and type(value) is int:
@@ -88,14 +88,14 @@ def _as_it_is(value: Any, kind: type[Any]) -> Any:
 
 
 def _from_text(value: Any, kind: Any) -> Any:
-    """What JSON has as text: GUIDs and times (OData JSON Format 4.0 §7.1)."""
+    """GUIDs, dates and times, which JSON has no type for (OData JSON Format 4.0 §7.1)."""
     if type(value) is not str:
         raise TypeError
     return UUID(value) if kind is UUID else kind.fromisoformat(value)
 
 
 def _decimal(value: Any, kind: type[Decimal]) -> Decimal:
-    """A number, or text where the service keeps its digits from JSON's floats (IEEE754Compatible)."""
+    """From a number, or from text where the service sends decimals as text (IEEE754Compatible)."""
     if type(value) not in {int, float, str}:
         raise TypeError
     try:
@@ -118,12 +118,12 @@ def _structure(row: dict[str, Any], kind: type[Row], path: str) -> Row:
     except cattrs.BaseValidationError as error:
         field = _field(error)
     # After the handler: cattrs' errors carry the values, and would travel in this one's context.
-    key = printable(row.get("ID")) or "key not known"
+    key = shown(row.get("ID")) or "key not known"
     raise ODataError(f"{path.removeprefix(SERVICE_ROOT)}({key}) does not fit {kind.__name__}: {field}")
 
 
 def _field(error: BaseException) -> str:
-    """The path to the first field that did not fit, as in ``Address.City``."""
+    """The path of the first field that does not fit, as in ``field Address.City``."""
     names: list[str] = []
     while isinstance(error, cattrs.BaseValidationError):
         error = error.exceptions[0]

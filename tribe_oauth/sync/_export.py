@@ -1,61 +1,29 @@
 """The export: entity sets of organizations, concurrently, page by page, into a sink.
 
-Stands on the manager's sessions and on `odata`; the middleware answers for tokens, `odata` for whole pages, `_pace` for
-how many at a time, stamina for trying again.
+Tokens are the task of the manager's sessions, whole pages that of `odata`, the number of requests at a time that of
+`_pace`, repeated requests that of `_retries`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Iterator
-from contextlib import aclosing, contextmanager
-from typing import Final, Literal
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
+from contextlib import aclosing, asynccontextmanager
+from typing import Final
 
+import anyio
 import attrs
-import stamina
 from aiohttp import ClientSession
 
 from tribe_oauth import TokenManager
-from tribe_oauth.errors import ConfigurationError, TokenEndpointError, TribeOAuthError
-from tribe_oauth.odata import ODataError, Page, Query
+from tribe_oauth.errors import ConfigurationError, TribeOAuthError
+from tribe_oauth.odata import Query
 from tribe_oauth.odata._pages import Reader, ahead
+from tribe_oauth.sync._events import Event, Kind, Outcome
 from tribe_oauth.sync._pace import OrganizationPace, Pace, Place
+from tribe_oauth.sync._retries import PersistentReader, RetryPolicy
 from tribe_oauth.sync._sink import Checkpoint, CheckpointError, Sink
-
-_GONE: Final = frozenset({400, 404, 410})
-
-
-@attrs.frozen(kw_only=True)
-class Event:
-    """What just happened. `rows`: written so far, in all runs together; `total`: of how many, where the API said it.
-
-    started; page: one was written; retried: one was not got, because of `error`, and is tried again; finished; failed:
-    because of `error`.
-    """
-
-    kind: Literal["started", "page", "retried", "finished", "failed"]
-    organization: str
-    entity_set: str
-    rows: int = 0
-    total: int | None = None
-    error: TribeOAuthError | None = None
-
-
-@attrs.define(kw_only=True)
-class Outcome:
-    """What came of one entity set of one organization. `rows`: in all runs together; `read`: in this one.
-
-    `error`: why it is not complete; None: it is.
-    """
-
-    organization: str
-    entity_set: str
-    rows: int = 0
-    read: int = 0
-    retries: int = 0
-    seconds: float = 0.0
-    error: TribeOAuthError | None = None
 
 
 async def export(
@@ -70,36 +38,33 @@ async def export(
     request_timeout: float = 60.0,
     longest_pause: float = 600.0,
 ) -> list[Outcome]:
-    """Read entity sets of organizations into a sink, each from its last checkpoint on; what came of each.
+    """Read entity sets of organizations into a sink, each from its last checkpoint on. Returns an outcome for each.
 
-    An organization that fails is an `Outcome.error` and disturbs no other. `attempts`: for each page, each of them for
-    `request_timeout` seconds at most; `longest_pause`: seconds of a pause that the API may ask for, a longer one is a
-    failure. An exception of `sink` or `on_event` ends the export and comes out as it is. Cancelled, it ends with
-    nothing under way.
+    The failure of an organization is its `Outcome.error` and does not disturb the others. `attempts`: for each page,
+    `request_timeout` seconds at most for each of them. `longest_pause`: seconds; a pause that the API asks for and that
+    is longer is a failure. An exception of `sink` or `on_event` ends the export and is raised unchanged. Cancelled, the
+    export ends after everything that it started has ended; an async generator given as `organizations` is closed.
 
-    The manager's connector is shared by all: where many organizations may be slow at once, give the manager one
-    without a limit, ``TCPConnector(limit=0)``; the pace is limit enough.
+    All sessions share the manager's connector. Where many organizations may be slow at the same time, give the manager
+    a connector without a limit, ``TCPConnector(limit=0)``: the pace limits the requests.
     """
-    if attempts < 1 or request_timeout <= 0 or longest_pause < 0:
-        raise ConfigurationError("attempts is at least 1, request_timeout more than 0, longest_pause not negative")
+    policy = RetryPolicy(attempts=attempts, request_timeout=request_timeout, longest_pause=longest_pause)
     queries = [wanted if isinstance(wanted, Query) else Query(wanted, count=True) for wanted in entity_sets]
     if len({query.path for query in queries}) < len(queries):
-        raise ConfigurationError("an entity set is named twice: its rows can go to one place only")
+        raise ConfigurationError("an entity set is named twice: name it once, since its rows go to one place")
     job = _Job(
         manager=manager,
         queries=queries,
         sink=sink,
-        emit=on_event or (lambda event: None),
+        emit=on_event,
         pace=pace or Pace(),
-        attempts=attempts,
-        request_timeout=request_timeout,
-        longest_pause=longest_pause,
+        policy=policy,
     )
     try:
         await job.run(organizations)
     except BaseExceptionGroup as group:
         error = _first(group)
-        raise (error.args[0] if isinstance(error, _StoppedError) else error) from None
+        raise (error.args[0] if isinstance(error, _CallerError) else error) from None
     return job.outcomes
 
 
@@ -109,13 +74,21 @@ def _first(error: BaseException) -> BaseException:
     return error
 
 
-async def _each(keys: Iterable[str] | AsyncIterable[str]) -> AsyncGenerator[str]:
-    if isinstance(keys, AsyncIterable):
-        async for key in keys:
-            yield key
-    else:
-        for key in keys:
-            yield key
+@asynccontextmanager
+async def _each(keys: Iterable[str] | AsyncIterable[str]) -> AsyncIterator[AsyncIterator[str]]:
+    """Iterate over keys. An async generator is closed at the end: nothing else would, until it is garbage."""
+    iterator = aiter(keys) if isinstance(keys, AsyncIterable) else _listed(keys)
+    try:
+        yield iterator
+    finally:
+        if isinstance(iterator, AsyncGenerator):
+            with anyio.CancelScope(shield=True):
+                await iterator.aclose()
+
+
+async def _listed(keys: Iterable[str]) -> AsyncGenerator[str]:
+    for key in keys:
+        yield key
 
 
 @attrs.define(kw_only=True)
@@ -125,22 +98,21 @@ class _Job:
     manager: TokenManager
     queries: list[Query]
     sink: Sink
-    emit: Callable[[Event], object]
+    emit: Callable[[Event], object] | None
     pace: Pace
-    attempts: int
-    request_timeout: float
-    longest_pause: float
+    policy: RetryPolicy
     outcomes: list[Outcome] = attrs.field(factory=list)
 
     async def run(self, organizations: Iterable[str] | AsyncIterable[str]) -> None:
+        """Start organizations, each when the pace has a place for it, and wait for all of them."""
         seen: set[str] = set()
-        async with asyncio.TaskGroup() as tasks, aclosing(_each(organizations)) as keys:
+        async with asyncio.TaskGroup() as tasks, _each(organizations) as keys:
             async for key in keys:
                 if key in seen:
-                    continue  # named twice: two would write its rows
+                    continue  # named twice: two tasks would write the same rows
                 seen.add(key)
                 place = await self.pace.place()
-                tasks.create_task(self._organization(key, place)).add_done_callback(place.is_left)
+                tasks.create_task(self._organization(key, place)).add_done_callback(place.left_by)
 
     async def _organization(self, organization: str, place: Place) -> None:
         streams = [
@@ -160,18 +132,23 @@ class _Job:
                 tasks.create_task(stream.run(session, pace))
 
 
-class _StoppedError(Exception):
-    """Carries an error of the caller's own code past those that are an organization's."""
+class _CallerError(Exception):
+    """Carries an error of `sink` or `on_event` past the handlers for an organization's own errors."""
 
 
-@contextmanager
-def _callers_own() -> Iterator[None]:
-    try:
-        yield
-    except CheckpointError:
-        raise  # concerns this one alone
-    except TribeOAuthError as error:
-        raise _StoppedError(error) from None
+class _CallerErrors:
+    """A context that raises _CallerError in place of this library's errors. A class: it is entered for each page."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        # A CheckpointError concerns one entity set of one organization.
+        if isinstance(error, TribeOAuthError) and not isinstance(error, CheckpointError):
+            raise _CallerError(error) from None
+
+
+_CALLER_ERRORS: Final = _CallerErrors()
 
 
 @attrs.define(eq=False)
@@ -182,25 +159,21 @@ class _Stream:
     query: Query
     outcome: Outcome
     place: Place
-    total: int | None = None
+    query_text: str = attrs.field(init=False)
+    total: int | None = attrs.field(default=None, init=False)
+
+    @query_text.default
+    def _query_text(self) -> str:
+        return str(self.query)
 
     async def run(self, session: ClientSession, pace: OrganizationPace) -> None:
-        """To the end, or to what went wrong."""
+        """Read to the end or to an error of the organization, which becomes the outcome's."""
         began = time.monotonic()
         try:
-            with _callers_own():
-                checkpoint = await self.job.sink.begin(self.outcome.organization, self.query.path)
-        except CheckpointError as error:
-            self.failed(error)
-            return
-        if checkpoint is None:
-            checkpoint = Checkpoint(
-                organization=self.outcome.organization, entity_set=self.query.path, query=str(self.query)
-            )
-        self.outcome.rows = checkpoint.rows
-        self._tell("started")
-        try:
-            await self._read(_Reading(self, Reader(session, self.query), pace, checkpoint.position), checkpoint)
+            checkpoint = await self._begin()
+            self.outcome.rows = checkpoint.rows
+            self._tell("started")
+            await self._read(session, pace, checkpoint)
         except TribeOAuthError as error:
             self.failed(error)
         else:
@@ -208,39 +181,60 @@ class _Stream:
         finally:
             self.outcome.seconds = time.monotonic() - began
 
-    async def _read(self, reading: _Reading, checkpoint: Checkpoint) -> None:
-        if checkpoint.query != str(self.query):
-            raise ConfigurationError("what was read here before had other options: restart, or write to another place")
+    async def _begin(self) -> Checkpoint:
+        with _CALLER_ERRORS:
+            found = await self.job.sink.begin(self.outcome.organization, self.query.path)
+        return found or self._checkpoint(None, 0, done=False)
+
+    def _checkpoint(self, position: str | None, rows: int, *, done: bool) -> Checkpoint:
+        return Checkpoint(
+            organization=self.outcome.organization,
+            entity_set=self.query.path,
+            query=self.query_text,
+            position=position,
+            rows=rows,
+            done=done,
+        )
+
+    async def _read(self, session: ClientSession, pace: OrganizationPace, checkpoint: Checkpoint) -> None:
+        if checkpoint.query != self.query_text:
+            raise ConfigurationError("an earlier run read this with other options: restart, or write to another place")
         if checkpoint.done:
             return
-        async with aclosing(ahead(reading.page, checkpoint.position, self.query)) as pages:
+        reader = PersistentReader(
+            reader=Reader(session, self.query),
+            pace=pace,
+            policy=self.job.policy,
+            start=checkpoint.position,
+            on_slow=self.place.lend,
+            on_retry=self.retried,
+        )
+        async with aclosing(ahead(reader.page, checkpoint.position, self.query)) as pages:
             async for page in pages:
                 self.total = self.total if page.count is None else page.count
                 self.outcome.rows += len(page.rows)
                 self.outcome.read += len(page.rows)
-                checkpoint = attrs.evolve(
-                    checkpoint, position=page.next, rows=self.outcome.rows, done=page.next is None
-                )
-                with _callers_own():
+                checkpoint = self._checkpoint(page.next, self.outcome.rows, done=page.next is None)
+                with _CALLER_ERRORS:
                     await self.job.sink.write(page.rows, checkpoint)
                 self._tell("page")
-                del page  # it would be kept for as long as the next takes
+                del page  # it would stay in memory while the next one is read
 
     def failed(self, error: TribeOAuthError) -> None:
-        """It is not complete."""
+        """Note and report the error that ended the read."""
         self.outcome.error = error
         self._tell("failed", error)
 
     def retried(self, error: TribeOAuthError) -> None:
-        """It goes on all the same."""
+        """Count and report an error after which a request is sent again."""
         self.outcome.retries += 1
         self._tell("retried", error)
 
-    def _tell(
-        self, kind: Literal["started", "page", "retried", "finished", "failed"], error: TribeOAuthError | None = None
-    ) -> None:
+    def _tell(self, kind: Kind, error: TribeOAuthError | None = None) -> None:
+        if self.job.emit is None:
+            return
         outcome = self.outcome
-        with _callers_own():
+        with _CALLER_ERRORS:
             self.job.emit(
                 Event(
                     kind=kind,
@@ -251,75 +245,3 @@ class _Stream:
                     error=error,
                 )
             )
-
-
-@attrs.define(eq=False)
-class _Reading:
-    """Gets the pages of a stream at its organization's pace, and does not give up at once."""
-
-    stream: _Stream
-    reader: Reader
-    pace: OrganizationPace
-    start: str | None
-
-    async def page(self, position: str | None) -> Page:
-        """The page, or the error of the last attempt."""
-        try:
-            return await self._attempt(position)
-        except TribeOAuthError as error:
-            failed = error
-        try:
-            return await self._further(position, failed)
-        except ODataError as error:
-            if position is None or position != self.start or error.status not in _GONE:
-                raise
-            text, status = str(error), error.status
-        raise ODataError(
-            f"{text}; an earlier run stopped here, and from here it no longer goes on: restart", status=status
-        )
-
-    async def _attempt(self, position: str | None) -> Page:
-        longest = self.stream.job.longest_pause
-        return await self.pace.run(lambda: self._timely(position), self.stream.place.lend, longest=longest)
-
-    async def _further(self, position: str | None, failed: TribeOAuthError) -> Page:
-        """Retries by stamina. Its first attempt is the one that was made: most pages need no more, and none of this."""
-        attempts = 0
-
-        async def attempt() -> Page:
-            nonlocal attempts, failed
-            attempts += 1
-            if attempts == 1:
-                raise failed
-            self.stream.retried(failed)
-            try:
-                return await self._attempt(position)
-            except TribeOAuthError as error:
-                failed = error
-                raise
-
-        retry = stamina.AsyncRetryingCaller(
-            attempts=self.stream.job.attempts, timeout=None, wait_initial=0.2, wait_max=30.0, wait_jitter=0.2
-        )
-        return await retry(self._again, attempt)
-
-    async def _timely(self, position: str | None) -> Page:
-        seconds = self.stream.job.request_timeout
-        try:
-            async with asyncio.timeout(seconds) as limit:
-                return await self.reader.page(position)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # somebody else's
-        raise ODataError(f"no whole answer came from the API within {seconds:g} seconds", retryable=True)
-
-    def _again(self, error: Exception) -> bool | float:
-        """Whether to try once more. Where the API says when, the pace has it wait."""
-        longest = self.stream.job.longest_pause
-        if isinstance(error, ODataError):
-            # A 401 here came twice: the second token may have been replaced by another host at the same moment.
-            return (error.retryable or error.status == 401) and (error.retry_after or 0.0) <= longest
-        if isinstance(error, TokenEndpointError) and error.retryable and error.next_attempt_at is not None:
-            pause = max(0.1, error.next_attempt_at - time.time())
-            return pause if pause <= longest else False
-        return isinstance(error, TribeOAuthError) and error.retryable

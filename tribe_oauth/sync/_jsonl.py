@@ -1,148 +1,195 @@
-"""JSON Lines: a file for each entity set of each organization, or a stream for all of them.
+"""JSON Lines: a file for each entity set of each organization, or one stream for all of them.
 
-A file grows under the name ``….jsonl.part`` and gets its own when it is complete. Beside it stands its checkpoint,
-which knows how many bytes were safely on the disk at which position. What a killed process wrote after that is cut off
-again, and read again: every row is there once.
+A file is named ``….jsonl.part`` while it grows, and gets its own name when it is complete. Its checkpoint stands beside
+it and says how many bytes were on the disk at which position. What a killed process wrote after that is cut off and
+read again, so that every row is there once.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Final, Self, TypeVar
+from typing import Any, BinaryIO, Final, Self
 
 import attrs
 import msgspec
 
+from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.sync._disk import Growing, clear, make_folder, make_lock, path_of
+from tribe_oauth.sync._disk import PartFile, lock_folder, path_of, sink_errors, write_error
 from tribe_oauth.sync._sink import Checkpoint, OutputClosedError, SinkError
+from tribe_oauth.sync._threads import Threads
 
-T = TypeVar("T")
+logger = logging.getLogger("tribe_oauth.sync")
 
-_SHARE: Final = 10  # times as long as a checkpoint takes, until the next: or a slow disk would do nothing else
+_SHARE: Final = 10  # times the duration of a checkpoint, until the next: a slow disk would do nothing else otherwise
 _encoder: Final = msgspec.json.Encoder()
 
 
 def _lines(rows: Sequence[object]) -> bytes:
-    """A line of UTF-8 for each. What JSON allows in text and UTF-8 does not, half a surrogate pair, is escaped."""
+    """A line of UTF-8 for each row. Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped."""
     try:
         return _encoder.encode_lines(rows)
     except UnicodeEncodeError:
         return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
 
 
-async def _to_its_end(job: Callable[[], T]) -> T:
-    """Run it in a thread. Whoever is cancelled waits all the same: nothing writes on behind the caller's back."""
-    future = asyncio.get_running_loop().run_in_executor(None, job)
-    try:
-        return await asyncio.shield(future)
-    except asyncio.CancelledError:
-        await asyncio.wait([future])
-        future.exception()  # what came of it is nobody's business any more
-        raise
-
-
 class JSONLinesFolder:
     """A sink: ``FOLDER/ORGANIZATION/ENTITY_SET.jsonl``. An async context manager; one process at a time.
 
-    `restart`: read everything from the beginning; complete files stay until their successors are. `every`: seconds
-    between two checkpoints of a file, and more where the disk is slow. Files and folders are their owner's alone.
-    Raises SinkError, and ConfigurationError where another export writes there.
+    `restart`: read everything from the beginning; a complete file stays until the new one is complete. `every`: seconds
+    between two checkpoints of a file; more where the disk is slow. Only the owner can read the files and folders.
+    Raises SinkError, and ConfigurationError where another export has the folder.
+
+    When the `async with` block has ended, however it was cancelled, no thread works for the sink, all files are closed,
+    and the folder is unlocked.
     """
 
     def __init__(self, folder: str | Path, *, restart: bool = False, every: float = 0.25) -> None:
         self._folder = Path(folder)
         self._restart = restart
         self._every = every
-        self._files: dict[tuple[str, str], _Open] = {}
+        self._files: dict[tuple[str, str], _OpenFile] = {}
+        self._opening: set[tuple[str, str]] = set()
+        self._threads = Threads()
         self._lock: int | None = None
 
     async def __aenter__(self) -> Self:
-        with clear(self._folder):
-            make_folder(self._folder)
-            self._lock = make_lock(self._folder)
+        with sink_errors(self._folder):  # without an await: a cancellation cannot come between the lock and its owner
+            self._lock = lock_folder(self._folder)
+        self._threads = Threads()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        kept = await asyncio.gather(*(opened.keep() for opened in self._files.values()), return_exceptions=True)
-        self._files.clear()
-        assert self._lock is not None
-        os.close(self._lock)
-        self._lock = None
-        failed = next((result for result in kept if result is not None), None)
-        if failed is not None and error is None:
-            raise failed  # else it is the same disk, and the reason is known
+        lock, self._lock = self._lock, None
+        files, self._files = list(self._files.values()), {}
+        assert lock is not None
+        failed: list[BaseException] = []
+        with ExitStack() as last:
+            last.callback(_log, failed)
+            last.callback(os.close, lock)
+            try:
+                await run_uninterrupted(_keep(files, failed))
+            finally:
+                await self._threads.close()
+            if failed and error is None:
+                raise failed.pop(0)
 
     def path(self, organization: str, entity_set: str) -> Path:
-        """Where its rows are, once they are complete."""
+        """The file of an entity set, once it is complete."""
         return path_of(self._folder, organization, entity_set)
 
     async def begin(self, organization: str, entity_set: str) -> Checkpoint | None:
-        """See `Sink`. What was written after the checkpoint is cut off."""
-        if self._lock is None:
-            raise ConfigurationError("this sink is not open: use it as an async context manager")
-        if (before := self._files.pop((organization, entity_set), None)) is not None:
-            await before.keep()  # an export into this sink that did not come to its end
-        file = Growing(self.path(organization, entity_set))
-        with clear(file.final):
-            await _to_its_end(lambda: file.open(restart=self._restart))
-        self._files[organization, entity_set] = _Open(file, self._every, time.monotonic() + self._every)
+        """See `Sink`. Rows that were written after the checkpoint are cut off."""
+        self._check_open()
+        key = organization, entity_set
+        if key in self._opening:
+            raise self._written_twice(*key)
+        self._opening.add(key)
+        try:
+            file = await self._opened(*key)
+        finally:
+            self._opening.discard(key)
+        self._check_open()  # it may have been closed meanwhile
+        self._files[key] = _OpenFile(file, self._threads, self._every, time.monotonic() + self._every)
         return file.checkpoint
 
+    async def _opened(self, organization: str, entity_set: str) -> PartFile:
+        if (before := self._files.get((organization, entity_set))) is not None:  # an earlier export did not finish it
+            await before.keep()
+            self._files.pop((organization, entity_set), None)
+        file = PartFile(organization=organization, entity_set=entity_set, final=self.path(organization, entity_set))
+        with sink_errors(file.final):
+            await run_uninterrupted(self._threads.start(lambda: file.open(restart=self._restart)))
+        return file
+
     async def write(self, rows: Sequence[dict[str, Any]], checkpoint: Checkpoint) -> None:
-        """See `Sink`."""
+        """See `Sink`. Where this was the last page, the file is complete on the disk when the call returns."""
         key = checkpoint.organization, checkpoint.entity_set
-        opened = self._files[key]
-        before = 0 if opened.file.checkpoint is None else opened.file.checkpoint.rows
-        if before != checkpoint.rows - len(rows):
-            raise SinkError(f"{str(opened.file.final)!r} is written twice at once: give each export a sink of its own")
-        with clear(opened.file.final):
-            opened.file.append(_lines(rows), checkpoint)  # into the page cache: a thread would cost more
+        opened = self._files.get(key)
+        if opened is None or key in self._opening or not opened.file.continues(checkpoint, len(rows)):
+            raise self._written_twice(*key)
+        try:
+            opened.file.append(_lines(rows), checkpoint)  # to the page cache: a thread would take longer
+        except OSError as error:
+            raise write_error(opened.file.final, error) from None
         if checkpoint.done:
             await opened.keep()
-            del self._files[key]
+            self._files.pop(key, None)
         else:
-            opened.keep_now_and_then()
+            opened.keep_where_due()
+
+    def _check_open(self) -> None:
+        if self._lock is None:
+            raise ConfigurationError("this sink is not open: use it as an async context manager")
+
+    def _written_twice(self, organization: str, entity_set: str) -> SinkError:
+        path = self.path(organization, entity_set)
+        return SinkError(f"{str(path)!r} is written twice at once, or before `begin`: give each export its own sink")
+
+
+async def _keep(files: Iterable[_OpenFile], failed: list[BaseException]) -> None:
+    """Store the last checkpoint of each file; note what failed."""
+    kept = await asyncio.gather(*(opened.keep() for opened in files), return_exceptions=True)
+    failed += [result for result in kept if result is not None]
+
+
+def _log(failed: list[BaseException]) -> None:
+    """Log the errors that another one leaves no room for: one exception alone can be raised."""
+    for error in failed:
+        logger.warning("a last checkpoint was not stored: %s; the rows after the one before are read again", error)
 
 
 @attrs.define(eq=False)
-class _Open:
-    """A file that is written to. Checkpoints are made beside that: a page that waited for a disk would be memory."""
+class _OpenFile:
+    """A file that is being written. Its checkpoints are stored in the background: pages that wait would take memory.
 
-    file: Growing
+    `due`: when the next checkpoint is to be stored. `keeping`: the one that is being stored, or that failed.
+    """
+
+    file: PartFile
+    threads: Threads
     every: float
     due: float
-    keeping: asyncio.Task[None] | None = None
+    keeping: asyncio.Future[None] | None = None
 
-    def keep_now_and_then(self) -> None:
-        """Begin a checkpoint where one is due. Raises SinkError where the one before failed."""
+    def keep_where_due(self) -> None:
+        """Start to store a checkpoint where one is due. Raises SinkError where that failed the last time."""
         if self.keeping is not None and self.keeping.done():
             self.keeping.result()
             self.keeping = None
         if self.keeping is None and time.monotonic() >= self.due:
-            self.keeping = asyncio.ensure_future(self._keep())
+            self.keeping = self._start()
 
     async def keep(self) -> None:
-        """Make the last checkpoint durable. Raises SinkError."""
-        if self.keeping is not None:
-            await asyncio.wait([self.keeping])
-            self.keeping.result()
-        if self.file.checkpoint is not self.file.kept:
-            await self._keep()
+        """Store the last checkpoint. Raises SinkError, also for one that failed before.
 
-    async def _keep(self) -> None:
-        checkpoint, size, began = self.file.checkpoint, self.file.size, time.monotonic()
+        After a failure, the disk may report success for data that it has lost: what failed once is not tried again.
+        """
+        while self.keeping is not None or self.file.checkpoint is not self.file.kept:
+            keeping = self.keeping = self.keeping or self._start()
+            await run_uninterrupted(keeping)
+            if self.keeping is keeping:
+                self.keeping = None
+
+    def _start(self) -> asyncio.Future[None]:
+        checkpoint, size = self.file.checkpoint, self.file.size
         assert checkpoint is not None
-        with clear(self.file.final):
-            await _to_its_end(lambda: self.file.keep(checkpoint, size))
+        return self.threads.start(lambda: self._keep(checkpoint, size))
+
+    def _keep(self, checkpoint: Checkpoint, size: int) -> None:
+        began = time.monotonic()
+        with sink_errors(self.file.final):
+            self.file.keep(checkpoint, size)
         ended = time.monotonic()
         self.due = ended + max(self.every, _SHARE * (ended - began))
 
@@ -155,18 +202,18 @@ class JSONLinesStream:
         self._turn = asyncio.Lock()
 
     async def begin(self, organization: str, entity_set: str) -> Checkpoint | None:
-        """See `Sink`: what went down a stream cannot be gone on from."""
+        """See `Sink`. Always None: a stream cannot be continued."""
         return None
 
     async def write(self, rows: Sequence[dict[str, Any]], checkpoint: Checkpoint) -> None:
-        """See `Sink`. Waits for whoever reads."""
-        whose = {"organization": checkpoint.organization, "entity_set": checkpoint.entity_set}
-        content = _lines([{**whose, "row": row} for row in rows])
+        """See `Sink`. Returns when the stream has taken the lines, also where the call is cancelled meanwhile."""
+        names = {"organization": checkpoint.organization, "entity_set": checkpoint.entity_set}
+        content = _lines([{**names, "row": row} for row in rows])
         async with self._turn:
             try:
-                await _to_its_end(lambda: self._write(content))
+                await run_uninterrupted(asyncio.get_running_loop().run_in_executor(None, self._write, content))
             except BrokenPipeError:
-                raise OutputClosedError("the output was closed") from None
+                raise OutputClosedError("the output was closed by its reader: rows have nowhere to go") from None
             except OSError as error:
                 raise SinkError(
                     f"the output cannot be written ({error.strerror}): make room, or name a folder"

@@ -1,9 +1,9 @@
-"""How many requests at a time: a limit for each organization and one for all, each found by trying.
+"""How many requests at a time: a limit for each organization and one for all, both adapted to the API's answers.
 
-The rule is TCP's (RFC 5681 §3.1): one more for each round of quick answers, half when the other side has had enough.
-What keeps organizations out of each other's way: a request that takes long lends its share of what is for all to
-others, within bounds; Retry-After holds back only the organization that was told to wait, and the limit for all falls
-only when many organizations are refused, not when one is.
+The rule is TCP's (RFC 5681 §3.1): one more for each round of quick answers, half as many after a refusal. Three things
+keep a slow organization from slowing the others: a request that takes long lends its slot of the limit for all, within
+bounds; Retry-After delays only the organization that got it; and the limit for all falls only where many organizations
+are refused, not where one is.
 """
 
 from __future__ import annotations
@@ -19,14 +19,17 @@ from tribe_oauth.odata import ODataError
 
 T = TypeVar("T")
 
-_START: Final = 2  # requests at a time, of an organization that nothing is known of
-LENT: Final = 3  # times as many as there may be at a time
+_START: Final = 2  # requests at a time of an organization, before its first answer
+LENT: Final = 3  # times the highest limit: slots that may be lent at a time
 LENT_AT_LEAST: Final = 32
-_ROUND: Final = 20  # answers at least, before the limit for all may fall
+_ROUND: Final = 20  # answers at least, from one look at the limit for all to the next
 
 
 class Limit:
-    """So many at a time, first come first served. No task ever waits for a slot that is free."""
+    """A number of slots, given in the order of the requests. No task waits while a slot is free.
+
+    `now`: how many slots there are, between 1 and `most`; `active`: how many are taken.
+    """
 
     def __init__(self, start: float, most: int) -> None:
         self.now = min(start, most)
@@ -46,7 +49,7 @@ class Limit:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self.release()  # it was given in the moment of the cancellation
+                self.release()  # the slot was given in the same moment
             raise
 
     def release(self) -> None:
@@ -55,25 +58,25 @@ class Limit:
         self._wake()
 
     def lend(self) -> bool:
-        """Give a slot to others while its owner is slow. Not without end: where all are slow, more would not help."""
+        """Free the slot of a slow owner for others; False where too many are lent: where all are slow, none is free."""
         if self._lent >= max(LENT * self._most, LENT_AT_LEAST):
             return False
         self._lent += 1
         self.release()
         return True
 
-    def returned(self) -> None:
-        """Whoever lent a slot is done with its own work."""
+    def end_loan(self) -> None:
+        """The owner of a slot that was lent has ended."""
         self._lent -= 1
 
     def more(self) -> None:
-        """An answer was quick: one more for each round, as long as all slots are in use."""
+        """An answer was quick: one slot more for each round of them, where all slots are taken."""
         if self.active >= int(self.now):
             self.now = min(self._most, self.now + 1 / self.now)
             self._wake()
 
     def less(self) -> None:
-        """Half of it."""
+        """Half as many slots; at least one."""
         self.now = max(1.0, self.now / 2)
 
     def _wake(self) -> None:
@@ -85,11 +88,12 @@ class Limit:
 
 
 class Pace:
-    """The pace of a process, for one or several exports.
+    """The limits of a process, for one or several exports. Raises ConfigurationError.
 
     `most`: requests at a time in all; `each`: of one organization; `organizations`: how many are read at a time.
-    `patience`: seconds after which a request, and its organization, no longer count among those, so that others take
-    their place: up to three times as many as may be at a time, and 32 at least.
+    `patience`: seconds after which a request and its organization no longer count towards `most` and `organizations`,
+    so that others start in their place. At most three times `most` (`organizations`) are exempt, or 32 where that is
+    more.
     """
 
     def __init__(self, *, most: int = 32, each: int = 8, organizations: int = 64, patience: float = 1.0) -> None:
@@ -105,14 +109,14 @@ class Pace:
         self._seen: set[str] = set()
 
     def organization(self, organization: str) -> OrganizationPace:
-        """The pace of one organization: the same for all who ask while somebody has it."""
+        """The pace of one organization: the same object for all callers, for as long as one of them has it."""
         pace = self._known.get(organization)
         if pace is None:
             pace = self._known[organization] = OrganizationPace(self, organization, self._each)
         return pace
 
     async def place(self) -> Place:
-        """Wait until another organization may begin."""
+        """Wait until another organization may start."""
         await self._places.acquire()
         return Place(self._places)
 
@@ -131,33 +135,33 @@ class Pace:
 
 
 class Place:
-    """One place among several. It may be lent while it is slow, and is left at the end."""
+    """One slot of a limit, from its start to its end. It can be lent once in between."""
 
     def __init__(self, places: Limit) -> None:
         self._places: Limit | None = places
         self._is_lent = False
 
     def lend(self) -> None:
-        """Let another one begin, where that is not one too many."""
+        """Free it for another one, where the limit allows that."""
         if self._places is not None and not self._is_lent:
             self._is_lent = self._places.lend()
 
     def leave(self) -> None:
-        """Done with it."""
+        """End it. Later calls do nothing."""
         places, self._places = self._places, None
         if places is not None:
             if self._is_lent:
-                places.returned()
+                places.end_loan()
             else:
                 places.release()
 
-    def is_left(self, task: object) -> None:
-        """For whoever tells that a task has ended."""
+    def left_by(self, task: object) -> None:
+        """End it: as a callback of the task that had it."""
         self.leave()
 
 
 class OrganizationPace:
-    """One organization's limit, shared by all tasks that read it."""
+    """The limit of one organization, shared by all tasks that read it."""
 
     def __init__(self, pace: Pace, organization: str, each: int) -> None:
         self.limit = Limit(_START, each)
@@ -166,16 +170,16 @@ class OrganizationPace:
         self._best = float("inf")
         self._lowered = 0.0
         self._not_before = 0.0
-        self._told: ODataError | None = None  # what said so
+        self._cause: ODataError | None = None  # the answer that asked to wait until then
         self._loop = asyncio.get_running_loop()
 
     async def run(
         self, read: Callable[[], Awaitable[T]], slow: Callable[[], object], *, longest: float = float("inf")
     ) -> T:
-        """Read when it is time, and learn from how that went. `slow` is called where it takes longer than `patience`.
+        """Call `read` when the limits allow it, and adapt them to the result. Raises the errors of `read` unchanged.
 
-        Errors come as they are. 429, 503 and no answer at all mean: less. Where the API told another task to wait for
-        more than `longest` seconds, what it said is raised here too.
+        `slow` is called where it takes longer than `patience`. After 429, 503 and no answer the limit falls. Where the
+        API asked another task of the organization to wait for more than `longest` seconds, its error is raised here.
         """
         await self.limit.acquire()
         try:
@@ -185,11 +189,11 @@ class OrganizationPace:
             self.limit.release()
 
     async def _shared(self, slow: Callable[[], object], longest: float) -> None:
-        """A slot of those for all, once the organization may be asked again."""
+        """Take a slot of the limit for all, after the pause that the API asked for."""
         while True:
             while (pause := self._not_before - self._loop.time()) > 0:
-                if pause > longest and self._told is not None:
-                    raise self._told.again()
+                if pause > longest and self._cause is not None:
+                    raise self._cause.again()
                 if pause > self._pace.patience:
                     slow()
                 await asyncio.sleep(pause)
@@ -221,7 +225,7 @@ class OrganizationPace:
 
     def _answered(self, seconds: float) -> None:
         self._pace.answered(self._organization, refused=False)
-        # The best so far, slowly forgotten: a page of another entity set, or of tomorrow, may take longer.
+        # The best time decays slowly: pages of another entity set may take longer, and so may later ones.
         self._best = min(self._best * 1.01, seconds)
         if seconds <= 4 * self._best + 0.05:
             self.limit.more()
@@ -232,8 +236,8 @@ class OrganizationPace:
             return
         self._pace.answered(self._organization, refused=True)
         now = self._loop.time()
-        if began >= self._lowered:  # else it was on its way before the limit fell: once a round is enough
+        if began >= self._lowered:  # sent after the limit fell last: it falls once for all requests of a round
             self.limit.less()
             self._lowered = now
         if error.retry_after is not None and now + error.retry_after > self._not_before:
-            self._not_before, self._told = now + error.retry_after, error
+            self._not_before, self._cause = now + error.retry_after, error

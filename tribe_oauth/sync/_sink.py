@@ -1,4 +1,4 @@
-"""Where rows go: what an export needs of it. May be imported by the rooms of `sync`."""
+"""What an export needs from the place that its rows go to. May be imported by the rooms of `sync`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from tribe_oauth.errors import TribeOAuthError
 
 
 class SinkError(TribeOAuthError):
-    """What was read could not be written. The export ends: an organization's rows are not read to be dropped."""
+    """Rows could not be written. It ends the whole export: reading further rows would be of no use."""
 
 
 class OutputClosedError(SinkError):
-    """Whoever read the output has gone."""
+    """The reader of the output has closed it."""
 
 
 class CheckpointError(SinkError):
-    """A checkpoint that cannot be read. It concerns the one file that it stands beside, and ends no export."""
+    """A checkpoint cannot be used. It is the error of its own entity set and organization; the export continues."""
 
 
 @attrs.frozen(kw_only=True)
 class Checkpoint:
-    """How far an entity set of an organization was read. `attrs.asdict` gives what JSON can hold.
+    """How far an entity set of an organization was read. `attrs.asdict` gives members that JSON can hold.
 
-    `position`: where to go on, None where it is `done`. `rows`: how many there were before that, in all runs together.
-    `query`: what was asked, so that another question does not go on here.
+    `position`: where to continue; None where it is `done`. `rows`: how many were written before that, in all runs.
+    `query`: the query that was read; the position is valid for this query only.
     """
 
     organization: str
@@ -39,13 +39,13 @@ class Checkpoint:
 
 
 class Sink(Protocol):
-    """Takes rows, and keeps how far they go.
+    """Takes rows, and stores how far they were read.
 
-    Calls for one entity set of one organization come one after another; those for different ones at the same time. An
-    exception ends the export and comes out of it as it is.
+    Calls for one entity set of one organization come one after another; calls for different ones come concurrently. An
+    exception ends the export and is raised by it unchanged; a CheckpointError ends the one entity set alone.
 
-    Rows come **at least once**: those of a write that did not return before the process died come again. A sink that
-    keeps the checkpoint in one transaction with the rows has each **exactly once**.
+    Rows come **at least once**: after a crash, those of the last `write` may come again. A sink that stores the
+    checkpoint in the transaction of its rows has each row **exactly once**.
     """
 
     async def begin(self, organization: str, entity_set: str) -> Checkpoint | None:
@@ -53,5 +53,5 @@ class Sink(Protocol):
         ...
 
     async def write(self, rows: Sequence[dict[str, Any]], checkpoint: Checkpoint) -> None:
-        """Keep the rows of one page, and after them, or with them, the checkpoint."""
+        """Store the rows of one page, and the checkpoint after them or together with them."""
         ...
