@@ -111,7 +111,7 @@ def simulation(session: nox.Session) -> None:
 @nox.session(default=False)
 def cancellation(session: nox.Session) -> None:
     """Every public coroutine, cut at every await it has, in each kind of cancellation; and the table of how many."""
-    session.install(".[test]")
+    install(session, "test")
     everything = {"TRIBE_OAUTH_CANCEL_EVERYTHING": "1"}
     session.run("pytest", "tests/cancellation", *session.posargs, env=INSTALLED_ONLY | everything)
 

@@ -34,7 +34,7 @@ async def _login(sandbox: Sandbox, shown: asyncio.Future[str], pasted: Callable[
         await asyncio.sleep(0.005)
         return "connected"
 
-    return await login(sandbox.client(), connect, show=show, pasted=pasted)
+    return await login(sandbox.client(), connect, show=show, show_problem=show, pasted=pasted)
 
 
 @scenario("web.login: the browser comes back")
