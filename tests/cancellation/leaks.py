@@ -128,8 +128,11 @@ def _still(before: Snapshot) -> list[str]:
     return in_use + threads + [f"a descriptor is open: {target}" for target in before.later_descriptors()]
 
 
+_OF_A_CONNECTION: Final = ("RequestHandler.", "ClientRequest.", "_wait_for_close")  # aiohttp's own tasks
+
+
 def _is_of_a_connection(task: asyncio.Task[Any]) -> bool:
-    return getattr(task.get_coro(), "__qualname__", "").startswith(("RequestHandler.", "ClientRequest."))  # aiohttp's
+    return getattr(task.get_coro(), "__qualname__", "").startswith(_OF_A_CONNECTION)
 
 
 def _named(task: asyncio.Task[Any]) -> str:
