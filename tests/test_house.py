@@ -41,10 +41,11 @@ FOLDERS = {
         sqlite
     """,
     "_refresh": """
-        payload  tasks
-        record  context
-        cached_token  lease  commit
-        token_requests
+        payload  tasks  guarded_store
+        record  commit
+        context
+        cached_token  lease
+        token_requests  hold_off
         rotation
         refresh
         single_flight

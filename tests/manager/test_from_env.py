@@ -32,7 +32,7 @@ async def test_from_env_with_client_credentials(server: TokenServer) -> None:
     """Two variables are enough for a server-to-server integration."""
     async with TokenManager.from_env() as manager:
         assert await manager.token() == await manager.token("default")
-        assert isinstance(manager._context.store, MemoryStore)
+        assert isinstance(manager.store, MemoryStore)
         async with manager.session() as session, session.get("/v1/odata/x") as response:
             assert response.status == 200
     assert [form["grant_type"] for form in server.forms] == ["client_credentials"]

@@ -149,7 +149,7 @@ async def test_overtaken_while_waiting_for_quiet(
     sleep = clock.sleep
 
     async def thaw(seconds: float) -> None:
-        if seconds >= 10:
+        if seconds == 1:  # a look at the store
             current = await stored(store)
             await store.swap(attrs.evolve(late, version=current.version))
         await sleep(seconds)
@@ -214,9 +214,9 @@ async def test_quiet_is_kept_whatever_the_clocks_say(
     clock.advance(DAY)
     clock.slept.clear()
     assert await manager.token("acme")
-    assert clock.slept == [10]
+    assert clock.slept == [1.0] * 10  # looking at the store all the time
     await manager.refresh("acme")
-    assert clock.slept == [10]  # the commit ended it
+    assert len(clock.slept) == 10  # the commit ended it
 
 
 # The store fails
@@ -334,7 +334,7 @@ async def test_an_unsaved_token_is_never_behind_the_store(
 ) -> None:
     """With a newer token in memory than in the store, the older one is not spent: memory is written back."""
     clock.advance(DAY)
-    failing.swaps = ["well", *["before"] * 5]
+    failing.swaps = ["well", *["before"] * 4]
     await manager.token("acme")
     await manager.refresh("acme")
     assert len(set(server.refreshes())) == len(server.refreshes()) == 3

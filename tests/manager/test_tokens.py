@@ -321,15 +321,15 @@ async def test_disconnected_by_a_peer(
 async def test_a_bug_reaches_the_waiters(
     manager: TokenManager, store: MemoryStore, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever ends a flight, no waiter hangs."""
+    """Whatever ends a refresh, no waiter hangs."""
     loop_errors: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: loop_errors.append(context))
 
-    async def broken(organization: str) -> None:
+    def broken(record: object) -> None:
         raise ZeroDivisionError
 
     clock.advance(DAY)
-    monkeypatch.setattr(store, "load", broken)
+    monkeypatch.setattr("tribe_oauth._refresh.refresh.decode", broken)
     with pytest.raises(ManagerError, match="ZeroDivisionError"):
         await manager.token("acme")
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tribe_oauth._refresh import commit
-from tribe_oauth._refresh import record as record_
+from tribe_oauth._refresh.commit import Commit, Commits
 from tribe_oauth._refresh.context import Timing
 from tribe_oauth._refresh.lease import Lease
 
@@ -49,8 +48,11 @@ def test_a_seed_is_a_run(first: World) -> None:
     assert other.server.seen != first.server.seen
 
 
-def no_quiet(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(record_, "may_still_arrive", lambda record, spend: False)
+def no_hold_off(patch: pytest.MonkeyPatch) -> None:
+    async def at_once(*arguments: object, **options: object) -> bool:
+        return True
+
+    patch.setattr("tribe_oauth._refresh.refresh.hold_off", at_once)
 
 
 def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
@@ -59,13 +61,13 @@ def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_patience_with_the_store(patch: pytest.MonkeyPatch) -> None:
-    async def once(*arguments: object) -> object:
-        return await commit.write(*arguments)  # type: ignore[arg-type]
+    async def once(self: Commits, commit: Commit) -> object:
+        return await commit.write(self._store)
 
-    patch.setattr(commit, "write_patiently", once)
+    patch.setattr(Commits, "save", once)
 
 
-@pytest.mark.parametrize("broken", [no_quiet, no_look_at_the_lease, no_patience_with_the_store])
+@pytest.mark.parametrize("broken", [no_hold_off, no_look_at_the_lease, no_patience_with_the_store])
 def test_it_bites(broken: object, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule of the refresh taken away is found out."""
     broken(monkeypatch)  # type: ignore[operator]

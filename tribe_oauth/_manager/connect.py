@@ -14,9 +14,10 @@ import attrs
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._oauth.values import Token, format_scope, parse_scope
 from tribe_oauth._printable import printable
-from tribe_oauth._refresh import commit, token_requests
 from tribe_oauth._refresh import record as record_
+from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_start
+from tribe_oauth._refresh.commit import Commit
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, fingerprint
 from tribe_oauth._refresh.refresh import RefreshParameters, refresh
@@ -92,7 +93,7 @@ async def _client_credentials(
             record, organization, family=family, credential=credential, token=None, lifetime=0.0, due_at=None
         )
 
-    stored = await commit.write(context, organization, record, change, _any)
+    stored = await Commit(organization, record, change, _any).write(context.store)
     assert stored is not None  # any record fits
     return token_requests.cached_in_memory(context, family, stored.generation, credential, granted)
 
@@ -205,7 +206,7 @@ async def save(
 
     error = None
     try:
-        stored = await commit.write_patiently(context, organization, None, change, _any)
+        stored = await context.commits.save(Commit(organization, None, change, _any))
     except StoreError as unsaved:
         stored = change(None)
         error = UnsavedError(

@@ -25,7 +25,9 @@ from tribe_oauth._manager.status import Status, status_of
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, Grant
 from tribe_oauth._oauth.endpoint import TokenEndpoint
 from tribe_oauth._oauth.values import TRIBE, Endpoints, Token
+from tribe_oauth._refresh.commit import Commits
 from tribe_oauth._refresh.context import RefreshContext, Timing
+from tribe_oauth._refresh.guarded_store import GuardedStore
 from tribe_oauth._refresh.refresh import RefreshParameters
 from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth._refresh.tasks import Tasks
@@ -78,8 +80,11 @@ class TokenManager:
         endpoints = client.endpoints if client is not None else endpoints or TRIBE
         clock = clock or SystemClock()
         self._tasks = Tasks(clock)
+        guarded = GuardedStore(store if store is not None else MemoryStore())
+        commits = Commits(guarded, clock, self._tasks)
         self._context = RefreshContext(
-            store=store if store is not None else MemoryStore(),
+            store=guarded,
+            commits=commits,
             endpoint=TokenEndpoint(connector=connector, request_timeout=request_timeout),
             clock=clock,
             timing=Timing(
@@ -96,7 +101,7 @@ class TokenManager:
         self._sessions = Sessions(endpoints.api, connector)
         self._organizations = Organizations(self._context.store)
         self._connections = Connections(self._context, self._single_flight, self._organizations, self._sessions)
-        self._loop = OwnEventLoop(self._tasks, self._single_flight, self._context.endpoint, self._sessions)
+        self._loop = OwnEventLoop(self._tasks, self._single_flight, self._context.endpoint, self._sessions, commits)
         self._closing: asyncio.Task[None] | None = None
         self._settings: Settings | None = None  # the organization that is meant where none is named
         self._tokens = self._single_flight.tokens
@@ -149,7 +154,7 @@ class TokenManager:
     @property
     def store(self) -> TokenStore:
         """Where connections live; closed with the manager."""
-        return self._context.store
+        return self._context.store.inner
 
     # Tokens
 

@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
+from tribe_oauth._refresh.guarded_store import GuardedStore
 from tribe_oauth._shield import closing
 from tribe_oauth.errors import ConfigurationError, UnknownOrganizationError
-from tribe_oauth.stores import TokenStore
 
 MAX_KEY_BYTES: Final = 512
 
@@ -16,7 +16,7 @@ MAX_KEY_BYTES: Final = 512
 class Organizations:
     """Those of one store. `sole`: the one that is meant where none is named, as far as it is known."""
 
-    def __init__(self, store: TokenStore) -> None:
+    def __init__(self, store: GuardedStore) -> None:
         self.sole: str | None = None
         self._store = store
         self._configured = False

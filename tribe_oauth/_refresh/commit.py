@@ -1,44 +1,72 @@
-"""Make an answer durable. What the server gave for a spent refresh token, or for a code, exists once: here."""
+"""Make an answer durable. What the server gave for a spent refresh token, or for a code, exists once: here.
+
+What could not be saved at once is *owed*. Whoever takes over its lease waits in unbroken sight of the store, and sends
+only then; so one prober looks for the store every second or two, for all that is owed, however long it takes: between
+the store's return and a successor's first byte, every holder that can reach the store has saved.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 from typing import Final
 
-from tribe_oauth._refresh.context import RefreshContext
+import attrs
+
+from tribe_oauth._clock import Clock
+from tribe_oauth._refresh.guarded_store import GuardedStore
 from tribe_oauth._refresh.payload import decode
+from tribe_oauth._refresh.tasks import Tasks
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores import Record, Rescuer
+from tribe_oauth.stores import Record
 
 logger = logging.getLogger("tribe_oauth.commit")
 
-PAUSES: Final = (0.05, 0.2, 0.5, 1.0)
+PAUSES: Final = (0.05, 0.2, 0.5)
 """Seconds between attempts to save before callers are told."""
-LONGEST_PAUSE: Final = 30.0
+LOOK_EVERY: Final = 1.0
+LONGEST_PAUSE: Final = 2.0
+"""Seconds between two looks for the store, while something is owed."""
+LAST_LOOKS: Final = 10.0
+"""Seconds for which a manager that closes goes on looking."""
+REMIND_EVERY: Final = 60.0
+SAVING: Final = 2.0
+"""Seconds that all that is owed takes to be saved, once the store is back."""
 
 Change = Callable[[Record | None], Record]
 Fits = Callable[[Record | None], bool]
 
 
-async def write(
-    context: RefreshContext, organization: str, record: Record | None, change: Change, fits: Fits
-) -> Record | None:
-    """Apply a change to whatever record still fits, by compare-and-swap. Returns what is stored.
+@attrs.frozen(eq=False, repr=False)
+class Commit:
+    """A change of one organization's record. `record`: what it was last known to be; `fits`: whether it still applies.
 
-    None: the record does not fit any more. Raises StoreError where it is not known whether it was written; calling
-    again finds out, since a change that was written is recognized.
+    `change` is applied to whatever record still fits.
     """
-    while True:
-        changed = change(record)
-        stored = await context.store.swap(changed)
-        if stored is not None:
-            return stored
-        record = await context.store.load(organization)
-        if record is not None and _was_written(record, changed):
-            return record
-        if not fits(record):
-            return None
+
+    organization: str
+    record: Record | None
+    change: Change
+    fits: Fits
+
+    async def write(self, store: GuardedStore) -> Record | None:
+        """Write by compare-and-swap. Returns what is stored; None: the record does not fit any more.
+
+        Raises StoreError where it is not known whether it was written; calling again finds out, since a change that was
+        written is recognized.
+        """
+        record = self.record
+        while True:
+            changed = self.change(record)
+            stored = await store.swap(changed)
+            if stored is not None:
+                return stored
+            record = await store.load(self.organization)
+            if record is not None and _was_written(record, changed):
+                return record
+            if not self.fits(record):
+                return None
 
 
 def _was_written(stored: Record, changed: Record) -> bool:
@@ -48,56 +76,95 @@ def _was_written(stored: Record, changed: Record) -> bool:
     return decode(stored).token == decode(changed).token  # the rest may differ: its age
 
 
-async def write_patiently(
-    context: RefreshContext, organization: str, record: Record | None, change: Change, fits: Fits
-) -> Record | None:
-    """The same with a few attempts. When the store still cannot write, saving goes on in the background.
+class Commits:
+    """Saves, with a few attempts; and all that is owed, by one prober."""
 
-    That is a named window: spent, answered, and not stored. It is logged as CRITICAL, and StoreError is raised.
-    """
-    for pause in PAUSES:
+    def __init__(self, store: GuardedStore, clock: Clock, tasks: Tasks) -> None:
+        self._store = store
+        self._clock = clock
+        self._tasks = tasks
+        self._owed: list[Commit] = []
+        self._prober: asyncio.Task[None] | None = None
+        self._remind_at = 0.0
+
+    def forget_loop(self) -> None:
+        """The event loop is gone, and the prober with it; what is owed is still owed."""
+        self._prober = None
+        if self._owed:
+            self._begin_probing()
+
+    async def save(self, commit: Commit) -> Record | None:
+        """Write, with a few attempts. When the store still cannot, saving goes on in the background.
+
+        That is a named window: spent, answered, and not stored. It is logged as CRITICAL, and StoreError is raised.
+        """
+        for pause in PAUSES:
+            try:
+                return await commit.write(self._store)
+            except StoreError:
+                await self._tasks.pause(pause)
         try:
-            return await write(context, organization, record, change, fits)
-        except StoreError:
-            await context.tasks.pause(pause)
-    try:
-        return await write(context, organization, record, change, fits)
-    except StoreError as error:
-        logger.critical(
-            "a new refresh token of organization %r could not be saved (%s): it is kept in memory and saved as soon as"
-            " the store can write; if this process ends before, the organization may have to be connected again",
-            organization,
-            error,
-        )
-        await _keep_copy(context, organization, change(record))
-        context.tasks.spawn(_write_later(context, organization, record, change, fits))
-        raise
+            return await commit.write(self._store)
+        except StoreError as error:
+            logger.critical(
+                "a new refresh token of organization %r could not be saved (%s): it is kept in memory and saved as soon"
+                " as the store can write; if this process ends before, the organization may have to be connected again",
+                commit.organization,
+                error,
+            )
+            await self._keep_copy(commit.organization, commit.change(commit.record))
+            self._owed.append(commit)
+            self._begin_probing()
+            raise
 
+    def _begin_probing(self) -> None:
+        if self._prober is None or self._prober.done():
+            self._prober = self._tasks.spawn(self._probe())
 
-async def _write_later(
-    context: RefreshContext, organization: str, record: Record | None, change: Change, fits: Fits
-) -> None:
-    pause = PAUSES[-1]
-    while True:
-        go_on = await context.tasks.pause(pause * (1 + context.clock.random()))
+    async def _probe(self) -> None:
+        while self._owed and await self._tasks.pause(self._pause()):
+            await self._save_owed()
+        end = self._clock.monotonic() + LAST_LOOKS
+        while self._owed and self._clock.monotonic() < end:  # the manager is closing
+            await self._save_owed()
+            if self._owed:
+                await self._clock.sleep(self._pause())
+        for commit in self._owed:
+            logger.critical(
+                "closed with a new refresh token of organization %r that the store did not take: if there is no copy of"
+                " it beside the store, the organization may have to be connected again",
+                commit.organization,
+            )
+
+    def _pause(self) -> float:
+        return LOOK_EVERY + (LONGEST_PAUSE - LOOK_EVERY) * self._clock.random()
+
+    async def _save_owed(self) -> None:
+        """One of them shows whether the store is back; then all at once."""
+        if await self._save_late(self._owed[0]):
+            await asyncio.gather(*(self._save_late(commit) for commit in list(self._owed)))
+
+    async def _save_late(self, commit: Commit) -> bool:
         try:
-            await write(context, organization, record, change, fits)
+            await commit.write(self._store)
         except StoreError:
-            logger.critical("still not saved: a new refresh token of organization %r", organization)
-            if not go_on:
-                return  # closing, and this was the last try: the log says what that means
-            pause = min(2 * pause, LONGEST_PAUSE)
-        else:
-            logger.warning("saved at last: a new refresh token of organization %r", organization)
-            await _keep_copy(context, organization, None)
-            return
+            self._remind()
+            return False
+        self._owed.remove(commit)
+        logger.warning("saved at last: a new refresh token of organization %r", commit.organization)
+        await self._keep_copy(commit.organization, None)
+        return True
 
+    def _remind(self) -> None:
+        """Say now and then that something is owed."""
+        now = self._clock.monotonic()
+        if now >= self._remind_at:
+            self._remind_at = now + REMIND_EVERY
+            logger.critical("still not saved: new refresh tokens of %d organizations", len(self._owed))
 
-async def _keep_copy(context: RefreshContext, organization: str, record: Record | None) -> None:
-    """Where the store is a local file: keep a copy beside it; None: remove it, it is not needed any more."""
-    if not isinstance(context.store, Rescuer):
-        return
-    try:
-        await context.store.rescue(organization, record)
-    except StoreError as error:
-        logger.critical("nor could a copy be kept beside the store: %s", error)
+    async def _keep_copy(self, organization: str, record: Record | None) -> None:
+        """Where the store is a local file: keep a copy beside it; None: remove it, it is not needed any more."""
+        try:
+            await self._store.rescue(organization, record)
+        except StoreError as error:
+            logger.critical("nor could a copy be kept beside the store: %s", error)

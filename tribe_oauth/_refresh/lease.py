@@ -54,9 +54,13 @@ class Lease:
         payload = payload if stored.payload == record.payload else decode(stored)
         return cls(context, spend, stored, payload, nonce=nonce, ends=ends)
 
+    def lasts(self, seconds: float) -> bool:
+        """Whether it lasts for so long yet, as far as its holder knows."""
+        return self._context.clock.monotonic() + seconds <= self._ends
+
     def may_send(self) -> bool:
         """Whether enough is left of it for all that can follow a request. To be asked right before the bytes leave."""
-        return self._context.clock.monotonic() + self._context.timing.before_sending <= self._ends
+        return self.lasts(self._context.timing.before_sending)
 
     async def renew(self) -> bool:
         """Read the record again, and hold it for the whole time from now on. False: it is not ours any more."""
@@ -80,7 +84,16 @@ class Lease:
                 self.record, self.payload = stored, decode(stored)
                 self._ends = ends if renew else self._ends
                 return True
-            current = await context.store.load(self.record.organization)
-            if current is None or current.lease != self.nonce or not record_.matches(current, self.spend):
+            if not await self.look():
                 return False
-            self.record, self.payload = current, decode(current)
+
+    async def look(self) -> bool:
+        """Read the record again. False: the lease is not ours any more, or its refresh token not the one to use."""
+        current = await self._context.store.load(self.record.organization)
+        if current is None or record_.is_lost(current, self.spend):
+            self.record = record_.in_place_of(current, self.record)  # with the lease, and all that is known
+            return True
+        if current.lease != self.nonce or not record_.matches(current, self.spend):
+            return False
+        self.record, self.payload = current, decode(current)
+        return True

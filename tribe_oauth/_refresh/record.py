@@ -58,6 +58,16 @@ def matches(record: Record | None, spend: Spend) -> bool:
     return record.family == spend.family and record.status != "disconnected"
 
 
+def is_lost(record: Record | None, spend: Spend) -> bool:
+    """Whether the store has less than it had when this was read: it was emptied, or an older copy was put back."""
+    return record is None or record.generation < spend.generation
+
+
+def in_place_of(lost: Record | None, known: Record) -> Record:
+    """What is known of a record, to be written over what the store came back with."""
+    return attrs.evolve(known, version=0 if lost is None else lost.version)
+
+
 def may_be_spent(record: Record, spend: Spend) -> bool:
     """Whether this refresh token may have been spent already."""
     if spend.is_candidate:

@@ -16,6 +16,7 @@ from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, to_record, with_deadlines
 from tribe_oauth._refresh.context import RefreshContext
+from tribe_oauth._refresh.hold_off import hold_off
 from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import Credential, Payload, decode
 from tribe_oauth._refresh.rotation import Rotation
@@ -246,19 +247,20 @@ class _Refresh:
 
     async def _rotate(self, record: Record, payload: Payload) -> CachedToken | None:
         """Take the lease and spend the refresh token. None: look again."""
-        async with self._context.tasks.rotations:
-            spend = self._spend_of(record, payload)
-            token_requests.client_secret(self._context, spend.credential, record.organization)  # fail before a write
-            lease = await Lease.take(self._context, record, payload, spend)
+        context, ahead = self._context, self._wanted.purpose is Purpose.AHEAD
+        spend = self._spend_of(record, payload)
+        token_requests.client_secret(context, spend.credential, record.organization)  # fail before a write
+        async with context.tasks.rotations:
+            lease = await Lease.take(context, record, payload, spend)
             if lease is None:
                 return None
-            rotation = Rotation(
-                self._context,
-                lease,
-                hold_off=record.lease is not None or record_.may_still_arrive(lease.record, spend),
-                patient=self._wanted.purpose is not Purpose.AHEAD and record.failures == 0,
-            )
-            return await rotation.run()
+            rotation = Rotation(context, lease, patient=not ahead and record.failures == 0)
+            if record.lease is None and not record_.may_still_arrive(lease.record, spend):
+                return await rotation.run()
+        if not await hold_off(context, lease, ahead=ahead):
+            return None
+        async with context.tasks.rotations:  # not held meanwhile: others need not wait for this
+            return await rotation.run() if await lease.renew() else None
 
     def _spend_of(self, record: Record, payload: Payload) -> record_.Spend:
         """The refresh token to use. Raises TokenEndpointError where the candidate is not there any more."""

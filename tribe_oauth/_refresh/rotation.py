@@ -17,13 +17,14 @@ from tribe_oauth._oauth.endpoint import Answered, Outcome
 from tribe_oauth._oauth.messages import Granted
 from tribe_oauth._oauth.values import Secret, Token
 from tribe_oauth._oauth.verdict import Verdict, back_off, cause_of, error_for, judge, pause_before, retry_after_of
-from tribe_oauth._refresh import commit, token_requests
 from tribe_oauth._refresh import record as record_
+from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_start
+from tribe_oauth._refresh.commit import Change, Commit
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import Payload, decode
-from tribe_oauth.errors import ManagerError, ReauthorizationRequired, StoreError, TokenEndpointError
+from tribe_oauth.errors import ReauthorizationRequired, StoreError, TokenEndpointError
 from tribe_oauth.stores import Record
 
 logger = logging.getLogger("tribe_oauth.rotation")
@@ -45,23 +46,19 @@ class Sent:
 class Rotation:
     """Spends the refresh token of a lease.
 
-    `hold_off`: wait for `quiet` first, since an earlier request with this refresh token may still arrive. `patient`:
-    callers wait, and no attempt has failed before: try again at once where that may help.
+    `patient`: callers wait, and no attempt has failed before: try again at once where that may help.
     """
 
-    def __init__(self, context: RefreshContext, lease: Lease, *, hold_off: bool, patient: bool) -> None:
+    def __init__(self, context: RefreshContext, lease: Lease, *, patient: bool) -> None:
         self._context = context
         self._lease = lease
         self._spend = lease.spend
         self._organization = lease.record.organization
-        self._hold_off = hold_off
         self._patient = patient
         self._tries: Counter[Verdict] = Counter()
 
     async def run(self) -> CachedToken | None:
         """Send, until there is an answer or no more sense in it. None: the record changed under it, look again."""
-        if self._hold_off and not await self._wait_until_quiet():
-            return None
         while True:
             sent = Sent.now(self._context.clock)
             outcome = await self._post()
@@ -79,15 +76,6 @@ class Rotation:
         form = token_requests.refresh_form(self._context, self._spend, self._organization)
         endpoint = self._spend.credential.token_endpoint
         return await self._context.endpoint.post(endpoint, form, may_leave=self._lease.may_send)
-
-    async def _wait_until_quiet(self) -> bool:
-        """Wait until the request of an earlier holder cannot arrive any more. False: look again."""
-        if await self._context.tasks.pause(self._context.timing.quiet):
-            return await self._lease.renew()
-        # Closing: the next holder has to wait as well. A candidate that may be spent says so itself.
-        not_before = 0.0 if self._spend.is_candidate else self._context.clock.time()
-        await self._lease.give_back(lambda record: record_.released(record, not_before=not_before))
-        raise ManagerError("the manager is closing", organization=self._organization)
 
     async def _may_try_again(self, verdict: Verdict, outcome: Outcome) -> bool:
         """Write down what the outcome means, and wait until the next attempt. False: there is none, look again."""
@@ -123,8 +111,8 @@ class Rotation:
         payload = self._new_payload(granted, sent, answered.date)
         change = self._commit_of(granted, payload, sent)
         try:
-            stored = await commit.write_patiently(
-                self._context, self._organization, self._lease.record, change, self._fits
+            stored = await self._context.commits.save(
+                Commit(self._organization, self._lease.record, change, self._fits)
             )
         except StoreError:
             stored = change(self._lease.record)  # served from memory, and saved as soon as the store can write
@@ -153,8 +141,11 @@ class Rotation:
         return cached
 
     def _fits(self, record: Record | None) -> bool:
-        """Family and generation decide, not the holder of the lease and not the status."""
-        return record_.matches(record, self._spend)
+        """Family and generation decide, not the holder of the lease and not the status.
+
+        A record that is absent or older is one of a store that lost something: a disconnect leaves a tombstone.
+        """
+        return record_.is_lost(record, self._spend) or record_.matches(record, self._spend)
 
     def _new_payload(self, granted: Granted, sent: Sent, date: float | None) -> Payload:
         """What the answer gives to keep."""
@@ -174,7 +165,7 @@ class Rotation:
             credential=spend.credential, token=token, lifetime=lifetime, issued_at=sent.at, issued_date=date or 0.0
         )
 
-    def _commit_of(self, granted: Granted, payload: Payload, sent: Sent) -> commit.Change:
+    def _commit_of(self, granted: Granted, payload: Payload, sent: Sent) -> Change:
         """The change from whatever record still matches to the next generation."""
         lease, clock, token = self._lease, self._context.clock, payload.token
         assert token is not None
@@ -184,10 +175,11 @@ class Rotation:
             not_before = clock.time() + back_off(Verdict.COMMIT, lease.record.failures, retry_after=None, chance=1.0)
 
         def change(record: Record | None) -> Record:
-            assert record is not None  # one that fits
+            if record is None or record_.is_lost(record, self._spend):
+                record = record_.in_place_of(record, lease.record)
             committed = record_.committed(
                 record,
-                lease.payload if record is lease.record else decode(record),
+                lease.payload if record.payload == lease.record.payload else decode(record),
                 self._spend,
                 attrs.evolve(payload, age=round(clock.monotonic() - sent.monotonic, 3)),
                 due_at=due_at,

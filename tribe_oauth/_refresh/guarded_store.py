@@ -1,0 +1,98 @@
+"""A store as the refresh may rely on it: whatever goes wrong in it is a StoreError.
+
+Stores are written by users too. One that raises KeyError, MemoryError or a stray CancelledError in the moment of a
+commit would else cost a customer the connection, and one that does so in a listing, the task that keeps others alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, TypeVar
+
+from tribe_oauth._shield import closing
+from tribe_oauth.errors import StoreError
+from tribe_oauth.stores import Record, Rescuer, TokenStore
+
+Result = TypeVar("Result")
+
+ASSUMED_TIMEOUT: Final = 5.0
+"""Seconds that one operation of a store may take that does not tell."""
+
+
+class GuardedStore:
+    """Calls the store inside. `timeout`: seconds that one of its operations can take at most."""
+
+    def __init__(self, store: TokenStore) -> None:
+        self.inner = store
+
+    @property
+    def timeout(self) -> float:
+        """What the store says, else what is assumed."""
+        timeout = getattr(self.inner, "timeout", ASSUMED_TIMEOUT)
+        return float(timeout) if isinstance(timeout, int | float) else ASSUMED_TIMEOUT
+
+    async def load(self, organization: str) -> Record | None:
+        """See `TokenStore.load`."""
+        return await _guarded(lambda: self.inner.load(organization))
+
+    async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
+        """See `TokenStore.swap`."""
+        return await _guarded(lambda: self.inner.swap(record, lease_for=lease_for))
+
+    async def organizations(self) -> AsyncIterator[str]:
+        """See `TokenStore.organizations`."""
+        async for organization in _each(self.inner.organizations):
+            yield organization
+
+    async def due(self, before: float) -> AsyncIterator[str]:
+        """See `TokenStore.due`."""
+        async for organization in _each(lambda: self.inner.due(before)):
+            yield organization
+
+    async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
+        """See `TokenStore.put`."""
+        return await _guarded(lambda: self.inner.put(key, value, lives_for=lives_for))
+
+    async def take(self, key: str) -> bytes | None:
+        """See `TokenStore.take`."""
+        return await _guarded(lambda: self.inner.take(key))
+
+    async def rescue(self, organization: str, record: Record | None) -> bool:
+        """Keep a copy beside the store, or remove it (None). False: this store has no place for copies."""
+        store = self.inner
+        if not isinstance(store, Rescuer):
+            return False
+        await _guarded(lambda: store.rescue(organization, record))
+        return True
+
+    async def close(self) -> None:
+        """See `TokenStore.close`."""
+        await _guarded(self.inner.close)
+
+
+async def _guarded(call: Callable[[], Awaitable[Result]]) -> Result:
+    try:
+        return await call()
+    except StoreError:
+        raise
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise  # it is this task that is cancelled, not something inside the store
+        failure = "CancelledError"
+    except Exception as error:
+        failure = type(error).__name__
+    raise StoreError(
+        f"the store failed with {failure}, so that it is not known whether it did what it was asked: a TokenStore"
+        " raises StoreError; look at what it stands on"
+    )
+
+
+async def _each(listing: Callable[[], AsyncIterator[str]]) -> AsyncIterator[str]:
+    async def begin() -> AsyncIterator[str]:
+        return listing()
+
+    async with closing(await _guarded(begin)) as organizations:
+        while (organization := await _guarded(lambda: anext(organizations, None))) is not None:
+            yield organization
