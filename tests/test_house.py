@@ -52,7 +52,8 @@ FOLDERS = {
         __init__
     """,
     "_manager": """
-        event_loop  organizations  sessions  status  settings  middleware  connect  warm_up
+        event_loop  organizations  sessions  status  settings  middleware  claims  warm_up
+        connect
         connections
         manager
         __init__

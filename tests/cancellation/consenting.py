@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager, suppress
 
 import attrs
@@ -42,22 +43,26 @@ async def login_by_browser(place: Place) -> AsyncIterator[Subject]:
     async with Sandbox(redirect_uri="http://127.0.0.1/callback", organizations=["acme"], persons=1) as sandbox:
         shown: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
-        async def browse() -> None:
-            callback = await sandbox.approve(await shown)
-            async with ClientSession() as session:
-                with suppress(ClientError):  # the login may be gone
-                    async with session.get(callback) as response:
-                        await response.read()
+        async def browse(url: str) -> None:
+            with suppress(ClientError, RuntimeError):  # the login may be gone
+                callback = await sandbox.approve(url)
+                async with ClientSession() as session, session.get(callback) as response:
+                    await response.read()
 
-        async def nobody_pastes() -> str:
+        async def nothing_is_pasted() -> str:
             await asyncio.Event().wait()
             raise AssertionError
 
-        browser = asyncio.ensure_future(browse())
+        def begin(shown: asyncio.Future[str]) -> None:
+            if not shown.cancelled():
+                browser.submit(asyncio.run, browse(shown.result()))
+
+        browser = ThreadPoolExecutor(1)  # with a loop of its own: what it has open is not the login's
+        shown.add_done_callback(begin)
         before = Snapshot.take()
-        yield Subject(run=lambda: _login(sandbox, shown, nobody_pastes), owns=before, frees="everything")
-        browser.cancel()
-        await asyncio.wait({browser})
+        yield Subject(run=lambda: _login(sandbox, shown, nothing_is_pasted), owns=before, frees="everything")
+        shown.cancel()
+        await asyncio.to_thread(browser.shutdown)
 
 
 @scenario("web.login: the address is pasted")

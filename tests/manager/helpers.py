@@ -66,6 +66,7 @@ class TokenServer:
     orders: deque[Answer] = attrs.Factory(deque)
     forms: list[dict[str, str]] = attrs.Factory(list)
     revoked: list[str] = attrs.Factory(list)
+    revoking: list[int] = attrs.Factory(list)  # statuses of the next answers to revocations
     live: set[str] = attrs.Factory(set)
     access: set[str] = attrs.Factory(set)
     expires_in: int = 86_400
@@ -111,6 +112,8 @@ class TokenServer:
 
     async def revoke(self, request: web.Request) -> web.StreamResponse:
         form = dict(parse_qsl((await request.read()).decode()))
+        if self.revoking:
+            return web.Response(status=self.revoking.pop(0))
         self.revoked.append(form["token"])
         self.live.discard(form["token"])
         return web.Response()

@@ -512,7 +512,7 @@ async def test_reconnected_elsewhere_during_a_flight(
     new = await make_manager().connect("acme", consent(server.client()))
     server.released.set()
     assert await refreshing == new
-    assert len(server.revoked) == 1
+    assert len(set(server.revoked)) == 2  # what was there before, and what came too late for it
 
 
 async def test_a_code_while_the_store_is_down(
@@ -602,3 +602,70 @@ async def test_pasting_while_others_write(
     record = await store.load("acme")
     assert record is not None
     assert b"renewed" in record.payload
+
+
+# What is no longer needed, and what belongs to another
+
+
+async def test_what_is_replaced_is_revoked(make_manager: MakeManager, server: TokenServer) -> None:
+    """Reconnecting revokes the family that was there before, once the new one is committed; never the new one."""
+    manager = make_manager()
+    old = await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    for grant in (RefreshTokenGrant(server.client(), server.paste()), consent(server.client())):
+        new = await manager.connect("acme", grant)
+        await until(lambda old=old: old.refresh_token.reveal() in server.revoked)  # type: ignore[misc]
+        assert new.refresh_token is not None
+        assert new.refresh_token.reveal() in server.live
+        old = new
+
+
+async def test_a_revocation_while_tribe_is_down(
+    make_manager: MakeManager, server: TokenServer, clock: VirtualClock
+) -> None:
+    """It is tried again later; disconnecting does not wait for it."""
+    manager = make_manager()
+    token = await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    server.revoking = [503, 503]
+    await manager.disconnect("acme")
+    assert server.revoked == []
+    await until(lambda: bool(server.revoked))
+    assert token.refresh_token is not None
+    assert server.revoked == [token.refresh_token.reveal()]
+    assert 660 < sum(clock.slept) < 800
+
+
+async def test_a_revocation_that_never_succeeds(
+    make_manager: MakeManager, server: TokenServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is given up after hours, and said; closing does not wait for it."""
+    manager = make_manager()
+    await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    server.revoking = [503] * 3
+    await manager.disconnect("acme")
+    await manager.close()
+    assert "was not revoked at the server: it dies by itself" in caplog.text
+
+
+async def test_one_callback_makes_one_exchange(make_manager: MakeManager, server: TokenServer) -> None:
+    """Two grants of one callback, in two processes: the second is refused without a request, and the first lives on."""
+    request = server.client().authorization_request()
+    callback = f"https://app.example/callback?code=c0de&state={request.state}"
+    token = await make_manager().connect("acme", request.grant(callback))
+    other = make_manager()
+    with pytest.raises(CallbackError, match="used already"):
+        await other.connect("acme", request.grant(callback))
+    assert len(server.forms) == 1
+    assert await other.token("acme") == token
+
+
+async def test_the_same_grant_after_invalid_client(make_manager: MakeManager, server: TokenServer) -> None:
+    """S6: the server did not look at the code: that grant, and no other of the same code, may try again."""
+    manager, request = make_manager(), server.client().authorization_request()
+    callback = f"https://app.example/callback?code=c0de&state={request.state}"
+    grant = request.grant(callback)
+    server.order(oauth_error("invalid_client", 401))
+    with pytest.raises(TokenEndpointError, match="invalid_client"):
+        await manager.connect("acme", grant)
+    with pytest.raises(CallbackError, match="used already"):
+        await manager.connect("acme", request.grant(callback))
+    assert await manager.connect("acme", grant) == await manager.token("acme")

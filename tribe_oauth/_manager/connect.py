@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import logging
 import secrets
-from typing import Final, assert_never
+from contextlib import suppress
+from typing import assert_never
 
 import attrs
 
+from tribe_oauth._manager.claims import claim_code, claim_pasted
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._oauth.values import Token, format_scope, parse_scope
 from tribe_oauth._printable import printable
@@ -25,9 +27,6 @@ from tribe_oauth.errors import ConfigurationError, ScopeError, StoreError, Tribe
 from tribe_oauth.stores import Record
 
 logger = logging.getLogger("tribe_oauth.connect")
-
-PASTED_KNOWN_FOR: Final = 90 * 24 * 3600.0
-"""Seconds for which a pasted refresh token is known to belong to its organization: three times its own life."""
 
 
 def new_family() -> str:
@@ -103,7 +102,7 @@ async def _refresh_token(
 ) -> CachedToken:
     """Quick Setup: saved as a candidate before it is spent; an equal or older paste changes nothing."""
     pasted = fingerprint(grant.refresh_token)
-    await _claim(context, organization, pasted)
+    await claim_pasted(context, organization, pasted)
     candidate = Candidate(
         family=new_family(),
         credential=_credential(context, grant.client, kind="refresh_token", redirect_uri=None),
@@ -126,21 +125,6 @@ async def _refresh_token(
     return await refresh(context, RefreshParameters.of_candidate(organization, pasted))
 
 
-async def _claim(context: RefreshContext, organization: str, pasted: str) -> None:
-    """A pasted refresh token belongs to the organization it was first connected as."""
-    key, name = f"pasted:{pasted}", organization.encode()
-    while (owner := await context.store.put(key, name, lives_for=PASTED_KNOWN_FOR)) != name:
-        other = owner.decode()
-        record = await context.store.load(other)
-        if record is not None and record.status != "disconnected":
-            raise ConfigurationError(
-                f"this refresh token was connected as organization {other!r} already: copy a new one for"
-                f" {organization!r}, or disconnect {other!r} first",
-                organization=organization,
-            )
-        await context.store.take(key)
-
-
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class Exchanged:
     """What a code was exchanged for: a family that is not stored yet."""
@@ -156,6 +140,7 @@ async def exchange(context: RefreshContext, grant: AuthorizationCodeGrant, organ
     if grant.granted is not None:
         _check_granted(organization, grant.granted, grant.asked)
         _check_offline(organization, "offline" in grant.granted)
+    await claim_code(context, grant)
     started = context.clock.time()
     granted = await token_requests.exchange_code(context, grant, organization)
     assert granted.access_token is not None  # exchange_code() made sure of it
@@ -192,8 +177,10 @@ async def save(
     """
     token, lifetime = exchanged.token, exchanged.lifetime
     family, due_at = new_family(), token.expires_at - head_start(context.clock, lifetime)
+    replaced: list[Record] = []
 
     def change(record: Record | None) -> Record:
+        replaced[:] = [] if record is None else [record]
         return record_.replaced(
             record,
             organization,
@@ -215,9 +202,19 @@ async def save(
             organization=organization,
         )
     assert stored is not None  # any record fits
+    for before in replaced:
+        _revoke_replaced(context, before)
     cached = from_record(context, stored, decode(stored))
     assert cached is not None  # it has a token
     return cached, error
+
+
+def _revoke_replaced(context: RefreshContext, before: Record) -> None:
+    """The family that was there before is no longer needed. One that cannot be read is left to die by itself."""
+    with suppress(StoreError):
+        credential, token = (payload := decode(before)).credential, payload.token
+        if credential is not None and token is not None and token.refresh_token is not None:
+            context.tasks.spawn(token_requests.revoke(context, credential, token.refresh_token, before.organization))
 
 
 def _any(record: Record | None) -> bool:

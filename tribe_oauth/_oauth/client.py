@@ -5,6 +5,7 @@ Here, and nowhere else in the protocol, randomness is drawn.
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from typing import Any, final
 from urllib.parse import urlsplit
@@ -182,7 +183,7 @@ class AuthorizationCodeGrant:
     It can be used once: a code that may have reached the server is never sent again.
     """
 
-    __slots__ = ("_callback", "_request", "_used")
+    __slots__ = ("_callback", "_request", "_used", "nonce")
 
     def __init__(self, door: object, request: AuthorizationRequest, callback: authorization.Callback) -> None:
         if door is not _FROM_A_CHECKED_CALLBACK:
@@ -190,6 +191,12 @@ class AuthorizationCodeGrant:
         self._request = request
         self._callback = callback
         self._used = False
+        self.nonce = secrets.token_hex(16)  # tells this grant from another one of the same callback
+
+    @property
+    def fingerprint(self) -> str:
+        """What may be remembered of the code."""
+        return hashlib.sha256(b"tribe_oauth code\0" + self._callback.code.reveal().encode()).hexdigest()
 
     @property
     def client(self) -> Client:
@@ -226,7 +233,7 @@ class AuthorizationCodeGrant:
         )
 
     def give_back(self) -> None:
-        """The request never left: the code can still be used."""
+        """The code was not used: the request never left, or the server did not get as far as looking at it."""
         self._used = False
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ commit would else cost a customer the connection, and one that does so in a list
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import Final, TypeVar
 
 from tribe_oauth._shield import closing
@@ -40,15 +40,13 @@ class GuardedStore:
         """See `TokenStore.swap`."""
         return await _guarded(lambda: self.inner.swap(record, lease_for=lease_for))
 
-    async def organizations(self) -> AsyncIterator[str]:
+    def organizations(self) -> AsyncGenerator[str]:
         """See `TokenStore.organizations`."""
-        async for organization in _each(self.inner.organizations):
-            yield organization
+        return _each(self.inner.organizations)
 
-    async def due(self, before: float) -> AsyncIterator[str]:
+    def due(self, before: float) -> AsyncGenerator[str]:
         """See `TokenStore.due`."""
-        async for organization in _each(lambda: self.inner.due(before)):
-            yield organization
+        return _each(lambda: self.inner.due(before))
 
     async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
         """See `TokenStore.put`."""
@@ -89,7 +87,7 @@ async def _guarded(call: Callable[[], Awaitable[Result]]) -> Result:
     )
 
 
-async def _each(listing: Callable[[], AsyncIterator[str]]) -> AsyncIterator[str]:
+async def _each(listing: Callable[[], AsyncIterator[str]]) -> AsyncGenerator[str]:
     async def begin() -> AsyncIterator[str]:
         return listing()
 

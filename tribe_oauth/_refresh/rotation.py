@@ -134,11 +134,19 @@ class Rotation:
             stored.generation,
             granted.expires_in,
         )
+        self._revoke_replaced()
         # This process asked for it: monotonic time decides, whatever happened to the wall clock meanwhile.
         remaining = granted.expires_in - (self._context.clock.monotonic() - sent.monotonic)
         cached = from_record(self._context, stored, payload, remaining=remaining)
         assert cached is not None  # what was committed has a token
         return cached
+
+    def _revoke_replaced(self) -> None:
+        """A candidate took the place of a family: that one is no longer needed."""
+        credential, token = self._lease.payload.credential, self._lease.payload.token
+        old = None if token is None else token.refresh_token
+        if self._spend.is_candidate and credential is not None and old is not None and old != self._spend.refresh_token:
+            self._context.tasks.spawn(token_requests.revoke(self._context, credential, old, self._organization))
 
     def _fits(self, record: Record | None) -> bool:
         """Family and generation decide, not the holder of the lease and not the status.

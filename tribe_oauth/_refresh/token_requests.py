@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from typing import Final
 
 from tribe_oauth._oauth import messages
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
@@ -23,6 +24,9 @@ from tribe_oauth.errors import ConfigurationError, TokenEndpointError, named
 from tribe_oauth.stores import Record
 
 logger = logging.getLogger("tribe_oauth.token_requests")
+
+REVOKE_AGAIN: Final = (60.0, 600.0, 3600.0, 6 * 3600.0)
+"""Seconds between attempts to revoke, while the server does not answer well."""
 
 
 def client_secret(context: RefreshContext, credential: Credential, organization: str | None) -> Secret:
@@ -109,8 +113,9 @@ async def exchange_code(context: RefreshContext, grant: AuthorizationCodeGrant, 
     assert outcome is not None  # there was an attempt
     if (granted := _usable(outcome)) is not None:
         return granted
-    error = error_for(organization, judge(outcome), outcome, None)
-    if isinstance(outcome, NotSent):
+    verdict = judge(outcome)
+    error = error_for(organization, verdict, outcome, None)
+    if verdict in {Verdict.NOT_SENT, Verdict.CLIENT}:
         grant.give_back()
         raise error
     raise TokenEndpointError(
@@ -124,11 +129,28 @@ async def exchange_code(context: RefreshContext, grant: AuthorizationCodeGrant, 
 
 
 async def revoke(context: RefreshContext, credential: Credential, token: Secret, organization: str | None) -> None:
-    """Tell the server that a refresh token is no longer needed (RFC 7009). A failure is logged, no more."""
+    """Tell the server that a refresh token is no longer needed (RFC 7009); where that fails, a few times later."""
+    if not await _revoked(context, credential, token, organization):
+        context.tasks.spawn(_revoke_later(context, credential, token, organization))
+
+
+async def _revoked(context: RefreshContext, credential: Credential, token: Secret, organization: str | None) -> bool:
     url = context.endpoints.revocation_endpoint
     if url is None:
-        return
+        return True
     secret = client_secret(context, credential, organization)
     outcome = await context.endpoint.post(url, messages.revocation_request(credential.client_id, secret, token=token))
-    if not isinstance(outcome, Answered) or outcome.status != 200:
-        logger.warning("a refresh token of %s could not be revoked at the server", named(organization))
+    return isinstance(outcome, Answered) and outcome.status == 200
+
+
+async def _revoke_later(
+    context: RefreshContext, credential: Credential, token: Secret, organization: str | None
+) -> None:
+    logger.warning("a refresh token of %s could not be revoked at the server: it is tried again", named(organization))
+    for pause in REVOKE_AGAIN:
+        if not await context.tasks.pause(pause * (1 + 0.2 * context.clock.random())):
+            break  # closing
+        if await _revoked(context, credential, token, organization):
+            logger.info("a refresh token of %s was revoked at last", named(organization))
+            return
+    logger.warning("a refresh token of %s was not revoked at the server: it dies by itself", named(organization))
