@@ -21,9 +21,12 @@ from tribe_oauth._manager import settings as environment
 from tribe_oauth._oauth.endpoint import TokenEndpoint
 from tribe_oauth._refresh import rotation
 from tribe_oauth._refresh.cached_token import from_record
+from tribe_oauth._refresh.context import Timing
 from tribe_oauth.stores import Record, TokenStore
 
 QUIET, REQUEST_TIMEOUT = 0.25, 0.3
+LOOK = 0.05
+"""Seconds between two looks at the store, as often faster than usual as everything else here."""
 
 
 class Steps:
@@ -136,8 +139,18 @@ def resend_at_once() -> None:
     setattr(rotation, "pause_before", at_once)  # noqa: B010 (the library does not export it)
 
 
+def hurry() -> None:
+    """Hold off for `quiet` alone: no store is away in this test, so that nothing is owed for long."""
+
+    def hold_off(self: Timing, store_timeout: float, *, ahead: bool) -> float:
+        return self.quiet
+
+    setattr(Timing, "hold_off", hold_off)  # noqa: B010 (not for users)
+
+
 async def main(url: str, variant: str) -> None:
     steps = Steps()
+    hurry()
     watch_requests(steps)
     kind = {"no lease": NoLease, "no re-read": NoReRead}.get(variant, Watched)
     {
@@ -149,6 +162,7 @@ async def main(url: str, variant: str) -> None:
     store = kind(environment.store({"TRIBE_STORE": url}, durable=True), steps)
     quiet = 0.0 if variant == "resend at once" else QUIET
     manager = TokenManager(client, store=store, quiet=quiet, request_timeout=REQUEST_TIMEOUT)
+    manager._context.timing = attrs.evolve(manager._context.timing, look_every=LOOK)
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     say({"ready": True})

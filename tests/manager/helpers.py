@@ -187,9 +187,9 @@ def held_back(server: TokenServer) -> Answer:
     return answer
 
 
-async def until(condition: Callable[[], bool]) -> None:
+async def until(condition: Callable[[], bool], *, turns: int = 1_000_000) -> None:
     """Let the loop run until something has happened; a bounded number of turns."""
-    for _ in range(10_000):
+    for _ in range(turns):
         if condition():
             return
         await asyncio.sleep(0)

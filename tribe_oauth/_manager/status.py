@@ -8,6 +8,7 @@ import attrs
 
 from tribe_oauth._refresh.cached_token import CachedToken
 from tribe_oauth._refresh.payload import decode
+from tribe_oauth._refresh.record import believable
 from tribe_oauth.stores import Record
 
 State = Literal["fresh", "stale", "backing_off", "reauthorization_required"]
@@ -34,7 +35,7 @@ class Status:
 
 def status_of(record: Record, cached: CachedToken | None, *, now: float, failing: tuple[str, float] | None) -> Status:
     """`failing`: what this process's last refresh ended with, and the Unix time of the next, while that holds."""
-    payload = decode(record)
+    payload, record = decode(record), believable(record, now)
     token, lifetime = payload.token, payload.lifetime
     if cached is not None and cached.generation >= record.generation:
         token, lifetime = cached.token, cached.lifetime

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
 
+from tribe_oauth._oauth.messages import MAX_EXPIRES_IN
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.cached_token import CachedToken
 from tribe_oauth._refresh.context import RefreshContext
@@ -26,6 +27,10 @@ IDLE: Final = 20 * 24 * 3600.0
 without use (720 hours, the authorization server's default)."""
 LOOK_FOR_IDLE: Final = 3600.0
 """Seconds between two looks for such organizations, on average."""
+LOOK_AT_ALL: Final = 5 * 24 * 3600.0
+"""Seconds between two looks at all organizations, on average: for those that a host with a wrong clock has put off."""
+FURTHEST: Final = MAX_EXPIRES_IN + 24 * 3600.0
+"""Seconds ahead: nothing is due later."""
 AT_ONCE: Final = 10
 """Idle organizations that are refreshed at a time: there is no hurry."""
 
@@ -51,15 +56,35 @@ async def warm_up(
 
 async def keep_alive(context: RefreshContext, single_flight: SingleFlight) -> None:
     """Until the manager closes: now and then, refresh what has been due for long without being asked for."""
+    look_at_all = _soon(context, LOOK_AT_ALL)
     while await context.tasks.pause(LOOK_FOR_IDLE * (0.5 + context.clock.random())):
         try:
-            idle = context.store.due(context.clock.time() - IDLE)
-            results = await _refresh_all(single_flight, idle, AT_ONCE)
+            results = await _refresh_all(single_flight, context.store.due(context.clock.time() - IDLE), AT_ONCE)
+            if context.clock.monotonic() >= look_at_all:
+                results |= await _refresh_all(single_flight, _put_off(context), AT_ONCE)
+                look_at_all = _soon(context, LOOK_AT_ALL)
         except StoreError as error:
             logger.warning("idle organizations could not be looked for: %s", error)
             continue
+        except Exception:
+            # Of whatever kind: without this task, every idle organization is lost within a month.
+            logger.exception("idle organizations could not be looked for: it is tried again within two hours")
+            continue
         if results:
             logger.info("%d idle organizations were refreshed", len(results))
+
+
+def _soon(context: RefreshContext, seconds: float) -> float:
+    return context.clock.monotonic() + seconds * (0.5 + context.clock.random())
+
+
+async def _put_off(context: RefreshContext) -> AsyncIterator[str]:
+    """Organizations whose token is due at a time that no clock which is right can have written."""
+    async with closing(context.store.organizations()) as organizations:
+        async for organization in organizations:
+            record = await context.store.load(organization)
+            if record is not None and (record.due_at or 0.0) > context.clock.time() + FURTHEST:
+                yield organization
 
 
 async def _refresh_all(

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from tribe_oauth._oauth.endpoint import Answered, Lost, NotSent, Outcome
+from tribe_oauth._oauth.endpoint import MAX_RETRY_AFTER, Answered, Lost, NotSent, Outcome
 from tribe_oauth._oauth.messages import Granted, Refused
 from tribe_oauth.errors import (
     EXPIRED,
@@ -68,6 +68,8 @@ PAUSES: Final[Mapping[Verdict, tuple[float, ...]]] = {
 FIRST_BACK_OFF: Final = 5.0
 LONGEST_BACK_OFF: Final = 2400.0
 """Seconds. With the way there, fewer than 50 requests a day for an organization that always fails."""
+LONGEST_WAIT: Final = max(MAX_RETRY_AFTER, 1.25 * LONGEST_BACK_OFF)
+"""Seconds: nothing that this library writes says to wait for longer."""
 LONGEST_BACK_OFF_UNSENT: Final = 60.0
 """Seconds. Where nothing is sent, trying again costs the server nothing."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 import attrs
 
@@ -11,6 +12,9 @@ from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Credential, Payload, encode
 from tribe_oauth.stores import Record
+
+SKEW: Final = 3600.0
+"""Seconds by which the clocks of two hosts may differ; by more, one of them is wrong."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
@@ -52,9 +56,13 @@ def from_record(
     token, lifetime = payload.token, _shared(payload.lifetime)
     if payload.credential is None or token is None:
         return None
+    ahead = token.expires_at - (record.due_at or 0.0)
     if remaining is None:
-        remaining = min(token.expires_at - context.clock.time(), lifetime)
-    due, expires = _deadlines(context, lifetime, remaining, token.expires_at - (record.due_at or 0.0))
+        remaining = token.expires_at - context.clock.time()
+        if remaining > lifetime + SKEW:  # written by a host whose clock is far ahead: how old it is is not known
+            ahead = lifetime
+        remaining = min(remaining, lifetime)
+    due, expires = _deadlines(context, lifetime, remaining, ahead)
     return CachedToken(
         family=record.family.encode(),
         generation=record.generation,
@@ -67,17 +75,28 @@ def from_record(
 
 
 def to_record(context: RefreshContext, organization: str, cached: CachedToken, lost: Record | None) -> Record:
-    """What memory has, as a record to be written over an older one that the store came back with."""
-    due_at = context.clock.time() + cached.due - context.clock.monotonic()
+    """What memory has, as a record to be written over an older one that the store came back with.
+
+    Leases were lost as well: a peer may have sent this refresh token just now. So it counts as maybe spent.
+    """
+    now = context.clock.time()
+    payload = Payload(
+        credential=cached.credential,
+        token=cached.token,
+        lifetime=cached.lifetime,
+        maybe_spent_at=now,
+        maybe_spent_generation=cached.generation,
+    )
     return Record(
         organization=organization,
         version=0 if lost is None else lost.version,
         family=cached.family.decode(),
         generation=cached.generation,
         status="connected",
-        maybe_spent=lost is not None and lost.maybe_spent,
-        due_at=None if cached.token.refresh_token is None else due_at,
-        payload=encode(Payload(credential=cached.credential, token=cached.token, lifetime=cached.lifetime)),
+        maybe_spent=True,
+        not_before=now,
+        due_at=None if cached.token.refresh_token is None else now + cached.due - context.clock.monotonic(),
+        payload=encode(payload),
     )
 
 

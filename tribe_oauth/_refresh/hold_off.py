@@ -26,7 +26,7 @@ async def hold_off(context: RefreshContext, lease: Lease, *, ahead: bool) -> boo
             await _leave(context, lease)
         asked = now()
         try:
-            if not await _still_ours(context, lease, left):
+            if not await _still_ours(context, lease):
                 return False
         except StoreError:
             if now() - began > needed + timing.lease:
@@ -37,11 +37,9 @@ async def hold_off(context: RefreshContext, lease: Lease, *, ahead: bool) -> boo
     return True
 
 
-async def _still_ours(context: RefreshContext, lease: Lease, left: float) -> bool:
-    """Look at the record; renew the lease where it would end before the wait does."""
-    if not lease.lasts(left + context.timing.before_sending):
-        return await lease.renew()
-    return await lease.look()
+async def _still_ours(context: RefreshContext, lease: Lease) -> bool:
+    """Look at the record; renew the lease where less than half of it is left."""
+    return await (lease.look() if lease.lasts(context.timing.lease / 2) else lease.renew())
 
 
 async def _leave(context: RefreshContext, lease: Lease) -> None:

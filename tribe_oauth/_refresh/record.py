@@ -12,6 +12,7 @@ from contextlib import suppress
 import attrs
 
 from tribe_oauth._oauth.values import Secret, Token
+from tribe_oauth._oauth.verdict import LONGEST_WAIT
 from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._contract import Record
@@ -66,6 +67,16 @@ def is_lost(record: Record | None, spend: Spend) -> bool:
 def in_place_of(lost: Record | None, known: Record) -> Record:
     """What is known of a record, to be written over what the store came back with."""
     return attrs.evolve(known, version=0 if lost is None else lost.version)
+
+
+def believable(record: Record, now: float) -> Record:
+    """The record without a time to wait for that lies further ahead than any host can have meant: its clock was off.
+
+    The next write mends it.
+    """
+    if record.not_before <= now + LONGEST_WAIT:
+        return record
+    return attrs.evolve(record, not_before=now if record.maybe_spent else 0.0)
 
 
 def may_be_spent(record: Record, spend: Spend) -> bool:

@@ -163,7 +163,7 @@ class _Refresh:
         if self._first is None:
             self._first = record.generation
             self._known = record.generation if self._known is None else self._known
-        return record
+        return record_.believable(record, self._context.clock.time())
 
     async def _write_back(self, cached: CachedToken, record: Record | None) -> Record | None:
         """A fail-over lost what we had committed. The refresh token in the store is spent: it is never sent."""

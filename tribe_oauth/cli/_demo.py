@@ -82,7 +82,7 @@ async def demo(
         path = Path(folder) / "tribe.db"
         async with _emulated_tribe(persons) as base, Remote(base) as tribe:
             client = await tribe.client()
-            store = SQLiteStore(path)
+            store = SQLiteStore(path, busy_timeout=0.5)  # a successor waits for that too
             async with TokenManager(client, store=store, quiet=quiet) as manager:
                 story = Story(console, tribe, base, client, manager, store, path, quiet, callers)
                 console.print(f"An emulated Tribe runs at {base}, in a process of its own.", highlight=False)
