@@ -50,7 +50,7 @@ async def test_all_is_well(sandbox: Sandbox, tmp_path: Path) -> None:
         await manager.connect("acme", RefreshTokenGrant(client, sandbox.paste_token("Acme")))
     before = sandbox.ledger.token_requests
     text = await said(wrong=False)
-    for found in ("client credentials", "answers (405)", "answers (401)", "SQLiteStore takes", "1 fresh"):
+    for found in ("client credentials", "answers (404)", "answers (401)", "SQLiteStore takes", "1 fresh"):
         assert found in text
     assert client.client_secret.reveal() not in text
     assert sandbox.ledger.token_requests == before
