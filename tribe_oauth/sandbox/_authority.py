@@ -36,7 +36,7 @@ from tribe_oauth.sandbox._refusals import (
 class Authority:
     """Issues, rotates, refuses, revokes. Lifetimes are in seconds; it keeps fingerprints, no tokens.
 
-    `chance` decides what of a token's first second is left when its lifetime is told.
+    `chance` decides whether a lifetime is told in full or one second short.
     """
 
     profile: Profile
@@ -232,7 +232,7 @@ class Authority:
         return f"{prefix}{secrets.token_urlsafe(32)}.{secrets.token_urlsafe(32)}"
 
     def _expires_in(self) -> int:
-        """What is told of the lifetime, in whole seconds: all of it, or the first of them has begun."""
+        """The lifetime as it is told, in whole seconds: all of it, or one less, where the first has begun."""
         return max(1, int(self.access_token_lifetime) - self.chance.randrange(2))
 
     def _issue_access(self, organization: str, scope: frozenset[str], family: str, cause: Cause) -> str:
