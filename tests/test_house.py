@@ -81,9 +81,9 @@ FOLDERS = {
         __init__
     """,
     "sandbox": """
-        _application  _browser  _consent  _data  _faults  _filter  _ledger  _profiles  _serving
-        _issued  _remote  _routes
-        _authority
+        _application  _browser  _consent  _data  _faults  _filter  _ledger  _refusals  _serving
+        _issued  _profiles  _remote  _routes
+        _authority  _races
         _oauth  _odata
         _server
         __init__

@@ -167,6 +167,9 @@ def test_token_is_shown_only_when_asked_for(sandbox: Sandbox) -> None:
     """S24: the access token itself comes alone, for a pipe, and on request."""
     revealed = tribe_oauth("token", "--reveal").strip()
     assert sandbox.ledger.is_live(revealed)
+    assert "scope: offline read write" in tribe_oauth("token")
+    silent = '{"access_token": "x", "token_type": "bearer", "expires_in": 86400}'
+    sandbox.fault("body", body=silent, content_type="application/json")
     assert "scope: not known" in tribe_oauth("token")
 
 

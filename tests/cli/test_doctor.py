@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
@@ -48,7 +49,7 @@ async def test_all_is_well(sandbox: Sandbox, tmp_path: Path) -> None:
         await manager.connect("acme", RefreshTokenGrant(client, sandbox.paste_token("Acme")))
     before = sandbox.ledger.token_requests
     text = await said(wrong=False)
-    for found in ("client credentials", "answers (405)", "answers (401)", "SQLiteStore keeps", "1 fresh"):
+    for found in ("client credentials", "answers (404)", "answers (401)", "SQLiteStore keeps", "1 fresh"):
         assert found in text
     assert client.client_secret.reveal() not in text
     assert sandbox.ledger.token_requests == before
@@ -94,7 +95,7 @@ async def test_organizations(sandbox: Sandbox, tmp_path: Path) -> None:
     store = SQLiteStore(tmp_path / "tribe.db")
     for record in (
         Record(organization="[b]gone", status="reauthorization_required", cause="lost rotation"),
-        Record(organization="waiting", status="connected", failures=3, not_before=4e9),
+        Record(organization="waiting", status="connected", failures=3, not_before=time.time() + 600),
         Record(organization="broken", status="connected", payload=b"{"),
     ):
         await store.swap(record)

@@ -327,7 +327,7 @@ async def test_invalid_client_for_a_minute(
     """F9: then a clear error; nothing is deleted, and when the server is well again, so is the organization."""
     await expired(manager, clock)
     server.order(*[oauth_error("invalid_client", 401)] * 3)
-    with pytest.raises(TokenEndpointError, match="check client_id and client_secret") as error:
+    with pytest.raises(TokenEndpointError, match="client_id and client_secret, which worked") as error:
         await manager.token("acme")
     assert error.value.error == "invalid_client"
     assert not isinstance(error.value, TemporarilyUnavailable)

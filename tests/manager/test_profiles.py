@@ -82,6 +82,28 @@ async def test_two_managers_without_a_common_store_lose(profile: str) -> None:
                 assert await one.refresh("acme")
 
 
+async def test_two_managers_at_the_same_instant_both_win_and_one_is_dead() -> None:
+    """Worse than losing: neither is told, and who refreshes with the dead token ends the other's family."""
+    clock = VirtualClock()
+    async with Sandbox(profile="hydra-2.3", seed=1, race_window=3600, clock=clock.time) as sandbox:
+        client, pasted = sandbox.client(), sandbox.paste_token("Acme")
+        async with TokenManager(client, clock=clock) as one, TokenManager(client, clock=clock) as other:
+            fault, grant = sandbox.fault("hang", times=2), RefreshTokenGrant(client, pasted)
+            connecting = [asyncio.ensure_future(manager.connect("acme", grant)) for manager in (one, other)]
+            while fault.hits < 2:  # noqa: ASYNC110 (no event tells of the last one)
+                await asyncio.sleep(0)
+            fault.release()
+            tokens = await asyncio.gather(*connecting)
+            alive = [sandbox.ledger.is_live(token.access_token.reveal()) for token in tokens]
+            assert sorted(alive) == [False, True]
+            assert len(sandbox.ledger.spent_twice()) == 1
+            with pytest.raises(ReauthorizationRequired):
+                await (one, other)[alive.index(False)].refresh("acme")
+            with pytest.raises(ReauthorizationRequired):
+                await (one, other)[alive.index(True)].refresh("acme")
+            assert [family.live for family in sandbox.ledger.families("Acme")] == [False]
+
+
 async def test_an_idle_organization_that_expired() -> None:
     """A refresh token unused for 720 hours is dead; Hydra 1.5 says so with invalid_request, twice."""
     for profile in PROFILES:

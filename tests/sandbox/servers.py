@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,24 @@ REAL = {
     name: os.environ.get(f"TRIBE_TEST_{name}", "")
     for name in ("AUTH_URL", "API_URL", "CLIENT_ID", "CLIENT_SECRET", "REFRESH_TOKEN")
 }
-NAMES = [*PROFILES, *(["real"] if all(REAL.values()) else [])]
+_IS_REAL = all(address for name, address in REAL.items() if name != "API_URL")
+NAMES = [*PROFILES, *(["real"] if _IS_REAL else [])]
+NAMES_WITH_API = [*PROFILES, *(["real"] if _IS_REAL and REAL["API_URL"] else [])]
+FORM = "application/x-www-form-urlencoded"
+
+
+@attrs.frozen
+class Said:
+    """An answer."""
+
+    status: int
+    headers: dict[str, str]
+    text: str
+
+    @property
+    def error(self) -> str:
+        """The error code in it."""
+        return str(json.loads(self.text)["error"])
 
 
 @attrs.define
@@ -34,9 +52,24 @@ class Server:
 
     async def token(self, **form: str) -> tuple[int, dict[str, Any]]:
         """A token request with the client's credentials; the status and the JSON."""
-        body = {"client_id": self.client_id, "client_secret": self.client_secret, **form}
+        body = {**self.credentials, **form}
         async with self.session.post(f"{self.auth}/oauth2/token", data=body) as response:
             return response.status, await response.json()
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The client's, for a form."""
+        return {"client_id": self.client_id, "client_secret": self.client_secret}
+
+    async def post(self, path: str, body: Any, **headers: str) -> Said:
+        """A POST to the authorization server with this body and no more."""
+        return await self.ask("POST", path, data=body, headers=headers)
+
+    async def ask(self, method: str, path: str, **options: Any) -> Said:
+        """Any request to the authorization server; redirects are not followed."""
+        url = f"{self.auth}{path}"
+        async with self.session.request(method, url, allow_redirects=False, **options) as response:
+            return Said(response.status, dict(response.headers), await response.text())
 
     async def refresh(self, refresh_token: str | None = None) -> tuple[int, dict[str, Any]]:
         """A refresh of a pasted token; the first, unless another is given. A successor is remembered."""

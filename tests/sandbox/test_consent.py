@@ -74,7 +74,7 @@ async def test_any_port_on_loopback(redirect_uri: str, known: bool) -> None:
                 await callback(sandbox, redirect_uri=redirect_uri)
 
 
-@pytest.mark.parametrize(("profile", "error"), [("strict", "request_denied"), ("hydra-2.3", "access_denied")])
+@pytest.mark.parametrize(("profile", "error"), [("strict", "consent request denied"), ("hydra-2.3", "access_denied")])
 async def test_denied(profile: str, error: str) -> None:
     """The code for it need not be access_denied."""
     async with Sandbox(profile=profile) as sandbox:

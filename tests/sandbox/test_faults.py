@@ -9,7 +9,7 @@ from typing import Literal
 import pytest
 from aiohttp import ClientError, ClientPayloadError, ServerDisconnectedError
 
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import PROFILES, Sandbox
 
 from .servers import Server, serve
 
@@ -180,3 +180,30 @@ async def test_a_fault_on_an_answer_without_a_body(
     """A 401 has none: there is nothing to cut off, and the sandbox does not stumble over that."""
     sandbox.fault(kind, endpoint="api")
     assert (await server.get("/v1/odata/", "x"))[0] == 401
+
+
+@pytest.mark.parametrize("name", PROFILES)
+async def test_the_database_is_away(name: str) -> None:
+    """Every token request is 401 invalid_client, with good credentials; a revocation can be 200, and does nothing."""
+    async with serve(name) as server:
+        sandbox = server.sandbox
+        assert sandbox is not None
+        fault = sandbox.fault("database_away", times=None)
+        refresh = {"grant_type": "refresh_token", "refresh_token": server.refresh_token}
+        for form in (refresh, {"grant_type": "client_credentials"}, {}):
+            said = await server.post("/oauth2/token", {**server.credentials, **form})
+            assert (said.status, said.error) == (401, "invalid_client")
+            assert ("Cache-Control" in said.headers) == (name not in {"hydra-1.5", "strict"})
+        said = await server.post("/oauth2/revoke", {**server.credentials, "token": server.refresh_token})
+        assert said.status == (200 if name in {"hydra-2.3", "strict"} else 401)
+        assert fault.hits == 4
+        assert sandbox.ledger.token_requests == 0
+        assert sandbox.ledger.is_live(server.refresh_token)
+        fault.cancel()
+        assert (await server.refresh())[0] == 200
+
+
+def test_a_database_that_an_endpoint_does_not_have() -> None:
+    """The order is refused, with what to order instead."""
+    with pytest.raises(ValueError, match="for api order another fault"):
+        Sandbox().fault("database_away", endpoint="api")

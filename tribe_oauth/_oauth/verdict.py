@@ -137,9 +137,17 @@ def back_off(verdict: Verdict, failures: int, *, retry_after: float | None, chan
 
 
 def error_for(
-    organization: str | None, verdict: Verdict, outcome: Outcome, next_attempt_at: float | None
+    organization: str | None,
+    verdict: Verdict,
+    outcome: Outcome,
+    next_attempt_at: float | None,
+    *,
+    worked_before: bool = False,
 ) -> TokenEndpointError:
-    """The error for a caller whose token could not be had: what happened, and what to do."""
+    """The error for a caller whose token could not be had: what happened, and what to do.
+
+    `worked_before`: the client's credentials did. A server whose database is away says `invalid_client` to everyone.
+    """
     status = outcome.status if isinstance(outcome, Answered) else None
     error: str | None = None
     description: str | None = None
@@ -151,7 +159,14 @@ def error_for(
         reason = f"a token answer with {', '.join(said.complaints)}"
     else:
         reason = said.reason
-    if verdict in REMEDIES:
+    kind: type[TokenEndpointError]
+    if verdict is Verdict.CLIENT and worked_before:
+        kind, text = TemporarilyUnavailable, f"no token for {named(organization)} now ({reason})"
+        remedy = (
+            "either the authorization server has a fault, which passes, or client_id and client_secret, which worked"
+            " before, are no longer valid; nothing was deleted"
+        )
+    elif verdict in REMEDIES:
         kind, text = TokenEndpointError, f"the token endpoint refuses {named(organization)} ({reason})"
         remedy = REMEDIES[verdict]
     else:

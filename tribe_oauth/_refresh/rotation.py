@@ -261,4 +261,5 @@ class Rotation:
             return record_.postponed(record, not_before=not_before)
 
         if await self._lease.give_back(change):
-            raise error_for(self._organization, verdict, outcome, not_before)
+            worked_before = not self._spend.is_candidate
+            raise error_for(self._organization, verdict, outcome, not_before, worked_before=worked_before)

@@ -59,7 +59,9 @@ def refresh_form(context: RefreshContext, spend: Spend, organization: str) -> Fo
     )
 
 
-async def fetch_client_credentials(context: RefreshContext, credential: Credential, organization: str) -> Granted:
+async def fetch_client_credentials(
+    context: RefreshContext, credential: Credential, organization: str, *, worked_before: bool = False
+) -> Granted:
     """One token for the application itself; a few attempts, since any of them is free. Raises TokenEndpointError."""
     secret = client_secret(context, credential, organization)
     form = messages.client_credentials_request(credential.client_id, secret, scope=credential.scope)
@@ -73,12 +75,13 @@ async def fetch_client_credentials(context: RefreshContext, credential: Credenti
         tries[verdict] += 1
         if pause is None or not await context.tasks.pause(pause * (1 + context.clock.random())):
             wait = back_off(verdict, 0, retry_after=retry_after, chance=context.clock.random())
-            raise error_for(organization, verdict, outcome, context.clock.time() + wait)
+            at = context.clock.time() + wait
+            raise error_for(organization, verdict, outcome, at, worked_before=worked_before)
 
 
 async def refresh_client_credentials(context: RefreshContext, record: Record, credential: Credential) -> CachedToken:
     """A new token for a record of client credentials. It is not stored. Raises TokenEndpointError."""
-    granted = await fetch_client_credentials(context, credential, record.organization)
+    granted = await fetch_client_credentials(context, credential, record.organization, worked_before=True)
     return cached_in_memory(context, record.family, record.generation, credential, granted)
 
 

@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--refresh-token-lifetime", type=float, default=2_592_000, metavar="SECONDS")
     parser.add_argument("--redirect-uri", default=REDIRECT_URI)
     parser.add_argument("--latency", type=float, default=0.0, metavar="SECONDS")
+    parser.add_argument("--race-window", type=float, default=0.02, metavar="SECONDS")
     parser.add_argument("--end-with-stdin", action="store_true", help="end when the standard input is closed")
     options = vars(parser.parse_args(arguments))
     end_with_stdin = options.pop("end_with_stdin")

@@ -11,6 +11,7 @@ from tribe_oauth._oauth.values import Endpoints
 
 REDIRECT_URI: Final = "https://app.example/callback"
 SCOPE: Final = "read write offline"
+GRANT_TYPES: Final = ("authorization_code", "refresh_token", "client_credentials")
 
 
 @define
@@ -18,7 +19,7 @@ class Application:
     """What is registered under Configuration > Applications.
 
     `organization`: the one that its client credentials act for; empty: none. `redirect_uri` None: it cannot ask for
-    consent.
+    consent. `grant_types`: those that it may use.
     """
 
     client_id: str
@@ -26,6 +27,7 @@ class Application:
     redirect_uri: str | None
     scope: frozenset[str]
     organization: str
+    grant_types: frozenset[str] = frozenset(GRANT_TYPES)
 
 
 def endpoints(base: str) -> Endpoints:

@@ -5,47 +5,54 @@ Nothing here awaits, so that a rotation and its line in the ledger happen togeth
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
 import secrets
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from itertools import count
+from random import Random
 from typing import Literal
 
-from attrs import Factory, define, field
+from attrs import Factory, define, evolve, field
 
 from tribe_oauth.sandbox._application import Application
 from tribe_oauth.sandbox._issued import Access, Consent, Granted, IssuedFamily
 from tribe_oauth.sandbox._ledger import Cause, Family, Ledger, fingerprint
-from tribe_oauth.sandbox._profiles import (
+from tribe_oauth.sandbox._profiles import Profile
+from tribe_oauth.sandbox._refusals import (
+    CODE_USED,
     INVALID_CLIENT,
     INVALID_GRANT,
     INVALID_SCOPE,
-    UNAUTHORIZED_CLIENT,
-    Profile,
+    NO_CREDENTIALS,
+    OTHER_CLIENT,
+    REDIRECT_URI,
+    WRONG_METHOD,
+    Refusal,
     RefusedError,
 )
 
 
 @define
 class Authority:
-    """Issues, rotates, refuses, revokes. Lifetimes are in seconds; it keeps fingerprints, no tokens."""
+    """Issues, rotates, refuses, revokes. Lifetimes are in seconds; it keeps fingerprints, no tokens.
+
+    `chance` decides whether a lifetime is told in full or one second short.
+    """
 
     profile: Profile
     clock: Callable[[], float]
     access_token_lifetime: float
     refresh_token_lifetime: float
+    chance: Random
     applications: dict[str, Application] = Factory(dict)
     ledger: Ledger = field(init=False)
     _consents: dict[str, Consent] = Factory(dict)
     _families: dict[str, IssuedFamily] = Factory(dict)
     _refresh: dict[str, str] = Factory(dict)  # the family's id, for each refresh token ever issued
+    _deleted: set[str] = Factory(set)  # refresh tokens that were refused as spent or revoked: from then on unknown
     _access: dict[str, Access] = Factory(dict)
     _by_organization: dict[str, list[IssuedFamily]] = Factory(dict)
     _numbers: count[int] = Factory(lambda: count(1))
-    _losers: count[int] = Factory(lambda: count(0))
 
     def __attrs_post_init__(self) -> None:
         self.ledger = Ledger(self.clock, self._is_live, self._families_of)
@@ -54,7 +61,7 @@ class Authority:
 
     def consent(self, consent: Consent) -> str:
         """Issue a code."""
-        code = secrets.token_urlsafe(24)
+        code = self._secret("ac")
         self._consents[fingerprint(code)] = consent
         cause = Cause(client_id=consent.application.client_id, organization=consent.organization)
         self.ledger.write("issued", cause, "code", fingerprint(code))
@@ -68,92 +75,111 @@ class Authority:
 
     # Token requests
 
-    def authenticate(self, form: dict[str, str]) -> Application:
-        """The Application whose credentials are in the body (RFC 6749 §2.3.1)."""
-        application = self.applications.get(form.get("client_id", ""))
+    def authenticate(self, form: Mapping[str, str], authorization: str) -> Application:
+        """The Application whose credentials are in the body (RFC 6749 §2.3.1); `authorization`: the header."""
+        if authorization.lower().startswith("basic "):
+            raise RefusedError(WRONG_METHOD)
+        if "client_id" not in form:
+            raise RefusedError(NO_CREDENTIALS)
+        application = self.applications.get(form["client_id"])
         given = form.get("client_secret", "").encode()
         if application is None or not hmac.compare_digest(application.client_secret.encode(), given):
             raise RefusedError(INVALID_CLIENT)
         return application
 
-    def redeem(self, application: Application, form: dict[str, str], cause: Cause) -> Granted:
+    def permit(self, application: Application, grant_type: str) -> None:
+        """Raise RefusedError where the Application may not use the grant type."""
+        if grant_type not in application.grant_types:
+            hint = f"The OAuth 2.0 Client is not allowed to use authorization grant '{grant_type}'."
+            raise RefusedError(evolve(self.profile.grant_type, hint=hint))
+
+    def redeem(self, application: Application, form: Mapping[str, str], cause: Cause) -> Granted:
         """Exchange a code (RFC 6749 §4.1.3). A second use revokes all that came from the first (§4.1.2)."""
         mark = fingerprint(form.get("code", ""))
         consent = self._consents.get(mark)
-        if consent is None or consent.application is not application:
+        if consent is None:
             raise RefusedError(INVALID_GRANT)
         cause.organization, cause.family = consent.organization, consent.family
         if consent.used:
             self.ledger.write("reused", cause, "code", mark)
             self._revoke_family(self._families[consent.family], cause)
+            raise RefusedError(CODE_USED)
+        if self.clock() > consent.expires_at:
             raise RefusedError(INVALID_GRANT)
-        proven = consent.challenge is None or consent.challenge == _challenge(form.get("code_verifier", ""))
-        if form.get("redirect_uri") != consent.redirect_uri or not proven or self.clock() > consent.expires_at:
-            raise RefusedError(INVALID_GRANT)
+        if consent.application is not application:
+            raise RefusedError(OTHER_CLIENT)
+        burns = self.profile.stray_verifier_burns
+        consent.check(form.get("redirect_uri"), form.get("code_verifier", ""), stray_verifier_burns=burns)
         consent.used = True
         self.ledger.write("spent", cause, "code", mark)
         family = self._begin(application, consent.organization, consent.scope, "code", consent.redirect_uri)
         consent.family = cause.family = family.id
         return self._grant(family, cause)
 
-    @contextmanager
-    def refreshing(self, application: Application, form: dict[str, str], cause: Cause) -> Iterator[IssuedFamily]:
-        """Check a refresh token (RFC 6749 §6); inside of the context follows `rotate`.
+    def check(self, application: Application, form: Mapping[str, str], mark: str, cause: Cause) -> IssuedFamily:
+        """The family of a refresh token that may be spent now (RFC 6749 §6). `mark`: its fingerprint.
 
-        Refreshes that begin before it ends are refused.
+        Raises RefusedError. One that was spent before is refused to every client, and can end its family.
         """
-        family = self._presented(application, form, cause)
-        family.refreshing = True
-        try:
-            yield family
-        finally:
-            family.refreshing = False
-
-    def _presented(self, application: Application, form: dict[str, str], cause: Cause) -> IssuedFamily:
-        mark = fingerprint(form.get("refresh_token", ""))
-        self.ledger.presented(mark)
         family = self._family(mark)
-        if family is None or family.application is not application:
-            raise RefusedError(self.profile.reused)
+        if family is None:
+            raise RefusedError(self.profile.unknown)
         cause.organization, cause.family = family.organization, family.id
-        if mark != family.refresh:
-            self.ledger.write("reused", cause, "refresh", mark)
-            if self.profile.reuse_revokes_family:
-                self._revoke_family(family, cause)
-            raise RefusedError(self.profile.reused)
-        if not family.live:
-            raise RefusedError(self.profile.reused)
+        if not family.live or mark != family.refresh:
+            raise RefusedError(self._not_active(family, mark, cause))
         if self.clock() > family.expires_at:
             raise RefusedError(self.profile.expired)
+        if family.application is not application:
+            raise RefusedError(OTHER_CLIENT)
         if self.profile.refresh_redirect_uri and form.get("redirect_uri") != family.redirect_uri:
-            raise RefusedError(INVALID_GRANT)
-        if family.refreshing:
-            answers = self.profile.concurrent
-            raise RefusedError(answers[next(self._losers) % len(answers)])
+            raise RefusedError(REDIRECT_URI)
         return family
 
-    def rotate(self, family: IssuedFamily, form: dict[str, str], cause: Cause) -> Granted:
-        """Spend the refresh token, delete the access token, issue successors."""
+    def _not_active(self, family: IssuedFamily, mark: str, cause: Cause) -> Refusal:
+        """What a spent, replaced or revoked refresh token is answered with; the first two can end a family."""
+        if mark != family.refresh:
+            self.ledger.write("reused", cause, "refresh", mark)
+        if mark in self._deleted:
+            return self.profile.unknown
+        self._deleted.add(mark)
         if not family.live:
-            raise RefusedError(self.profile.reused)
-        self.ledger.write("spent", cause, "refresh", fingerprint(form["refresh_token"]))
+            return self.profile.revoked
+        if self.profile.reuse_revokes_family:
+            self._revoke_family(family, cause)
+        return self.profile.spent
+
+    def rotate(self, family: IssuedFamily, mark: str, cause: Cause) -> Granted:
+        """Spend the refresh token with this fingerprint, delete the access token, issue successors.
+
+        Successors that a refresh at the same instant was given are replaced by these.
+        """
+        if not family.live:
+            raise RefusedError(self.profile.revoked)
+        self.ledger.write("spent", cause, "refresh", mark)
+        if family.refresh != mark:
+            self.ledger.write("replaced", cause, "refresh", family.refresh)
         family.rotations += 1
         return self._grant(family, cause)
 
-    def client_credentials(self, application: Application, form: dict[str, str], cause: Cause) -> Granted:
-        """Issue an access token (RFC 6749 §4.4): no refresh token, whatever the scope."""
+    def client_credentials(self, application: Application, form: Mapping[str, str], cause: Cause) -> Granted:
+        """Issue an access token (RFC 6749 §4.4): no refresh token, whatever the scope; no scope where none is asked."""
         cause.organization = application.organization
-        if not application.organization:
-            raise RefusedError(UNAUTHORIZED_CLIENT)
         asked = frozenset(form.get("scope", "").split())
-        if not asked <= application.scope:
-            raise RefusedError(INVALID_SCOPE)
-        return Granted(self._issue_access(application.organization, asked, "", cause), int(self.access_token_lifetime))
+        if refused := sorted(asked - application.scope):
+            hint = f"The OAuth 2.0 Client is not allowed to request scope '{refused[0]}'."
+            raise RefusedError(evolve(INVALID_SCOPE, hint=hint))
+        access = self._issue_access(application.organization, asked, "", cause)
+        return Granted(access, self._expires_in(), asked)
 
     def revoke(self, application: Application, token: str) -> None:
-        """Revoke the family of a refresh or access token (RFC 7009 §2.1). An unknown token is no error (§2.2)."""
+        """Revoke the family of a refresh or access token (RFC 7009 §2.1).
+
+        An unknown token is no error (§2.2), nor is a spent one: its family lives on.
+        """
         mark = fingerprint(token)
         family = self._family(mark)
+        if family is not None and family.refresh != mark:
+            return
         if family is None and mark in self._access:
             family = self._families.get(self._access[mark].family)
         if family is not None and family.application is application:
@@ -198,17 +224,26 @@ class Authority:
         access = self._issue_access(family.organization, family.scope, family.id, cause)
         family.access = fingerprint(access)
         refresh = self._issue_refresh(family, cause) if "offline" in family.scope else None
-        return Granted(access, int(self.access_token_lifetime), refresh)
+        return Granted(access, self._expires_in(), family.scope, refresh)
+
+    def _secret(self, kind: Literal["at", "rt", "ac"]) -> str:
+        """A token or a code: 87 characters, and the prefix of newer versions."""
+        prefix = self.profile.prefix and f"{self.profile.prefix}{kind}_"
+        return f"{prefix}{secrets.token_urlsafe(32)}.{secrets.token_urlsafe(32)}"
+
+    def _expires_in(self) -> int:
+        """The lifetime as it is told, in whole seconds: all of it, or one less, where the first has begun."""
+        return max(1, int(self.access_token_lifetime) - self.chance.randrange(2))
 
     def _issue_access(self, organization: str, scope: frozenset[str], family: str, cause: Cause) -> str:
-        token = f"at.{secrets.token_urlsafe(32)}"
+        token = self._secret("at")
         expires_at = self.clock() + self.access_token_lifetime
         self._access[fingerprint(token)] = Access(organization, scope, expires_at, family)
         self.ledger.write("issued", cause, "access", fingerprint(token))
         return token
 
     def _issue_refresh(self, family: IssuedFamily, cause: Cause) -> str:
-        token = f"rt.{secrets.token_urlsafe(32)}"
+        token = self._secret("rt")
         family.refresh = fingerprint(token)
         family.expires_at = self.clock() + self.refresh_token_lifetime
         self._refresh[family.refresh] = family.id
@@ -240,7 +275,3 @@ class Authority:
             Family(each.id, each.organization, each.application.client_id, each.origin, each.rotations, each.live)
             for each in self._by_organization.get(organization, ())
         )
-
-
-def _challenge(verifier: str) -> str:
-    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

@@ -33,7 +33,7 @@ async def _open(session: ClientSession, method: str, url: str, form: FormData | 
     """Where the answer sends the browser, None for a page; and the page."""
     async with session.request(method, URL(url, encoded=True), data=form, allow_redirects=False) as response:
         text = await response.text()
-        if response.status == 303:
+        if response.status in {302, 303}:
             return response.headers["Location"], text
         if response.status != 200:
             title = re.search("<title>(.*?)</title>", text)

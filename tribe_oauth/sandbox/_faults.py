@@ -10,10 +10,22 @@ from typing import Final, Literal, get_args
 from aiohttp import web
 from attrs import Factory, define, field
 
-Kind = Literal["delay", "cut", "status", "hang", "lost_answer", "lost_request", "invalid_client", "body", "drip"]
+Kind = Literal[
+    "delay",
+    "cut",
+    "status",
+    "hang",
+    "lost_answer",
+    "lost_request",
+    "invalid_client",
+    "body",
+    "drip",
+    "database_away",
+]
 Endpoint = Literal["token", "api", "revoke", "authorize"]
 Serve = Callable[[], Awaitable[web.Response]]
 
+_DATABASE: Final[tuple[Endpoint, ...]] = ("token", "revoke")
 INVALID_CLIENT: Final = b'{"error":"invalid_client","error_description":"Client authentication failed"}'
 
 
@@ -22,7 +34,8 @@ class Fault:
     """One order. `times`: how many answers go wrong; None: all until `cancel`.
 
     `organization`: only its answers, as far as the request shows whose they are. `chance`: the probability that an
-    answer is hit, drawn for each. Raises ValueError for a kind or an endpoint that does not exist.
+    answer is hit, drawn for each. Raises ValueError for a kind or an endpoint that does not exist, and for a database
+    that is away from an endpoint without one.
     """
 
     kind: Kind
@@ -47,6 +60,15 @@ class Fault:
             raise ValueError(f"no fault {self.kind!r}: choose one of {', '.join(get_args(Kind))}")
         if self.endpoint not in get_args(Endpoint):
             raise ValueError(f"no endpoint {self.endpoint!r}: choose one of {', '.join(get_args(Endpoint))}")
+        if self.kind == "database_away" and self.endpoint not in _DATABASE:
+            raise ValueError(
+                f"database_away is of the authorization server's {' and '.join(_DATABASE)}, both at once: for"
+                f" {self.endpoint} order another fault, such as status"
+            )
+
+    def hits_at(self, endpoint: Endpoint) -> bool:
+        """Whether it is about the answers of this endpoint."""
+        return endpoint in (_DATABASE if self.kind == "database_away" else (self.endpoint,))
 
     @property
     def pending(self) -> bool:
@@ -91,7 +113,7 @@ class Faults:
         """The oldest order that hits this answer, counted as a hit; None: it is served well."""
         for fault in self.orders:
             if (
-                fault.endpoint == endpoint
+                fault.hits_at(endpoint)
                 and fault.pending
                 and fault.organization in {None, organization}
                 and (fault.chance >= 1 or self.random.random() < fault.chance)
@@ -124,6 +146,11 @@ def _abort(request: web.Request) -> web.Response:
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
+
+
+async def _pass(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
+    """As the server answers by itself."""
+    return await answer(), is_open(request)
 
 
 async def _delay(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
@@ -191,4 +218,5 @@ _SERVED: Final[dict[Kind, Callable[[Fault, web.Request, Serve], Awaitable[tuple[
     "invalid_client": _refuse_client,
     "body": _say,
     "drip": _drip,
+    "database_away": _pass,
 }

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Final, Literal
 
 from attrs import define
 
 from tribe_oauth.sandbox._application import Application
+from tribe_oauth.sandbox._refusals import NO_CHALLENGE, REDIRECT_URI, WRONG_VERIFIER, RefusedError
 
 CODE_LIFETIME: Final = 600.0
 """Seconds."""
@@ -14,7 +17,10 @@ CODE_LIFETIME: Final = 600.0
 
 @define
 class Consent:
-    """What a code was issued for. `family`: the id of the one that began with it; empty until it is exchanged."""
+    """What a code was issued for. `family`: the id of the one that began with it; empty until it is exchanged.
+
+    `burned`: a wrong verifier was tried, and the code is worth nothing.
+    """
 
     application: Application
     organization: str
@@ -24,11 +30,29 @@ class Consent:
     expires_at: float
     family: str = ""
     used: bool = False
+    burned: bool = False
+
+    def check(self, redirect_uri: str | None, verifier: str, *, stray_verifier_burns: bool) -> None:
+        """Check what proves that the code is used by the client that asked for it (RFC 6749 §4.1.3, RFC 7636 §4.6).
+
+        Raises RefusedError. The code survives a wrong redirect URI, and no wrong verifier.
+        """
+        if redirect_uri != self.redirect_uri:
+            raise RefusedError(REDIRECT_URI)
+        if self.burned:
+            raise RefusedError(NO_CHALLENGE)
+        if self.challenge is None:
+            if verifier:
+                self.burned = stray_verifier_burns
+                raise RefusedError(NO_CHALLENGE)
+        elif _challenge(verifier) != self.challenge:
+            self.burned = True
+            raise RefusedError(WRONG_VERIFIER)
 
 
 @define
 class IssuedFamily:
-    """A token family: its last refresh token is valid while it is `live`; all earlier ones are spent."""
+    """A token family: its last refresh token is valid while it is `live`; all others are spent or replaced."""
 
     id: str
     organization: str
@@ -41,7 +65,6 @@ class IssuedFamily:
     expires_at: float = 0.0
     rotations: int = 0
     live: bool = True
-    refreshing: bool = False  # a refresh is under way
 
 
 @define
@@ -60,4 +83,9 @@ class Granted:
 
     access_token: str
     expires_in: int
+    scope: frozenset[str]
     refresh_token: str | None = None
+
+
+def _challenge(verifier: str) -> str:
+    return base64.urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()

@@ -15,9 +15,11 @@ Kind = Literal[
     "requested",  # a POST to the token endpoint was parsed
     "issued",
     "spent",  # a refresh token or a code was redeemed
-    "replaced",  # an access token, deleted by the refresh that issued the next one
+    # an access token, deleted by the refresh that issued the next one; a refresh token, made void by a refresh that was
+    # at the same instant as the one that issued it
+    "replaced",
     "refused",  # the request was; `error` says with what
-    "reused",  # a refresh token or a code was presented after it had been spent
+    "reused",  # a refresh token or a code was presented after it had been spent or replaced
     "revoked",  # a token is no longer valid; by /oauth2/revoke, by reuse, or by order of a test
     "answered",  # the end of a token request; `delivered` says whether the client could read the answer
 ]
@@ -119,7 +121,7 @@ class Ledger:
         return tuple(self._twice)
 
     def reused(self) -> tuple[str, ...]:
-        """Fingerprints of the refresh tokens and codes that were presented after they had been spent."""
+        """Fingerprints of the refresh tokens and codes that were presented after they had been spent or replaced."""
         return tuple(self._reused)
 
     def undelivered(self) -> tuple[int, ...]:

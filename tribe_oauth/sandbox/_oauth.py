@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from email.utils import formatdate
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode, urlsplit
 
 from aiohttp import web
-from attrs import define
+from attrs import define, evolve
 
 from tribe_oauth.sandbox import _consent, _faults
-from tribe_oauth.sandbox._application import Application
+from tribe_oauth.sandbox._application import GRANT_TYPES, SCOPE, Application
 from tribe_oauth.sandbox._authority import Authority
 from tribe_oauth.sandbox._faults import Faults
 from tribe_oauth.sandbox._issued import CODE_LIFETIME, Consent, Granted
-from tribe_oauth.sandbox._ledger import Cause
-from tribe_oauth.sandbox._profiles import INVALID_REQUEST, Refusal, RefusedError
+from tribe_oauth.sandbox._ledger import Cause, fingerprint
+from tribe_oauth.sandbox._races import Races
+from tribe_oauth.sandbox._refusals import (
+    ACCESS_DENIED,
+    CHALLENGE_METHOD,
+    EMPTY,
+    INVALID_CLIENT,
+    INVALID_REQUEST,
+    INVALID_SCOPE,
+    INVALID_STATE,
+    NO_GRANT_TYPE,
+    RESPONSE_TYPE,
+    Refusal,
+    RefusedError,
+)
 
-GRANT_TYPES = ("authorization_code", "refresh_token", "client_credentials")
 CAUSE = web.RequestKey("cause", Cause)
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
@@ -30,6 +42,7 @@ class OAuth:
 
     authority: Authority
     faults: Faults
+    races: Races
     organizations: Callable[[], dict[str, str]]  # from Tribe's UUID to the name
     latency: float
 
@@ -47,24 +60,25 @@ class OAuth:
             return _consent.problem("This application is not known", "The client_id belongs to no Application.")
         if not _is_registered(application, query.get("redirect_uri", "")):
             return _consent.problem("The redirect URI does not match", "It is not the one registered.")
-        if (error := self._wrong(query, application)) is not None:
-            return self._back(query, error=error[0], error_description=error[1])
+        if (refusal := self._wrong(query, application)) is not None:
+            return self._back(query, **self.authority.profile.described(refusal))
         if request.method == "GET":
             organizations = self._choices(query)
             return _consent.page(query, application.client_id, organizations, query["scope"].split())
         return self._decided(application, query, await request.post())
 
-    def _wrong(self, query: dict[str, str], application: Application) -> tuple[str, str] | None:
+    def _wrong(self, query: dict[str, str], application: Application) -> Refusal | None:
+        scope = query.get("scope", "").split()
         if query.get("response_type") != "code":
-            return "unsupported_response_type", "Only the response type code is supported"
+            return RESPONSE_TYPE
         if len(query.get("state", "")) < 8:
-            return "invalid_state", "The state is missing or has less than 8 characters"
-        if not query.get("scope", "").split() or not set(query["scope"].split()) <= application.scope:
-            return "invalid_scope", "The requested scope is invalid, unknown, or malformed"
+            return INVALID_STATE
+        if not scope or not set(scope) <= application.scope:
+            return INVALID_SCOPE
         if "code_challenge" in query and query.get("code_challenge_method") != "S256":
-            return "invalid_request", "Only the code challenge method S256 is supported"
+            return CHALLENGE_METHOD
         if not self._choices(query):
-            return "access_denied", "The organization is not known"
+            return evolve(ACCESS_DENIED, hint="The organization is not known.")
         return None
 
     def _choices(self, query: dict[str, str]) -> dict[str, str]:
@@ -76,7 +90,8 @@ class OAuth:
         scopes = [scope for scope in query["scope"].split() if scope in form.getall("scope", [])]
         name = self._choices(query).get(form.get("organization", ""))
         if form.get("decision") != "allow" or name is None or not scopes:
-            return self._back(query, error=self.authority.profile.denied, error_description="The resource owner denied")
+            profile = self.authority.profile
+            return self._back(query, **profile.described(evolve(ACCESS_DENIED, error=profile.denied)))
         consent = Consent(
             application=application,
             organization=name,
@@ -91,9 +106,10 @@ class OAuth:
         """The redirect, in the shape of Tribe's page: a slash before the question mark."""
         if "state" in query:
             answer["state"] = query["state"]
-        encoded = urlencode(answer, quote_via=quote if self.authority.profile.space == "%20" else quote_plus)
+        profile = self.authority.profile
+        encoded = urlencode(answer, quote_via=quote if profile.space == "%20" else quote_plus)
         target = f"{query['redirect_uri'].rstrip('/')}/?{encoded}"
-        return web.Response(status=303, headers={"Location": target, **NO_STORE})
+        return web.Response(status=profile.callback_status, headers={"Location": target, **NO_STORE})
 
     # Token (RFC 6749 §3.2)
 
@@ -101,52 +117,67 @@ class OAuth:
         """Answer a token request of any grant type."""
         return await self._faulty("token", request, lambda: self._token(request))
 
+    async def token_by_get(self, request: web.Request) -> web.Response:
+        """Refuse: a GET would leave the client's secret in logs (RFC 6749 §3.2)."""
+        if self.authority.profile.get_token == 405:
+            raise web.HTTPMethodNotAllowed(request.method, ["POST"])
+        return web.Response(status=404, text="<html><h1>404 Not Found</h1></html>", content_type="text/html")
+
     async def _token(self, request: web.Request) -> web.Response:
-        pairs = [(name, str(value)) for name, value in (await request.post()).items()]
-        form = dict(pairs)
+        form = await _form(request)
         grant_type = form.get("grant_type", "")
         ledger = self.authority.ledger
         cause = ledger.begin(grant_type if grant_type in GRANT_TYPES else "unknown", form.get("client_id", ""))
         request[CAUSE] = cause
         try:
-            granted = await self._grant(grant_type, form, cause, doubled=len(form) != len(pairs))
+            granted = await self._grant(request, form, cause)
         except RefusedError as error:
             ledger.write("refused", cause, error=error.refusal.error)
             return self._refusal(error.refusal)
         answer: dict[str, object] = {
             "access_token": granted.access_token,
-            "token_type": "bearer",
             "expires_in": granted.expires_in,
+            "scope": _scope(granted.scope),
+            "token_type": "bearer",
         }
         if granted.refresh_token is not None:
             answer["refresh_token"] = granted.refresh_token
-        return web.json_response(answer, headers=NO_STORE | self._date())
+        return web.json_response(answer, headers=NO_STORE)
 
-    async def _grant(self, grant_type: str, form: dict[str, str], cause: Cause, *, doubled: bool) -> Granted:
-        authority = self.authority
-        if grant_type not in GRANT_TYPES or doubled:  # RFC 6749 §3.2: no parameter more than once
+    async def _grant(self, request: web.Request, form: dict[str, str], cause: Cause) -> Granted:
+        authority, grant_type = self.authority, form.get("grant_type", "")
+        if not form:
+            raise RefusedError(EMPTY)
+        if not grant_type:
+            raise RefusedError(NO_GRANT_TYPE)
+        application = authority.authenticate(form, request.headers.get("Authorization", ""))
+        if grant_type not in GRANT_TYPES:
             raise RefusedError(INVALID_REQUEST)
-        application = authority.authenticate(form)
+        authority.permit(application, grant_type)
         if grant_type == "refresh_token":
-            with authority.refreshing(application, form, cause) as family:
-                await asyncio.sleep(self.latency)  # others may come in between, and are refused
-                return authority.rotate(family, form, cause)
+            return await self._refresh(application, form, cause)
         await asyncio.sleep(self.latency)
         if grant_type == "authorization_code":
             return authority.redeem(application, form, cause)
         return authority.client_credentials(application, form, cause)
 
-    def _refusal(self, refusal: Refusal) -> web.Response:
-        answer: dict[str, object] = {"error": refusal.error, "error_description": refusal.description}
-        if self.authority.profile.hints:
-            answer |= {"error_hint": refusal.hint, "status_code": refusal.status}
-        elif refusal.hint:
-            answer["error_description"] = f"{refusal.description}. {refusal.hint}"
-        return web.json_response(answer, status=refusal.status, headers=NO_STORE | self._date())
+    async def _refresh(self, application: Application, form: dict[str, str], cause: Cause) -> Granted:
+        authority, mark = self.authority, fingerprint(form.get("refresh_token", ""))
+        authority.ledger.presented(mark)
+        family = authority.check(application, form, mark, cause)
+        async with self.races.refreshing(mark) as waited:
+            if waited:
+                authority.check(application, form, mark, cause)
+            await asyncio.sleep(self.latency)  # others may come in between
+            return authority.rotate(family, mark, cause)
 
-    def _date(self) -> dict[str, str]:
-        """The server's own clock is the sandbox's: clients may compare what it says."""
-        return {"Date": formatdate(self.authority.clock(), usegmt=True)}
+    def _refusal(self, refusal: Refusal) -> web.Response:
+        profile = self.authority.profile
+        answer: dict[str, object] = {**profile.described(refusal)}
+        if profile.hint == "error_hint":
+            answer["status_code"] = refusal.status
+        headers = NO_STORE if profile.no_store else {}
+        return web.json_response(answer, status=refusal.status, headers=headers)
 
     # Revocation (RFC 7009)
 
@@ -155,13 +186,21 @@ class OAuth:
         return await self._faulty("revoke", request, lambda: self._revoke(request))
 
     async def _revoke(self, request: web.Request) -> web.Response:
-        form = {name: str(value) for name, value in (await request.post()).items()}
+        form = await _form(request)
         try:
-            application = self.authority.authenticate(form)
+            application = self.authority.authenticate(form, request.headers.get("Authorization", ""))
         except RefusedError as error:
             return self._refusal(error.refusal)
         self.authority.revoke(application, form.get("token", ""))
         return web.Response()
+
+    # Faults
+
+    async def _without_database(self, endpoint: _faults.Endpoint) -> web.Response:
+        """No client is known; nothing is done, whatever the answer says."""
+        if endpoint == "revoke" and self.authority.profile.revocation_without_database == 200:
+            return web.Response()
+        return self._refusal(INVALID_CLIENT)
 
     async def _faulty(
         self, endpoint: _faults.Endpoint, request: web.Request, answer: Callable[[], Awaitable[web.Response]]
@@ -175,11 +214,25 @@ class OAuth:
                 response: web.StreamResponse = await answer()
                 delivered = _faults.is_open(request)
             else:
+                if fault.kind == "database_away":
+                    answer = partial(self._without_database, endpoint)
                 response, delivered = await _faults.serve(fault, request, answer)
             return response
         finally:
             if (cause := request.get(CAUSE)) is not None:
                 self.authority.ledger.answered(cause, delivered=delivered)
+
+
+async def _form(request: web.Request) -> dict[str, str]:
+    """The form in the body; of a parameter that is there twice, the first counts."""
+    posted = await request.post()
+    return {name: str(posted.getone(name)) for name in posted}
+
+
+def _scope(granted: Iterable[str]) -> str:
+    """A scope as it is written: in Tribe's order, then by the alphabet."""
+    order = SCOPE.split()
+    return " ".join(sorted(granted, key=lambda scope: (order.index(scope) if scope in order else len(order), scope)))
 
 
 def _is_registered(application: Application, redirect_uri: str) -> bool:

@@ -50,7 +50,7 @@ class Remote:
         about = await self._get("/sandbox/")
         return dict(about["organizations"])
 
-    async def client(self, **options: str | None) -> Client:
+    async def client(self, **options: Any) -> Client:
         """See `Sandbox.client`."""
         got = await self._post("/sandbox/client", **options)
         scope = frozenset(got["scope"].split())

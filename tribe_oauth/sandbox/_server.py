@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
+from email.utils import formatdate
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -14,7 +15,7 @@ from aiohttp import web
 from tribe_oauth._oauth.client import Client
 from tribe_oauth._oauth.values import Endpoints
 from tribe_oauth.sandbox import _application, _browser
-from tribe_oauth.sandbox._application import REDIRECT_URI, SCOPE, Application
+from tribe_oauth.sandbox._application import GRANT_TYPES, REDIRECT_URI, SCOPE, Application
 from tribe_oauth.sandbox._authority import Authority
 from tribe_oauth.sandbox._data import Data
 from tribe_oauth.sandbox._faults import Endpoint, Fault, Faults, Kind
@@ -22,6 +23,7 @@ from tribe_oauth.sandbox._ledger import Ledger
 from tribe_oauth.sandbox._oauth import OAuth
 from tribe_oauth.sandbox._odata import OData
 from tribe_oauth.sandbox._profiles import profile_named
+from tribe_oauth.sandbox._races import Races
 from tribe_oauth.sandbox._routes import add_routes
 from tribe_oauth.sandbox._serving import serving
 
@@ -35,10 +37,12 @@ class Sandbox:
     another one. Entering it raises OSError where the port cannot be taken.
 
     `profile`: the server's behaviour where versions differ: ``"strict"`` (the severest), ``"hydra-1.5"``,
-    ``"hydra-1.10"``, ``"hydra-2.3"``. `seed`: of the generated data. `organizations`: how many there are at the start,
-    or their names. `persons`: in each. `redirect_uri`: of the default Application; on 127.0.0.1, any port will do.
-    Lifetimes and `latency` (added to each token answer) are in seconds. Everything is on loopback and in memory.
-    Raises ValueError for a profile that does not exist.
+    ``"hydra-1.10"``, ``"hydra-1.11"``, ``"hydra-2.3"``. `seed`: of the generated data, and of chance. `organizations`:
+    how many there are at the start, or their names. `persons`: in each. `redirect_uri`: of the default Application; on
+    127.0.0.1, any port will do. `clock`: gives Unix seconds; lifetimes and the `Date` of each answer follow it.
+    Lifetimes and `latency` (before each token request is carried out) are in seconds, and so is `race_window`:
+    refreshes with one token that overlap and begin within it are at the same instant, and chance decides; a later one
+    is reuse. Everything is on loopback and in memory. Raises ValueError for a profile that does not exist.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class Sandbox:
         page_size: int = 100,
         redirect_uri: str = REDIRECT_URI,
         latency: float = 0.0,
+        race_window: float = 0.02,
         clock: Callable[[], float] = time.time,
         host: str = "127.0.0.1",
         port: int = 0,
@@ -60,14 +65,17 @@ class Sandbox:
         self.profile = profile
         self._seed = seed
         self._persons = persons
-        self._random = random.Random(seed)  # noqa: S311 (client secrets of a sandbox, the same for the same seed)
+        self._random = _chance(seed)
         self._address = (host, port)
         self._faults = Faults()
-        self._authority = Authority(profile_named(profile), clock, access_token_lifetime, refresh_token_lifetime)
+        self._clock = clock
+        rules = profile_named(profile)
+        self._authority = Authority(rules, clock, access_token_lifetime, refresh_token_lifetime, _chance(seed))
         self._organizations: dict[str, Data] = {}
         for name in _names(organizations) if isinstance(organizations, int) else organizations:
             self.organization(name)
-        self._oauth = OAuth(self._authority, self._faults, self._by_id, latency)
+        races = Races(rules.race, _chance(seed), race_window)
+        self._oauth = OAuth(self._authority, self._faults, races, self._by_id, latency)
         self._odata = OData(self._authority, self._faults, self.organization, page_size, lambda: self.base)
         self._default = self.register(redirect_uri=redirect_uri, organization=next(iter(self._organizations), ""))
         self._entered: AsyncExitStack | None = None
@@ -98,11 +106,16 @@ class Sandbox:
         app.router.add_get("/oauth2/auth", self._oauth.authorize)
         app.router.add_post("/oauth2/auth", self._oauth.authorize)
         app.router.add_post("/oauth2/token", self._oauth.token)
+        app.router.add_get("/oauth2/token", self._oauth.token_by_get, allow_head=False)
         app.router.add_post("/oauth2/revoke", self._oauth.revoke)
         app.router.add_route("*", "/v1/odata", self._odata.handle)
         app.router.add_route("*", "/v1/odata/{path:.*}", self._odata.handle)
         add_routes(app, self)
+        app.on_response_prepare.append(self._date)
         return app
+
+    async def _date(self, request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Date"] = formatdate(self._clock(), usegmt=True)
 
     # What an application needs
 
@@ -117,24 +130,40 @@ class Sandbox:
         return _application.environment(self.base, self.client())
 
     def client(
-        self, *, redirect_uri: str | None = REDIRECT_URI, organization: str | None = None, scope: str = SCOPE
+        self,
+        *,
+        redirect_uri: str | None = REDIRECT_URI,
+        organization: str | None = None,
+        scope: str = SCOPE,
+        grant_types: Sequence[str] = GRANT_TYPES,
     ) -> Client:
         """An Application. Without arguments it is always the same one, for all grants and the first organization.
 
-        With arguments a further one is registered; `organization` is the one that its client credentials act for.
+        With arguments a further one is registered; `organization` is the one that its client credentials act for, and
+        `grant_types` are those that it may use.
         """
-        if (redirect_uri, organization, scope) == (REDIRECT_URI, None, SCOPE):
+        if (redirect_uri, organization, scope, tuple(grant_types)) == (REDIRECT_URI, None, SCOPE, GRANT_TYPES):
             application = self._default
         else:
-            first = next(iter(self._organizations), "")
-            application = self.register(redirect_uri=redirect_uri, organization=organization or first, scope=scope)
+            organization = organization or next(iter(self._organizations), "")
+            application = self.register(
+                redirect_uri=redirect_uri, organization=organization, scope=scope, grant_types=grant_types
+            )
         return _application.client(self.base, application)
 
-    def register(self, *, redirect_uri: str | None, organization: str, scope: str = SCOPE) -> Application:
-        """Register an Application."""
+    def register(
+        self,
+        *,
+        redirect_uri: str | None,
+        organization: str,
+        scope: str = SCOPE,
+        grant_types: Sequence[str] = GRANT_TYPES,
+    ) -> Application:
+        """Register an Application. Without an organization to act for, it may not use client credentials."""
         client_id = f"application-{len(self._authority.applications) + 1}"
         secret = f"secret-{self._random.getrandbits(160):040x}"
-        application = Application(client_id, secret, redirect_uri, frozenset(scope.split()), organization)
+        allowed = frozenset(grant_types) - (set() if organization else {"client_credentials"})
+        application = Application(client_id, secret, redirect_uri, frozenset(scope.split()), organization, allowed)
         self._authority.applications[client_id] = application
         if organization:
             self.organization(organization)
@@ -181,9 +210,10 @@ class Sandbox:
         delay (`seconds`); cut (`after_bytes` of the body); status (`status`, `retry_after`, `body`, `content_type`);
         hang (until `release`, then processed); lost_answer (processed, then the connection is aborted); lost_request
         (aborted without being processed); with `hang`, both only on `release`; invalid_client; body (a literal one);
-        drip (a byte each `seconds`). On the API, `organization`: only its answers; anywhere, `chance`: the probability
-        that an answer is hit. All orders end when the sandbox is left. Raises ValueError for a kind or an endpoint that
-        does not exist, TypeError for an unknown option.
+        drip (a byte each `seconds`); database_away (what the authorization server answers to token requests and to
+        revocations, and nothing is done). On the API, `organization`: only its answers; anywhere, `chance`: the
+        probability that an answer is hit. All orders end when the sandbox is left. Raises ValueError for a kind or an
+        endpoint that does not exist, or that do not go together, TypeError for an unknown option.
         """
         return self._faults.order(Fault(kind, endpoint, times, **options))
 
@@ -194,3 +224,7 @@ class Sandbox:
 
 def _names(count: int) -> list[str]:
     return [*_NAMES[:count], *(f"Organization {number}" for number in range(len(_NAMES) + 1, count + 1))]
+
+
+def _chance(seed: int) -> random.Random:
+    return random.Random(seed)  # noqa: S311 (what happens by chance is the same for the same seed)
