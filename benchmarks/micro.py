@@ -209,7 +209,7 @@ async def header() -> Loop:
 
 async def accepted() -> Loop:
     """The API took it."""
-    return await _piece(lambda bearer, request, _: bearer._on_accepted)
+    return await _piece(lambda bearer, request, _: bearer._acceptance.accepted)
 
 
 async def clock() -> Loop:

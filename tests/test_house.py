@@ -41,7 +41,7 @@ FOLDERS = {
         sqlite
     """,
     "_refresh": """
-        payload  tasks  guarded_store
+        payload  tasks  guarded_store  rejections
         record  commit
         context
         cached_token  lease
@@ -53,7 +53,7 @@ FOLDERS = {
     """,
     "_manager": """
         event_loop  organizations  sessions  status  settings  middleware  claims  warm_up
-        connect
+        connect  token_source
         connections
         manager
         __init__

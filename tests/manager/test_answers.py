@@ -330,7 +330,7 @@ async def test_invalid_client_for_a_minute(
     with pytest.raises(TokenEndpointError, match="client_id and client_secret, which worked") as error:
         await manager.token("acme")
     assert error.value.error == "invalid_client"
-    assert not isinstance(error.value, TemporarilyUnavailable)
+    assert isinstance(error.value, TemporarilyUnavailable)
     clock.advance(60)
     assert await manager.token("acme")
 

@@ -15,6 +15,7 @@ from tribe_oauth._oauth.client import AuthorizationCodeGrant, Grant
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.cached_token import CachedToken
 from tribe_oauth._refresh.context import RefreshContext
+from tribe_oauth._refresh.rejections import Acceptance
 from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth.errors import UnsavedError
 
@@ -51,7 +52,7 @@ class Connections:
             return self._made_known(organization, *await connect.save(self._context, organization, exchanged))
 
     async def _resolved(self, resolve: ResolveOrganization, token: Token) -> str:
-        middleware = BearerMiddleware(OneToken(token), self._sessions.origin)
+        middleware = BearerMiddleware(OneToken(token), self._sessions.origin, Acceptance(self._context.clock.monotonic))
         async with self._sessions.open(middleware) as session:
             async with asyncio.timeout(self._context.timing.request_timeout):
                 organization = await resolve(session)
@@ -60,7 +61,6 @@ class Connections:
 
     def _made_known(self, organization: str, cached: CachedToken, unsaved: UnsavedError | None) -> Token:
         self._single_flight.publish(organization, cached)
-        self._single_flight.accepted(organization)
         self._organizations.forget_sole_organization()
         if unsaved is not None:
             raise unsaved

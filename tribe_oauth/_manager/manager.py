@@ -11,7 +11,6 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, final
 
-import attrs
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession
 
 from tribe_oauth._clock import Clock, SystemClock
@@ -22,6 +21,7 @@ from tribe_oauth._manager.middleware import BearerMiddleware
 from tribe_oauth._manager.organizations import Organizations, check_key
 from tribe_oauth._manager.sessions import Sessions
 from tribe_oauth._manager.status import Status, status_of
+from tribe_oauth._manager.token_source import OrganizationTokens
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, Grant
 from tribe_oauth._oauth.endpoint import TokenEndpoint
 from tribe_oauth._oauth.values import TRIBE, Endpoints, Token
@@ -29,6 +29,7 @@ from tribe_oauth._refresh.commit import Commits
 from tribe_oauth._refresh.context import RefreshContext, Timing
 from tribe_oauth._refresh.guarded_store import GuardedStore
 from tribe_oauth._refresh.refresh import RefreshParameters
+from tribe_oauth._refresh.rejections import Belief
 from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth._refresh.tasks import Tasks
 from tribe_oauth._shield import run_uninterrupted
@@ -184,7 +185,7 @@ class TokenManager:
         """
         organization = await self._key(organization)
         if rejected is not None:
-            return await self._single_flight.replace(organization, rejected)
+            return await self._single_flight.replace(organization, rejected, Belief.POSSIBLE)
         wanted = RefreshParameters.forced(organization, self._tokens.get(organization))
         return (await self._single_flight.join(wanted)).token
 
@@ -254,8 +255,8 @@ class TokenManager:
         """A middleware for a session of your own, bound to one organization."""
         if organization is not None:
             check_key(organization)
-        source = _Source(self, organization)
-        return BearerMiddleware(source, self._sessions.origin, on_accepted=source.accepted)
+        source = OrganizationTokens(organization, self.token, self._organizations, self._single_flight)
+        return BearerMiddleware(source, self._sessions.origin, self._single_flight.acceptance(organization))
 
     # The manager itself
 
@@ -285,27 +286,3 @@ class TokenManager:
     async def _key(self, organization: str | None) -> str:
         self._usable()
         return await self._organizations.key(organization)
-
-
-@attrs.frozen(eq=False, repr=False)
-class _Source:
-    """One organization's tokens, for the middleware."""
-
-    manager: TokenManager
-    organization: str | None
-
-    def cached(self) -> Token | None:
-        return self.manager._single_flight.cached(self.organization or self.manager._organizations.sole)
-
-    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token:
-        manager = self.manager
-        if rejected is not None:
-            return await manager.refresh(self.organization, rejected=rejected)
-        token = await manager.token(self.organization)
-        if lasting:  # only now: asking may have begun the refresh that would end this very token
-            await manager._single_flight.wait_for_flight(await manager._key(self.organization))
-            token = await manager.token(self.organization)
-        return token
-
-    def accepted(self) -> None:
-        self.manager._single_flight.accepted(self.organization or self.manager._organizations.sole)

@@ -6,7 +6,6 @@ goes to one origin and to no other, not even where a caller's header would have 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final, Protocol
 
 import attrs
@@ -16,6 +15,7 @@ from aiohttp.payload import BytesPayload, IOBasePayload
 from yarl import URL
 
 from tribe_oauth._oauth.values import Token
+from tribe_oauth._refresh.rejections import Acceptance, Belief
 
 
 class TokenSource(Protocol):
@@ -25,11 +25,13 @@ class TokenSource(Protocol):
         """One that is not due and that no refresh under way is about to replace, if there is one: without waiting."""
         ...
 
-    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token:
+    async def token(
+        self, *, rejected: Token | None = None, belief: Belief = Belief.POSSIBLE, lasting: bool = False
+    ) -> Token:
         """One that has not run out.
 
-        `rejected`: another than this one, which the API refused; the same where it would be wrong to fetch another now.
-        `lasting`: one that no refresh under way is about to replace.
+        `rejected`: another than this one, which the API refused; the same where it would be wrong to fetch another now,
+        by how far the refusal is believed. `lasting`: one that no refresh under way is about to replace.
         """
         ...
 
@@ -44,30 +46,28 @@ class OneToken:
         """The token."""
         return self.only
 
-    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token:
+    async def token(
+        self, *, rejected: Token | None = None, belief: Belief = Belief.POSSIBLE, lasting: bool = False
+    ) -> Token:
         """The token."""
         return self.only
 
 
-def _ignore() -> None:
-    """Nothing follows from a token that was accepted."""
-
-
 class BearerMiddleware:
-    """Adds ``Authorization: Bearer`` (RFC 6750 §2.1), and answers a 401 with one more attempt.
+    """Adds ``Authorization: Bearer`` (RFC 6750 §2.1), and answers a 401 with another attempt.
 
-    `origin`: the one that may see tokens. `on_accepted` is called when the API took one.
+    `origin`: the one that may see tokens. `acceptance`: what the organization's token was accepted for.
 
     Errors of the library come out of the request as they are. A request whose body cannot be sent again is not sent
     again: its 401 is returned, and the next request has the new token.
     """
 
-    __slots__ = ("_header", "_on_accepted", "_origin", "_source", "_token")
+    __slots__ = ("_acceptance", "_header", "_origin", "_source", "_token")
 
-    def __init__(self, source: TokenSource, origin: URL, *, on_accepted: Callable[[], object] = _ignore) -> None:
+    def __init__(self, source: TokenSource, origin: URL, acceptance: Acceptance) -> None:
         self._source = source
         self._origin = origin
-        self._on_accepted = on_accepted
+        self._acceptance = acceptance
         self._token: Token | None = None
         self._header = ""  # of the token used last
 
@@ -81,35 +81,52 @@ class BearerMiddleware:
         token = self._source.cached() or await self._source.token(lasting=not _can_repeat(request.body))
         request.headers[hdrs.AUTHORIZATION] = self._header if token is self._token else self._header_of(token)
         response = await handler(request)
-        if response.status == 401:
-            return await self._once_more(request, handler, token, response)
         if response.status < 300:
-            self._on_accepted()
+            self._acceptance.accepted(token, url.raw_path)
+        elif response.status == 401 and not _is_about_scope(response):
+            return await self._refused(request, handler, token, response)
         return response
+
+    async def _refused(
+        self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
+    ) -> ClientResponse:
+        """After a 401: once more with the same token where it was good for this before, then with another one."""
+        can_repeat, belief = _can_repeat(request.body), self._acceptance.belief(token)
+        if can_repeat and self._acceptance.is_known(token, request.url.raw_path):
+            response = await self._once_more(request, handler, token, response)
+            if response.status != 401:
+                return response
+            belief = Belief.SURE
+        try:
+            newer = await self._source.token(rejected=token, belief=belief)
+        except BaseException:
+            response.release()
+            raise
+        if newer.access_token == token.access_token or not can_repeat:
+            return response
+        return await self._once_more(request, handler, newer, response)
 
     async def _once_more(
         self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
     ) -> ClientResponse:
-        """After a 401: with another token, where there is one and the body can be sent again."""
-        try:
-            newer = await self._source.token(rejected=token)
-        except BaseException:
-            response.release()
-            raise
-        if newer.access_token == token.access_token or not _can_repeat(request.body):
-            return response
-        response.release()  # or its connection is cached, and a pool of one waits for itself
+        response.release()  # or its connection is held, and a pool of one waits for itself
         request.update_expect_continue()  # else a body held back until "100 Continue" would never leave
-        request.headers[hdrs.AUTHORIZATION] = self._header_of(newer)
+        request.headers[hdrs.AUTHORIZATION] = self._header_of(token)
         response = await handler(request)
         if response.status < 300:
-            self._on_accepted()
+            self._acceptance.accepted(token, request.url.raw_path)
         return response
 
     def _header_of(self, token: Token) -> str:
         """Made once for each token, not for each request."""
-        self._token, self._header = token, _Hidden(f"Bearer {token.access_token.reveal()}")
+        if token is not self._token:
+            self._token, self._header = token, _Hidden(f"Bearer {token.access_token.reveal()}")
         return self._header
+
+
+def _is_about_scope(response: ClientResponse) -> bool:
+    """Whether the token is good and its scope is not enough (RFC 6750 §3.1): no other token has more."""
+    return "insufficient_scope" in response.headers.get(hdrs.WWW_AUTHENTICATE, "")
 
 
 class _Hidden(str):

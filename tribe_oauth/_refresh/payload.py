@@ -59,7 +59,8 @@ class Payload:
     `lifetime` is the access token's, as the server gave it. `age`: how old the token was when it was written; a store
     that fails can make that long. `issued_at`: when the refresh token was issued, by this side's clock, and
     `issued_date`, by the server's; 0: not known. `maybe_spent_at`, `maybe_spent_generation`: when, and for which
-    generation, a request was last sent whose answer was not read.
+    generation, a request was last sent whose answer was not read. `rejections`: rotations for a 401 of the API, the
+    last one at `rejected_at`.
     """
 
     credential: Credential | None = attrs.field(default=None, converter=_shared)
@@ -72,6 +73,8 @@ class Payload:
     issued_date: float = 0.0
     maybe_spent_at: float = 0.0
     maybe_spent_generation: int = 0
+    rejections: int = 0
+    rejected_at: float = 0.0
 
 
 def encode(payload: Payload) -> bytes:

@@ -19,6 +19,7 @@ from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.hold_off import hold_off
 from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import Credential, Payload, decode
+from tribe_oauth._refresh.rejections import is_too_soon
 from tribe_oauth._refresh.rotation import Rotation
 from tribe_oauth.errors import (
     REVOKED,
@@ -59,6 +60,7 @@ class RefreshParameters:
     cached: CachedToken | None
     purpose: Purpose
     rejected: Secret | None
+    sure: bool
     candidate: str | None
 
     @classmethod
@@ -72,9 +74,9 @@ class RefreshParameters:
         return cls._made(organization, cached, Purpose.AHEAD)
 
     @classmethod
-    def instead_of(cls, organization: str, cached: CachedToken | None, rejected: Secret) -> Self:
-        """The API refused this access token."""
-        return cls._made(organization, cached, Purpose.REJECTED, rejected=rejected)
+    def instead_of(cls, organization: str, cached: CachedToken | None, rejected: Secret, *, sure: bool) -> Self:
+        """The API refused this access token. `sure`: it took it before, and refused it twice."""
+        return cls._made(organization, cached, Purpose.REJECTED, rejected=rejected, sure=sure)
 
     @classmethod
     def stored(cls, organization: str, cached: CachedToken | None) -> Self:
@@ -99,17 +101,20 @@ class RefreshParameters:
         purpose: Purpose,
         *,
         rejected: Secret | None = None,
+        sure: bool = False,
         candidate: str | None = None,
     ) -> Self:
         made = cls.__new__(cls)
-        made.__attrs_init__(organization, cached, purpose, rejected, candidate)
+        made.__attrs_init__(organization, cached, purpose, rejected, sure, candidate)
         return made
 
     def with_cached(self, cached: CachedToken | None) -> Self:
         """The same, by what this process has now."""
         if cached is self.cached:
             return self
-        return self._made(self.organization, cached, self.purpose, rejected=self.rejected, candidate=self.candidate)
+        return self._made(
+            self.organization, cached, self.purpose, rejected=self.rejected, sure=self.sure, candidate=self.candidate
+        )
 
 
 async def refresh(context: RefreshContext, wanted: RefreshParameters) -> CachedToken:
@@ -212,7 +217,10 @@ class _Refresh:
             return False  # newer than what the caller knows, perhaps, and run out all the same
         if wanted.purpose is Purpose.FORCED:
             return found.generation > (self._known or 0)
-        return wanted.rejected is None or found.token.access_token != wanted.rejected
+        if wanted.rejected is None or found.token.access_token != wanted.rejected:
+            return True
+        seconds = self._context.clock.time() - payload.rejected_at
+        return is_too_soon(payload.rejections, seconds, sure=wanted.sure)  # then the same one has to do
 
     def _can_go_on_with(self, found: CachedToken) -> bool:
         """Whether there is no need to wait for the peer that fetches the next token."""
@@ -254,7 +262,8 @@ class _Refresh:
             lease = await Lease.take(context, record, payload, spend)
             if lease is None:
                 return None
-            rotation = Rotation(context, lease, patient=not ahead and record.failures == 0)
+            rejected = self._wanted.purpose is Purpose.REJECTED
+            rotation = Rotation(context, lease, patient=not ahead and record.failures == 0, rejected=rejected)
             if record.lease is None and not record_.may_still_arrive(lease.record, spend):
                 return await rotation.run()
         if not await hold_off(context, lease, ahead=ahead):

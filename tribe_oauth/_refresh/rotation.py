@@ -24,6 +24,7 @@ from tribe_oauth._refresh.commit import Change, Commit
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import Payload, decode
+from tribe_oauth._refresh.rejections import counted
 from tribe_oauth.errors import ReauthorizationRequired, StoreError, TokenEndpointError
 from tribe_oauth.stores import Record
 
@@ -46,15 +47,17 @@ class Sent:
 class Rotation:
     """Spends the refresh token of a lease.
 
-    `patient`: callers wait, and no attempt has failed before: try again at once where that may help.
+    `patient`: callers wait, and no attempt has failed before: try again at once where that may help. `rejected`: it is
+    for a 401 of the API, which is counted.
     """
 
-    def __init__(self, context: RefreshContext, lease: Lease, *, patient: bool) -> None:
+    def __init__(self, context: RefreshContext, lease: Lease, *, patient: bool, rejected: bool) -> None:
         self._context = context
         self._lease = lease
         self._spend = lease.spend
         self._organization = lease.record.organization
         self._patient = patient
+        self._rejected = rejected
         self._tries: Counter[Verdict] = Counter()
 
     async def run(self) -> CachedToken | None:
@@ -169,8 +172,17 @@ class Rotation:
             expires_at=sent.at + lifetime,
             scope=scope,
         )
+        rejections, rejected_at = self._lease.payload.rejections, self._lease.payload.rejected_at
+        if self._rejected:
+            rejections, rejected_at = counted(rejections, sent.at - rejected_at), sent.at
         return Payload(
-            credential=spend.credential, token=token, lifetime=lifetime, issued_at=sent.at, issued_date=date or 0.0
+            credential=spend.credential,
+            token=token,
+            lifetime=lifetime,
+            issued_at=sent.at,
+            issued_date=date or 0.0,
+            rejections=rejections,
+            rejected_at=rejected_at,
         )
 
     def _commit_of(self, granted: Granted, payload: Payload, sent: Sent) -> Change:

@@ -16,6 +16,7 @@ from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.cached_token import CachedToken
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.refresh import Purpose, RefreshParameters, refresh
+from tribe_oauth._refresh.rejections import Acceptance, Belief, counted, is_too_soon
 from tribe_oauth.errors import (
     ManagerError,
     ReauthorizationRequired,
@@ -33,9 +34,6 @@ LOOK_AGAIN_STORE: Final = 1.0
 """Seconds for which a failure of the store is believed."""
 AHEAD_AGAIN: Final = 5.0
 """Seconds until the next attempt ahead of time, where a peer is at it or one has failed."""
-FIRST_DISTRUST: Final = 60.0
-LONGEST_DISTRUST: Final = 2400.0
-"""Seconds between rotations for an API that refuses every token."""
 
 
 @attrs.define(eq=False, repr=False)
@@ -54,23 +52,6 @@ class RecentFailure:
     until: float
 
 
-@attrs.define(eq=False, repr=False)
-class _Rejections:
-    """How often the API refused a token since it last took one. `until` is monotonic."""
-
-    count: int = 0
-    until: float = 0.0
-
-    def believed(self, now: float) -> bool:
-        """Count one more, unless it comes too soon after the last rotation."""
-        if now < self.until:
-            return False
-        if self.count:
-            self.until = now + min(FIRST_DISTRUST * 2.0 ** (self.count - 1), LONGEST_DISTRUST)
-        self.count += 1
-        return True
-
-
 class SingleFlight:
     """`tokens`: what is remembered, by organization. The manager's fast path reads it; only this class writes it."""
 
@@ -80,7 +61,8 @@ class SingleFlight:
         self._monotonic = context.clock.monotonic
         self._in_flight: dict[str, InFlight] = {}
         self._failures: dict[str, RecentFailure] = {}
-        self._rejections: dict[str, _Rejections] = {}
+        self._acceptance: dict[str | None, Acceptance] = {}
+        self._unstored: dict[str, tuple[int, float]] = {}  # rotations for a 401 of tokens that are not stored
 
     def forget_loop(self) -> None:
         """The event loop is gone, and with it the refreshes that were under way."""
@@ -110,33 +92,41 @@ class SingleFlight:
             raise failure.error.again()
         return self._wait_for(flight or self._launch(RefreshParameters.expired(organization, cached)))
 
-    async def replace(self, organization: str, rejected: Token) -> Token:
+    async def replace(self, organization: str, rejected: Token, belief: Belief) -> Token:
         """Another token than the one that the API refused; the same where it would be wrong to fetch one now."""
         for _ in range(2):
-            token = await self._replace(organization, rejected)
+            token = await self._replace(organization, rejected, belief)
             if token.access_token != rejected.access_token:
                 break  # otherwise the refresh it joined was there for another reason: one more
         return token
 
-    async def _replace(self, organization: str, rejected: Token) -> Token:
+    async def _replace(self, organization: str, rejected: Token, belief: Belief) -> Token:
         cached, now = self.tokens.get(organization), self._monotonic()
         valid = cached is not None and now < cached.expires
         if cached is not None and valid and cached.token.access_token != rejected.access_token:
             return cached.token
-        if valid and organization not in self._in_flight and not self._believed(organization, now):
+        sure = belief is Belief.SURE
+        if valid and organization not in self._in_flight and self._is_no_reason(organization, cached, belief, now):
             wanted = RefreshParameters.stored(organization, cached)
         else:
-            wanted = RefreshParameters.instead_of(organization, cached, rejected.access_token)
+            wanted = RefreshParameters.instead_of(organization, cached, rejected.access_token, sure=sure)
         return (await self.join(wanted)).token
 
-    def _believed(self, organization: str, now: float) -> bool:
-        """A first refusal is believed at once; an API that always says 401 must not burn the family."""
-        return self._rejections.setdefault(organization, _Rejections()).believed(now)
+    def _is_no_reason(self, organization: str, cached: CachedToken | None, belief: Belief, now: float) -> bool:
+        """Whether a refusal is no reason to send anything. Where tokens are stored, so is how often it was one."""
+        if belief is Belief.DOUBTED:
+            return True
+        if cached is None or cached.credential.kind != "client_credentials":
+            return False
+        count, at = self._unstored.get(organization, (0, 0.0))
+        if is_too_soon(count, now - at, sure=belief is Belief.SURE):
+            return True
+        self._unstored[organization] = counted(count, now - at), now
+        return False
 
-    def accepted(self, organization: str | None) -> None:
-        """The API took a token."""
-        if self._rejections and organization is not None:
-            self._rejections.pop(organization, None)
+    def acceptance(self, organization: str | None) -> Acceptance:
+        """What its token was accepted for; None: of the organization that is meant where none is named."""
+        return self._acceptance.setdefault(organization, Acceptance(self._monotonic))
 
     async def wait_for_flight(self, organization: str) -> None:
         """Wait until no refresh of this organization is under way; it does not matter how that one ends."""
@@ -226,4 +216,5 @@ class SingleFlight:
         """The organization is not connected any more."""
         self.tokens.pop(organization, None)
         self._failures.pop(organization, None)
-        self._rejections.pop(organization, None)
+        self._acceptance.pop(organization, None)
+        self._unstored.pop(organization, None)

@@ -10,4 +10,4 @@ from .world import Factory
 @pytest.fixture
 def make() -> Factory:
     """The middleware under test. `test_bites` calls the same checks with broken ones."""
-    return lambda source: BearerMiddleware(source, source.api.origin(), on_accepted=source.accepted)
+    return lambda source: BearerMiddleware(source, source.api.origin(), source.acceptance)

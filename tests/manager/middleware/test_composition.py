@@ -44,7 +44,7 @@ async def test_a_websocket_has_the_token(make: Factory) -> None:
             async with here.session.ws_connect(url) as socket:
                 assert await socket.receive_str() == "hello"
         assert headers == ["Bearer token-1", "Bearer token-2", "Bearer token-2", "Bearer token-2"]
-        assert here.source.successes == 3
+        assert here.accepted == 3
 
 
 async def test_a_session_that_raises_for_status(make: Factory) -> None:
@@ -56,7 +56,7 @@ async def test_a_session_that_raises_for_status(make: Factory) -> None:
         here.world.valid = "none at all"
         with pytest.raises(aiohttp.ClientResponseError, match="401"):
             await session.get("/v1/rows")
-        assert len(here.api.seen) == 4
+        assert len(here.api.seen) == 5
 
 
 async def test_aiohttps_errors_show_no_token(make: Factory) -> None:

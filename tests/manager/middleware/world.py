@@ -15,6 +15,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
 from tribe_oauth import Secret, Token, TribeOAuthError
+from tribe_oauth._refresh.rejections import Acceptance, Belief
 
 HUNG = 5.0  # seconds after which a check is taken to hang
 MANY = 10  # token requests that nobody needs in one check
@@ -27,10 +28,12 @@ class Source(Protocol):
 
     api: URL
     token_url: URL
+    acceptance: Acceptance
 
     def cached(self) -> Token | None: ...
-    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token: ...
-    def accepted(self) -> None: ...
+    async def token(
+        self, *, rejected: Token | None = None, belief: Belief = Belief.POSSIBLE, lasting: bool = False
+    ) -> Token: ...
 
 
 Factory = Callable[[Source], ClientMiddlewareType]
@@ -119,6 +122,16 @@ class World:
         self.valid = f"token-{self.issued + 1}"
 
 
+class Counted(Acceptance):
+    """Counts what was accepted, too."""
+
+    times = 0
+
+    def accepted(self, token: Token, path: str) -> None:
+        self.times += 1
+        super().accepted(token, path)
+
+
 class FakeSource:
     """Refreshes in a task of its own, as the promise of `TokenSource` has it."""
 
@@ -129,18 +142,23 @@ class FakeSource:
         self.token_url = world.api.url("/token")
         self.current = _token("token-1")
         self.lasting: list[bool] = []
+        self.beliefs: list[Belief] = []
         self.refreshes = 0
-        self.successes = 0
+        self.now = 0.0
+        self.acceptance: Acceptance = Counted(lambda: self.now)
         self.flight: asyncio.Task[Token] | None = None
 
     def cached(self) -> Token | None:
         """Never: every check sees what it is asked for. The manager's own source has one, in its own tests."""
         return None
 
-    async def token(self, *, rejected: Token | None = None, lasting: bool = False) -> Token:
+    async def token(
+        self, *, rejected: Token | None = None, belief: Belief = Belief.POSSIBLE, lasting: bool = False
+    ) -> Token:
         if rejected is None:
             self.lasting.append(lasting)
             return self.current
+        self.beliefs.append(belief)
         self.refreshes += 1
         if self.current.access_token == rejected.access_token:
             if self.flight is None:
@@ -156,9 +174,6 @@ class FakeSource:
             raise TribeOAuthError("the token endpoint refused")
         self.current = _token(answer["access_token"])
         return self.current
-
-    def accepted(self) -> None:
-        self.successes += 1
 
 
 @attrs.frozen
@@ -177,6 +192,11 @@ class Scene:
     @property
     def other(self) -> Origin:
         return self.world.other
+
+    @property
+    def accepted(self) -> int:
+        assert isinstance(self.source.acceptance, Counted)
+        return self.source.acceptance.times
 
     def another_session(self, **options: Any) -> ClientSession:
         options.setdefault("middlewares", [self.middleware])
