@@ -234,7 +234,7 @@ def test_bars_for_people() -> None:
     assert "complete" in said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
 def test_ended_by_a_signal(sandbox: Sandbox, number: signal.Signals, code: int) -> None:
     """It ends in good order: what was read is kept, and the next run goes on from there."""
     process = subprocess.Popen(

@@ -22,7 +22,7 @@ from ..web.cancelling import nothing_left
 COMMAND = [sys.executable, "-m", "tribe_oauth.cli", "sandbox", "--persons", "5", "--organizations", "1"]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_serving_a_sandbox(number: signal.Signals, code: int) -> None:
     """It says how to use it, works as it says, and ends on a signal."""
     with subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

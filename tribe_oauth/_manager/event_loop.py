@@ -25,6 +25,11 @@ class OwnEventLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
 
+    @property
+    def entered(self) -> bool:
+        """Whether there ever was a loop."""
+        return self._loop is not None
+
     def enter(self) -> None:
         """Make sure of the running loop. Raises ManagerError where another one has the manager and is still open."""
         loop = asyncio.get_running_loop()

@@ -6,6 +6,7 @@ The fast path is here: a token that is not due is returned without a lock, an aw
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -74,6 +75,8 @@ class TokenManager:
         endpoints: Endpoints | None = None,
         clock: Clock | None = None,
     ) -> None:
+        self._closing: asyncio.Task[None] | None = None
+        self._loop = OwnEventLoop()
         if leeway < 0 or quiet < 0 or request_timeout <= 0:
             raise ConfigurationError("leeway and quiet are seconds, not negative; request_timeout is more than 0")
         if client is not None and endpoints not in {None, client.endpoints}:
@@ -103,8 +106,7 @@ class TokenManager:
         self._organizations = Organizations(self._context.store)
         self._connections = Connections(self._context, self._single_flight, self._organizations, self._sessions)
         self._loop = OwnEventLoop(self._tasks, self._single_flight, self._context.endpoint, self._sessions, commits)
-        self._closing: asyncio.Task[None] | None = None
-        self._settings: Settings | None = None  # the organization that is meant where none is named
+        self._settings: Settings | None = None
         self._tokens = self._single_flight.tokens
         self._monotonic = clock.monotonic
 
@@ -259,6 +261,16 @@ class TokenManager:
         return BearerMiddleware(source, self._sessions.origin, self._single_flight.acceptance(organization))
 
     # The manager itself
+
+    def __del__(self) -> None:
+        if self._loop.entered and self._closing is None and not self._tasks.closing:
+            warnings.warn(
+                "a TokenManager was never closed: a refresh that its loop's end cuts off is lost; use it as an async"
+                " context manager, or call close()",
+                ResourceWarning,
+                source=self,
+                stacklevel=2,
+            )
 
     async def close(self) -> None:
         """Let what is under way end, within bounds; then close sessions and store. Closing twice is harmless.

@@ -8,11 +8,14 @@ from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
 from tribe_oauth._clock import Clock
+from tribe_oauth.errors import ManagerError
 
 logger = logging.getLogger("tribe_oauth.tasks")
 
 Result = TypeVar("Result")
 
+SILENCE: Final = 1.0
+"""Seconds that the end may take without a word."""
 MAX_ROTATIONS: Final = 100
 """Rotations that hold a lease at a time: more would wait for a connection while their lease runs."""
 
@@ -68,11 +71,28 @@ class Tasks:
             closing.cancel()
         return not self.closing
 
+    async def unless_closing(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run what has nothing to lose; where the manager closes meanwhile, give it up: ManagerError."""
+        task = asyncio.ensure_future(work)
+        closing = asyncio.ensure_future(self._closing.wait())
+        try:
+            await asyncio.wait({task, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+        finally:
+            closing.cancel()
+            task.cancel()
+        await asyncio.wait({task})
+        raise ManagerError("the manager is closing")
+
     async def close(self, timeout: float) -> None:
         """Cut pauses short and let tasks end, for so many seconds. None is cancelled: half a rotation is lost."""
         self._closing.set()
         if self._tasks:
-            _done, late = await asyncio.wait(self._tasks, timeout=timeout)
+            _done, late = await asyncio.wait(self._tasks, timeout=min(timeout, SILENCE))
+            if late:
+                logger.warning("finishing %d refreshes before the end: %.0f s at most", len(late), timeout)
+                _done, late = await asyncio.wait(late, timeout=timeout - SILENCE)
             if late:
                 logger.critical(
                     "closed with %d tasks still running after %.0f seconds: what a refresh was answered may be lost",

@@ -67,7 +67,7 @@ async def fetch_client_credentials(
     form = messages.client_credentials_request(credential.client_id, secret, scope=credential.scope)
     tries: Counter[Verdict] = Counter()
     while True:
-        outcome = await context.endpoint.post(credential.token_endpoint, form)
+        outcome = await context.tasks.unless_closing(context.endpoint.post(credential.token_endpoint, form))
         if (granted := _usable(outcome)) is not None:
             return granted
         verdict, retry_after = judge(outcome), retry_after_of(outcome)
@@ -153,7 +153,7 @@ async def _revoke_later(
     for pause in REVOKE_AGAIN:
         if not await context.tasks.pause(pause * (1 + 0.2 * context.clock.random())):
             break  # closing
-        if await _revoked(context, credential, token, organization):
+        if await context.tasks.unless_closing(_revoked(context, credential, token, organization)):
             logger.info("a refresh token of %s was revoked at last", named(organization))
             return
     logger.warning("a refresh token of %s was not revoked at the server: it dies by itself", named(organization))

@@ -20,8 +20,8 @@ Parameters = ParamSpec("Parameters")
 def command(work: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[Parameters, None]:
     """The command that runs `work` in an event loop of its own; Typer reads its parameters from it as they stand.
 
-    It exits with 1 after a TribeOAuthError, which is told on standard error, with 130 after Ctrl-C and with 143 after
-    SIGTERM. Both signals cancel `work`, which ends what it started.
+    It exits with 1 after a TribeOAuthError, which is told on standard error, with 130 after Ctrl-C, 143 after SIGTERM
+    and 129 after SIGHUP. Each of these signals cancels `work`, which ends what it started.
     """
 
     @wraps(work)
@@ -33,15 +33,34 @@ def command(work: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[P
             raise typer.Exit(1) from None
         except KeyboardInterrupt:
             raise typer.Exit(128 + signal.SIGINT) from None
-        except asyncio.CancelledError:
-            raise typer.Exit(128 + signal.SIGTERM) from None
+        except _TerminatedError as error:
+            raise typer.Exit(128 + error.number) from None
 
     return run
 
 
+class _TerminatedError(Exception):
+    """A signal ended the work. `number`: which."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
 async def _until_terminated(work: Coroutine[Any, Any, None]) -> None:
-    """SIGTERM cancels, as asyncio.run has it for Ctrl-C."""
-    task = asyncio.current_task()
+    """SIGTERM, and SIGHUP of a terminal that is closed, cancel, as asyncio.run has it for Ctrl-C."""
+    task, received = asyncio.current_task(), list[int]()
     assert task is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    await work
+
+    def terminate(number: int) -> None:
+        received.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, terminate, number)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if received:
+            raise _TerminatedError(received[0]) from None
+        raise
