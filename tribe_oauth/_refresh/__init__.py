@@ -27,25 +27,35 @@ as a pure function). A *lease* is the right to send: a nonce, with an end by the
 1. *Look.* Read the store. If it lost what this process had committed, write that back.
 2. *Adopt.* If what is stored satisfies the callers, that is all; nothing is sent.
 3. *Wait.* If a peer holds the lease, look again until it has written or its lease is over. Ahead of time, nobody waits.
-4. *Rotate* (`rotation`): take the lease; wait for `quiet` if an earlier request may still arrive; look at the lease
-   once more right before the bytes leave; send.
-5. *Commit* (`commit`): compare-and-swap on family and generation, whoever has the lease by then: an answer is never
-   thrown away. It is durable before any caller sees the token. While the store fails, saving goes on.
+4. *Rotate* (`rotation`): take the lease (`lease`). If another holder may have sent, *hold off* (`hold_off`): watch the
+   store for `quiet` seconds, and for longer than a holder needs to find the store again and save; time in which the
+   store cannot be seen does not count. Write once more, look at the lease right before the bytes leave; send.
+5. *Commit* (`commit`): compare-and-swap on family and generation, also where a peer has the lease by then: an answer is
+   never thrown away, nor is it where the store forgot the record meanwhile. It is durable before any caller sees the
+   token. While the store fails it is *owed*: one prober looks for the store every second or two and saves all of it.
 6. *Publish*, and wake the callers.
 
 **What an answer means** (`_oauth.verdict` has it as a table).
 
     answer                                        means                         then
     could not connect                             not sent                      again at once, then back off
-    200 with a token                              spent and answered            commit
+    a 2xx in which a new refresh token is found   spent and answered            commit, complain of its form after
     connection reset                              maybe spent, cannot arrive    mark it; again at once
     no answer, 5xx, a 2xx that cannot be read     maybe spent, may yet arrive   mark it; again after `quiet`
     429, a page of a proxy, a redirect            not now                       back off
-    invalid_request                               a peer races, or expired      look again; once more; then refused
+    invalid_request                               a peer, a proxy, or expired   once more; refused only if 30 days old
     invalid_client                                perhaps a fault there         a few tries, then back off
+    invalid_grant about the client or a setting   nothing about the token       back off
     invalid_grant, token_inactive                 the server will not take it   look for a peer's; else mark refused
 
-**What is promised.** While a request may still arrive, its refresh token is not sent again. Only the server's own words
+**A 401 of the API** (`rejections`) is believed by what the API took before. Rotations for it are counted in the record.
+
+**A store** is trusted to be a store, and no further (`guarded_store`): what it raises is a StoreError; a record that is
+absent or older than what this process knows is one that was lost, since a disconnect leaves a tombstone; a time to wait
+for that no host can have meant was written by one whose clock is off.
+
+**What is promised.** While a request may still arrive, its refresh token is not sent again. Between the return of a
+store and the first byte of a successor, every holder that can reach the store has saved. Only the server's own words
 about a refresh token end a connection. A token that callers see is on disk, or a CRITICAL line says that it is not. A
 caller that is cancelled, or times out, ends nothing for others. What a killed process may have sent is remembered by
 its lease: who takes that over assumes the worst.
