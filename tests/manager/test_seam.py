@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import attrs
 import pytest
+from aiohttp import ServerDisconnectedError
 
 from tribe_oauth import MemoryStore, RefreshTokenGrant, StoreError, TokenManager
 from tribe_oauth._refresh.payload import decode
@@ -429,3 +431,46 @@ async def test_a_refusal_after_a_jump_of_the_clock(
     server.order(oauth_error("invalid_grant"))
     with pytest.raises(ReauthorizationRequired, match="revoked, expired, or used elsewhere"):
         await manager.token("acme")
+
+
+# An answer that belongs to another
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_stray_answer_belongs_to_nobody(make_manager: MakeManager, server: TokenServer, method: str) -> None:
+    """A second answer on a connection that is kept is not taken for that of another organization's request.
+
+    What may be sent again is, on another connection; what may not is an error, and was not sent.
+    """
+    connections, was_read = 0, asyncio.Event()
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d" % connections
+        with suppress(asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(answer)
+            await was_read.wait()
+            writer.write(answer)
+            await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+
+    listening = await asyncio.start_server(talk, "127.0.0.1", 0)
+    endpoints = attrs.evolve(server.endpoints, api=f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}")
+    client = attrs.evolve(server.client(), endpoints=endpoints)
+    manager = make_manager(client=client)
+    for organization in ("acme", "beta"):
+        await manager.connect(organization, RefreshTokenGrant(client, server.paste()))
+    async with manager.session("acme") as acme, acme.get("/v1/odata/x") as response:
+        assert await response.text() == "1"
+    was_read.set()
+    connector: Any = manager._sessions._connector
+    await until(lambda: any(protocol.should_close for kept in connector._conns.values() for protocol, _ in kept))
+    async with manager.session("beta") as beta:
+        if method == "POST":
+            with pytest.raises(ServerDisconnectedError, match="nothing was sent"):
+                await beta.post("/v1/odata/x")
+        async with beta.get("/v1/odata/x") as response:
+            assert await response.text() == "2"
+    listening.close()

@@ -5,8 +5,32 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from weakref import WeakSet
 
-from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession, TCPConnector
+from aiohttp import (
+    BaseConnector,
+    ClientMiddlewareType,
+    ClientRequest,
+    ClientResponse,
+    ClientSession,
+    ServerDisconnectedError,
+    TCPConnector,
+)
+from aiohttp.connector import Connection
 from yarl import URL
+
+
+class CleanRequest(ClientRequest):
+    """Refuses a kept connection on which something came before anything was asked.
+
+    A stray second answer of a server or a proxy would be taken for the answer to this request, and give one
+    organization's rows to another. aiohttp sends again, on another connection, what may be sent again.
+    """
+
+    async def send(self, conn: Connection) -> ClientResponse:
+        """See aiohttp."""
+        if conn.protocol is not None and conn.protocol.should_close:
+            conn.close()
+            raise ServerDisconnectedError("the connection was not clean: nothing was sent")
+        return await super().send(conn)
 
 
 class Sessions:
@@ -30,7 +54,13 @@ class Sessions:
         """A session with this middleware. Relative URLs begin at the API's origin."""
         if self._connector is None:
             self._connector = TCPConnector()
-        session = ClientSession(self._api, connector=self._connector, connector_owner=False, middlewares=(middleware,))
+        session = ClientSession(
+            self._api,
+            connector=self._connector,
+            connector_owner=False,
+            middlewares=(middleware,),
+            request_class=CleanRequest,
+        )
         self._open.add(session)
         return session
 
