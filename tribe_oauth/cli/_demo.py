@@ -55,7 +55,6 @@ class Story:
     manager: TokenManager
     store: SQLiteStore
     path: Path
-    quiet: float
     callers: int
     lines: list[tuple[str, str, float]] = attrs.Factory(list)
 
@@ -84,7 +83,7 @@ async def demo(
             client = await tribe.client()
             store = SQLiteStore(path, busy_timeout=0.5)  # a successor waits for that too
             async with TokenManager(client, store=store, quiet=quiet) as manager:
-                story = Story(console, tribe, base, client, manager, store, path, quiet, callers)
+                story = Story(console, tribe, base, client, manager, store, path, callers)
                 console.print(f"An emulated Tribe runs at {base}, in a process of its own.", highlight=False)
                 for number, step in enumerate(STEPS, start=1):
                     await _tell(story, number, step)
@@ -175,9 +174,9 @@ async def killed_and_recovered(story: Story) -> str:
     assert await story.tribe.is_live(token.refresh_token.reveal())
     assert not (await story.tribe.ledger())["spent_twice"]
     story.say(
-        f"This process found the dead one's lease in the store, waited until its request could not arrive any more"
-        f" (`quiet`: {story.quiet:g} s here, 10 s by default), and sent the same refresh token: [green]{PASTED} is"
-        f" connected[/], after {took:.1f} s."
+        f"This process found the dead one's lease in the store, and watched the store until neither its request nor an"
+        f" answer that was read and not saved could come any more. Then it sent the same refresh token: [green]{PASTED}"
+        f" is connected[/], after {took:.1f} s."
     )
     return "recovered from the store"
 
