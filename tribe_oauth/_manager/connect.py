@@ -194,6 +194,8 @@ async def save(
     error = None
     try:
         stored = await context.commits.save(Commit(organization, None, change, _any))
+        for before in replaced:
+            _revoke_replaced(context, before)
     except StoreError as unsaved:
         stored = change(None)
         error = UnsavedError(
@@ -202,8 +204,6 @@ async def save(
             organization=organization,
         )
     assert stored is not None  # any record fits
-    for before in replaced:
-        _revoke_replaced(context, before)
     cached = from_record(context, stored, decode(stored))
     assert cached is not None  # it has a token
     return cached, error

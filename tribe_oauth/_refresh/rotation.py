@@ -119,6 +119,9 @@ class Rotation:
             )
         except StoreError:
             stored = change(self._lease.record)  # served from memory, and saved as soon as the store can write
+        else:
+            if stored is not None:
+                self._revoke_replaced()
         if stored is None:
             await self._drop(change(self._lease.record))
             return None
@@ -137,7 +140,6 @@ class Rotation:
             stored.generation,
             granted.expires_in,
         )
-        self._revoke_replaced()
         # This process asked for it: monotonic time decides, whatever happened to the wall clock meanwhile.
         remaining = granted.expires_in - (self._context.clock.monotonic() - sent.monotonic)
         cached = from_record(self._context, stored, payload, remaining=remaining)

@@ -116,10 +116,10 @@ class SingleFlight:
         """Whether a refusal is no reason to send anything. Where tokens are stored, so is how often it was one."""
         if belief is Belief.DOUBTED:
             return True
-        if cached is None or cached.credential.kind != "client_credentials":
-            return False
+        if cached is None or cached.credential.kind != "client_credentials" or belief is Belief.SURE:
+            return False  # such a token costs nothing but its request
         count, at = self._unstored.get(organization, (0, 0.0))
-        if is_too_soon(count, now - at, sure=belief is Belief.SURE):
+        if is_too_soon(count, now - at, sure=False):
             return True
         self._unstored[organization] = counted(count, now - at), now
         return False
