@@ -140,10 +140,10 @@ def resend_at_once() -> None:
 
 
 def hurry() -> None:
-    """Hold off for `quiet` alone: no store is away in this test, so that nothing is owed for long."""
+    """Hold off for twice `quiet`: no store is away in this test, so that nothing is owed for long."""
 
     def hold_off(self: Timing, store_timeout: float, *, ahead: bool) -> float:
-        return self.quiet
+        return 2 * self.quiet
 
     setattr(Timing, "hold_off", hold_off)  # noqa: B010 (not for users)
 
