@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -232,7 +233,8 @@ async def test_all_states() -> None:
         ):
             await store.swap(Record(organization=f"ann:{organization}", status=status, cause=cause))  # type: ignore[arg-type]
         await store.swap(Record(organization="ann:damaged", status="connected", payload=b"{"))
-        await store.swap(Record(organization="ann:waiting", status="connected", failures=3, not_before=4_000_000_000.0))
+        waiting = Record(organization="ann:waiting", status="connected", failures=3, not_before=time.time() + 600)
+        await store.swap(waiting)
         await page.goto(f"{there.address}/connections")
         for shown in (
             "has to be connected again",
