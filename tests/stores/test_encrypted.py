@@ -21,7 +21,8 @@ async def test_no_secret_is_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "tribe.db"
     async with Sandbox() as sandbox:
         client, pasted = sandbox.client(), sandbox.paste_token("Acme")
-        async with TokenManager(store=EncryptedStore(SQLiteStore(path), [generate_key()])) as manager:
+        store = EncryptedStore(SQLiteStore(path), [generate_key()])
+        async with TokenManager(store=store, endpoints=sandbox.endpoints) as manager:
             token = await manager.connect("acme", RefreshTokenGrant(client, pasted))
             files = b"".join(file.read_bytes() for file in tmp_path.iterdir() if file.is_file())
     assert token.refresh_token is not None
