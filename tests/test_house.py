@@ -34,8 +34,8 @@ FOLDERS = {
         __init__
     """,
     "stores": """
-        _contract  _postgres_pool  _redis_pool  _sqlite_holder
-        _columns  contract  _sqlite_rescue
+        _contract  _postgres_pool  _redis_pool  _redis_url  _sqlite_holder
+        _columns  contract  _redis_servers  _redis_settings  _sqlite_rescue
         memory  encrypted  postgres  redis  _sqlite_database
         __init__  _sqlite_worker
         sqlite
