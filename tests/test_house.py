@@ -35,8 +35,9 @@ FOLDERS = {
     """,
     "stores": """
         _contract  _postgres_pool  _redis_pool  _redis_url  _sqlite_holder
-        _columns  contract  _redis_servers  _redis_settings  _sqlite_rescue
-        memory  encrypted  postgres  redis  _sqlite_database
+        _columns  contract  _redis_servers  _redis_settings  _sqlite_files  _sqlite_rescue
+        memory  encrypted  postgres  redis  _sqlite_schema
+        _sqlite_database
         __init__  _sqlite_worker
         sqlite
     """,

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._columns import NAMES, definitions, from_row, values, written
+from tribe_oauth.stores._columns import NAMES, definitions, from_row, keys_of, values, written
 from tribe_oauth.stores._contract import Record
 
 try:
@@ -159,16 +159,16 @@ class PostgresStore:
         """See `TokenStore.organizations`."""
         after = 0
         while rows := await self._execute(_ORGANIZATIONS, {"after": after, "page": PAGE}):
-            for _, key in rows:
-                yield bytes(key).decode()
+            for key in keys_of(key for _, key in rows):
+                yield key
             after = rows[-1][0]
 
     async def due(self, before: float) -> AsyncIterator[str]:
         """See `TokenStore.due`."""
         due_at, after = float("-inf"), 0
         while rows := await self._execute(_DUE, {"before": before, "due_at": due_at, "after": after, "page": PAGE}):
-            for _, _, key in rows:
-                yield bytes(key).decode()
+            for key in keys_of(key for _, _, key in rows):
+                yield key
             due_at, after, _ = rows[-1]
 
     async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:

@@ -21,7 +21,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._columns import COLUMNS, NAMES, from_row, written
+from tribe_oauth.stores._columns import COLUMNS, NAMES, from_row, keys_of, unsound, written
 from tribe_oauth.stores._contract import Record
 
 try:
@@ -126,12 +126,10 @@ class RedisStore:
         version, fields, payload, left = found
         try:
             row = json.loads(fields) | {"version": int(version), "payload": payload}
-            return from_row(organization, [row[name] for name in NAMES], float(left) if row["lease"] else 0.0)
+            values = [row[name] for name in NAMES]
         except (ValueError, TypeError, LookupError):
-            raise StoreError(
-                f"the record of organization {organization!r} in Redis was altered by something else:"
-                " restore it from a backup; nothing was changed"
-            ) from None
+            raise unsound(organization) from None
+        return from_row(organization, values, float(left) if row["lease"] else 0.0)
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
@@ -158,8 +156,8 @@ class RedisStore:
             _, listed = self._indexes(bucket)
             after = b"-"
             while keys := await self._call(listed, "ZRANGEBYLEX", listed, after, b"+", "LIMIT", 0, PAGE):
-                for key in keys:
-                    yield key.decode()
+                for key in keys_of(keys):
+                    yield key
                 after = b"(" + keys[-1]
 
     async def due(self, before: float) -> AsyncIterator[str]:
@@ -167,8 +165,9 @@ class RedisStore:
         pages = [self._due_in(bucket, before) for bucket in range(BUCKETS)]
         merged = _merged(pages)
         try:
-            async for _, key in merged:
-                yield key.decode()
+            async for _, stored in merged:
+                for key in keys_of([stored]):
+                    yield key
         finally:
             for generator in (merged, *pages):  # or the event loop would have to close them, each in a task
                 await generator.aclose()

@@ -15,8 +15,10 @@ from typing import Any, Final, TypeVar
 
 from tribe_oauth._clock import boottime
 from tribe_oauth._shield import run_uninterrupted
+from tribe_oauth.stores._columns import keys_of
 from tribe_oauth.stores._contract import Record
-from tribe_oauth.stores._sqlite_database import Call, Database, rescue_folder
+from tribe_oauth.stores._sqlite_database import Call, Database
+from tribe_oauth.stores._sqlite_files import rescue_folder
 from tribe_oauth.stores._sqlite_rescue import Rescue
 from tribe_oauth.stores._sqlite_worker import Worker, starting
 
@@ -45,6 +47,11 @@ class SQLiteStore:
         self._clock = clock
         self._worker: Worker | None = None
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that one operation can take at most: it waits so long for other processes."""
+        return self._busy_timeout
+
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
         return await self._call(lambda database: database.load(organization))
@@ -58,8 +65,8 @@ class SQLiteStore:
         sql = "SELECT id, organization FROM organizations WHERE id > ? AND status != 'disconnected' ORDER BY id LIMIT ?"
         after = 0
         while rows := await self._rows(sql, (after, PAGE)):
-            for _, key in rows:
-                yield key.decode()
+            for key in keys_of(key for _, key in rows):
+                yield key
             after = rows[-1][0]
 
     async def due(self, before: float) -> AsyncIterator[str]:
@@ -70,8 +77,8 @@ class SQLiteStore:
         )
         due_at, after = float("-inf"), 0
         while rows := await self._rows(sql, (before, due_at, after, PAGE)):
-            for _, _, key in rows:
-                yield key.decode()
+            for key in keys_of(key for _, _, key in rows):
+                yield key
             due_at, after, _ = rows[-1]
 
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
