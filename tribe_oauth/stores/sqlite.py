@@ -34,7 +34,9 @@ class SQLiteStore:
     `path`: the file; it is created, with 0600, and so are missing folders, with 0700. A file that others may read, that
     belongs to another user, or that is a symbolic link is refused. Beside it there are SQLite's ``-wal`` and ``-shm``,
     and a folder ``-holders``, in which each process keeps a locked file: the lease of a process that was killed ends at
-    once; and, after trouble, a folder ``-rescue`` with what could not be written. Not for network file systems.
+    once; and, after trouble, a folder ``-rescue`` with what could not be written. None of them is to be removed while a
+    program uses the file: what is missing then tells nothing, and a log that is gone is saved by whoever has it open.
+    Not for network file systems.
 
     `busy_timeout`: seconds to wait for other processes' writes.
     """
