@@ -34,9 +34,10 @@ FOLDERS = {
         __init__
     """,
     "stores": """
-        _contract  _postgres_pool  _redis_pool  _sqlite_holder
-        _columns  contract  _sqlite_rescue
-        memory  encrypted  postgres  redis  _sqlite_database
+        _contract  _postgres_pool  _redis_pool  _redis_url  _sqlite_holder
+        _columns  contract  _redis_servers  _redis_settings  _sqlite_files  _sqlite_rescue
+        memory  encrypted  postgres  redis  _sqlite_schema
+        _sqlite_database
         __init__  _sqlite_worker
         sqlite
     """,

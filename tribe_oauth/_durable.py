@@ -67,21 +67,6 @@ def lock(path: Path) -> int:
     return file
 
 
-def is_locked(path: Path) -> bool:
-    """Whether a file is locked by a process that lives; a file that is missing is not."""
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask at once don't take each other for it
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(file)
-    return False
-
-
 def append(path: Path, content: bytes) -> None:
     """Write at the end of a file that exists. Where it fails half-way, a part may be there."""
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)

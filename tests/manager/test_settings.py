@@ -87,6 +87,8 @@ def test_what_cannot_be(changes: dict[str, str], said: str) -> None:
         ("sqlite:///x/y.db", SQLiteStore),
         ("postgresql://u:p@127.0.0.1/db", PostgresStore),
         ("rediss://127.0.0.1", RedisStore),
+        ("redis+cluster://127.0.0.1:1,127.0.0.1:2", RedisStore),
+        ("rediss+sentinel://127.0.0.1:1,127.0.0.1:2/tribe", RedisStore),
     ],
 )
 def test_stores(named: str, kind: type) -> None:

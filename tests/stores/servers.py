@@ -283,3 +283,53 @@ def _free_port() -> int:
             with suppress(OSError, OverflowError):
                 other.bind(("127.0.0.1", port + 10_000))
                 return port
+
+
+@attrs.define
+class Forwarder:
+    """A name: it stands for one address after another, and connections that are open stay where they lead."""
+
+    target: tuple[str, int] | str
+    """An address, or a socket's path; ``"nowhere"``: it accepts, and never answers."""
+    accepted: int = 0
+    _open: list[asyncio.StreamWriter] = attrs.field(factory=list)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One client, to its end."""
+        self.accepted += 1
+        self._open.append(writer)
+        if self.target == "nowhere":
+            await reader.read()
+            return
+        if isinstance(self.target, str):
+            server_reader, server = await asyncio.open_unix_connection(self.target)
+        else:
+            server_reader, server = await asyncio.open_connection(*self.target)
+        self._open.append(server)
+        await asyncio.gather(_copy(reader, server), _copy(server_reader, writer))
+
+    async def close(self) -> None:
+        """Hang up on all sides."""
+        for writer in self._open:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        while content := await reader.read(65_536):
+            writer.write(content)
+    writer.close()
+
+
+@asynccontextmanager
+async def forwarder(target: tuple[str, int] | str) -> AsyncIterator[tuple[Forwarder, int]]:
+    """A forwarder, and the port that it listens on."""
+    between = Forwarder(target)
+    listening = await asyncio.start_server(between.serve, "127.0.0.1", 0)
+    try:
+        yield between, listening.sockets[0].getsockname()[1]
+    finally:
+        listening.close()
+        await between.close()

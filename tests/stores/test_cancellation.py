@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -16,12 +16,14 @@ import anyio
 import pytest
 
 from tribe_oauth.stores import Rekeyer, Rescuer, TokenStore
+from tribe_oauth.stores import redis as redis_store
 from tribe_oauth.stores.contract import due, listed, put, record
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.postgres import PostgresStore
 from tribe_oauth.stores.redis import RedisStore
 from tribe_oauth.stores.sqlite import SQLiteStore
 
+from . import redis_servers
 from .servers import RedisServer
 
 Make = Callable[[], TokenStore]
@@ -109,8 +111,22 @@ async def until_closed(before: set[str]) -> None:
             await asyncio.sleep(0)
 
 
-@pytest.fixture(params=["sqlite", "encrypted", "postgres", "redis"])
-async def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+@pytest.fixture(scope="module")
+def redis_cluster() -> Iterator[str]:
+    """The URL of a cluster, whose first server is not there."""
+    with redis_servers.cluster() as nodes:
+        yield f"redis+cluster://127.0.0.1:9,127.0.0.1:{nodes[0].port}"
+
+
+@pytest.fixture(scope="module")
+def redis_sentinel() -> Iterator[str]:
+    """The URL of a master that Sentinel knows; the first Sentinel is not there."""
+    with redis_servers.watched() as watched:
+        yield watched.url.replace("//", "//127.0.0.1:9,")
+
+
+@pytest.fixture(params=["sqlite", "encrypted", "postgres", "redis", "redis_cluster", "redis_sentinel"])
+async def make(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes stores of one kind on the same data, with one connection each."""
     keys = [generate_key()]
     if request.param == "postgres":
@@ -119,10 +135,14 @@ async def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
         await prepared.create_schema()
         await prepared.close()
         return lambda: PostgresStore(database, pool_size=1)
+    prefix = uuid.uuid4().hex
     if request.param == "redis":
         server: RedisServer = request.getfixturevalue("redis_server")
-        prefix = uuid.uuid4().hex
         return lambda: RedisStore(server.url, prefix=prefix, pool_size=1)
+    if request.param in {"redis_cluster", "redis_sentinel"}:
+        url: str = request.getfixturevalue(request.param)
+        monkeypatch.setattr(redis_store, "BUCKETS", 4)  # a listing asks for one after the other: no await is another
+        return lambda: RedisStore(url, prefix=prefix, pool_size=1)
     if request.param == "encrypted":
         return lambda: EncryptedStore(SQLiteStore(tmp_path / "tribe.db"), keys)
     return lambda: SQLiteStore(tmp_path / "tribe.db")

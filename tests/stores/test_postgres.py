@@ -196,7 +196,7 @@ async def test_connections_that_were_cut(database: str, store: PostgresStore) ->
     stored = await put(store, record())
     with psycopg.connect(database, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
     assert await store.load("acme") == stored

@@ -14,8 +14,11 @@ from redis.crc import key_slot
 
 from tribe_oauth import StoreError
 from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.stores._redis_pool import Pool
+from tribe_oauth.stores._redis_servers import OneServer
+from tribe_oauth.stores._redis_settings import pairs
 from tribe_oauth.stores.contract import KEYS, due, listed, put, record
-from tribe_oauth.stores.redis import BUCKETS, RedisStore, _bucket, _pairs
+from tribe_oauth.stores.redis import BUCKETS, RedisStore, _bucket
 
 from . import servers
 from .servers import RedisServer
@@ -26,6 +29,12 @@ async def store(redis_server: RedisServer) -> AsyncIterator[RedisStore]:
     store = RedisStore(redis_server.url, prefix=uuid.uuid4().hex)
     yield store
     await store.close()
+
+
+def pool_of(store: RedisStore) -> Pool:
+    """The connections of a store on one server."""
+    assert isinstance(store._servers, OneServer)
+    return store._servers._pool
 
 
 async def test_one_slot_for_each_organization(store: RedisStore) -> None:
@@ -91,8 +100,7 @@ async def test_a_record_that_was_altered(redis_server: RedisServer, store: Redis
 async def test_closed_while_it_is_used(store: RedisStore) -> None:
     """An operation under way ends well, and its connection is closed after it."""
     stored = await put(store, record())
-    pool = store._pool
-    assert pool is not None
+    pool = pool_of(store)
     loading = asyncio.ensure_future(store.load("acme"))
     await asyncio.sleep(0)
     await store.close()
@@ -272,14 +280,13 @@ async def test_a_server_that_hangs() -> None:
 async def test_waiting_for_a_connection_counts(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """F4: the deadline is for all of a call; when a connection is free again, so is the store."""
     await store.load("acme")
-    assert store._pool is not None
     monkeypatch.setattr(store, "_timeout", 0.05)
     for _ in range(8):
-        await store._pool._slots.acquire()
+        await pool_of(store)._slots.acquire()
     with pytest.raises(StoreError, match=r"did not answer within 0\.05 s"):
         await store.load("acme")
     for _ in range(8):
-        store._pool._slots.release()
+        pool_of(store)._slots.release()
     assert await store.load("acme") is None
 
 
@@ -289,8 +296,7 @@ def test_one_loop_after_another(redis_server: RedisServer) -> None:
 
     async def leave() -> None:
         await put(store, record())
-        assert store._pool is not None
-        await store._pool.close()
+        await pool_of(store).close()
 
     async def read() -> None:
         assert await store.load("acme") is not None
@@ -305,13 +311,12 @@ def test_one_loop_after_another(redis_server: RedisServer) -> None:
 async def leave_again(store: RedisStore) -> None:
     loaded = await store.load("acme")
     assert loaded is not None
-    assert store._pool is not None
-    await store._pool.close()
+    await pool_of(store).close()
 
 
 def test_both_protocols() -> None:
     """RESP 2 gives a flat list, RESP 3 pairs or a map."""
-    assert _pairs([b"a", b"1", b"b", b"2"]) == [(b"a", b"1"), (b"b", b"2")]
-    assert _pairs({b"a": b"1"}) == [(b"a", b"1")]
-    assert _pairs([[b"a", 1.0], [b"b", 2.0]]) == [(b"a", 1.0), (b"b", 2.0)]
-    assert _pairs([]) == []
+    assert pairs([b"a", b"1", b"b", b"2"]) == [(b"a", b"1"), (b"b", b"2")]
+    assert pairs({b"a": b"1"}) == [(b"a", b"1")]
+    assert pairs([[b"a", 1.0], [b"b", 2.0]]) == [(b"a", 1.0), (b"b", 2.0)]
+    assert pairs([]) == []

@@ -17,6 +17,7 @@ import attrs
 import pytest
 
 from tribe_oauth import StoreError
+from tribe_oauth._clock import boottime
 from tribe_oauth.stores import _sqlite_worker
 from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.sqlite import SQLiteStore
@@ -94,20 +95,39 @@ async def test_a_process_that_hangs_while_it_opens(path: Path) -> None:
 
 
 async def test_a_folder_that_became_read_only(path: Path, store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F4: closing ends; the file that cannot be removed holds no lease, and the next process to open removes it."""
-    await put(store, record(lease="nonce"), lease_for=100)
+    """F4: what earlier processes left cannot be removed: it holds no lease, and the store opens all the same."""
+    (holders(path)).mkdir(mode=0o700)
+    left = holders(path) / ("a" * 32)
+    left.touch(0o600)
 
     def refuse(_path: Path, missing_ok: bool = False) -> None:
         raise PermissionError
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", refuse)
+        assert await soon(store.load("acme")) is None
         await soon(store.close())
-    (left,) = holders(path).glob("?" * 32)
-    loaded = await soon(store.load("acme"))
-    assert loaded is not None
-    assert loaded.lease_left == 0
+    assert left.exists()
+    await soon(store.load("acme"))
     assert not left.exists()
+
+
+async def test_a_lease_of_a_store_that_was_closed(path: Path, store: SQLiteStore) -> None:
+    """It is over at once; the file that says so stays for as long as the lease would have run."""
+    clock = 1_000.0
+    stored = await put(store, record(lease="nonce"), lease_for=100)
+    await soon(store.close())
+    (left,) = holders(path).glob("?" * 32)
+    for _ in range(2):
+        loaded = await soon(store.load("acme"))
+        assert loaded is not None
+        assert (loaded.version, loaded.lease_left) == (stored.version, 0)
+        await soon(store.close())
+    assert left.exists()
+    later = SQLiteStore(path, clock=lambda: boottime() + clock)
+    await soon(later.load("acme"))
+    assert not left.exists()
+    await soon(later.close())
 
 
 async def test_killed_processes_leave_nothing(path: Path, store: SQLiteStore) -> None:

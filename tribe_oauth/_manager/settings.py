@@ -75,9 +75,10 @@ def endpoints(environ: Mapping[str, str] | None = None) -> Endpoints:
 
 
 def store(environ: Mapping[str, str] | None = None, *, durable: bool) -> TokenStore:
-    """The store that ``TRIBE_STORE`` names: a path, ``sqlite:…``, ``postgresql://…``, ``redis://…`` or ``memory:``.
+    """The store that ``TRIBE_STORE`` names: a path, ``sqlite:…``, a URL of PostgreSQL or Redis, or ``memory:``.
 
-    Where it is not set: a file under the user's state directory if `durable`, else this process's memory. With
+    Those of Redis are ``redis://…``, ``redis+cluster://…`` and ``redis+sentinel://…``, with ``rediss`` for TLS. Where
+    it is not set: a file under the user's state directory if `durable`, else this process's memory. With
     ``TRIBE_STORE_KEYS``, everything stored is encrypted. Raises ConfigurationError.
     """
     env = os.environ if environ is None else environ
@@ -109,7 +110,7 @@ def _store(env: Mapping[str, str], durable: bool) -> TokenStore:
             from tribe_oauth.stores.postgres import PostgresStore
 
             return PostgresStore(named)
-        if scheme in {"redis", "rediss", "unix"}:
+        if scheme.partition("+")[0] in {"redis", "rediss", "unix"}:
             from tribe_oauth.stores.redis import RedisStore
 
             return RedisStore(named)

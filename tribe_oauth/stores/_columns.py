@@ -6,14 +6,18 @@ stays readable when a record is encrypted. A field that is added to `Record` is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from types import NoneType
 from typing import Any, Final, get_args, get_type_hints
 
 import attrs
 
-from tribe_oauth.stores._contract import Record
+from tribe_oauth.errors import StoreError
+from tribe_oauth.stores._contract import Record, RecordStatus
+
+logger = logging.getLogger("tribe_oauth.stores")
 
 _NOT_STORED: Final = frozenset({"organization", "lease_left"})
 """The key, which each store writes in its own way, and what is computed when a record is read."""
@@ -68,14 +72,58 @@ def _constructor(parameters: str, fields: Mapping[str, str]) -> Any:
 
 
 _SAME: Final = {field.name: f"record.{field.name}" for field in attrs.fields(Record)}
+_TYPES_READ: Final[dict[type, str]] = {float: "(float, int)"}
+_CHECKS: Final = [
+    f"(record.{column.name}.__class__ in {_TYPES_READ.get(column.kind, f'({column.kind.__name__},)')}"
+    f"{f' or record.{column.name} is None' if column.nullable else ''})"
+    for column in COLUMNS
+]
+_is_sound: Final[Callable[[Record], bool]] = eval(  # noqa: S307 (of names in this file)
+    f"lambda record: record.status in statuses and {' and '.join(_CHECKS)}", {"statuses": get_args(RecordStatus)}
+)
 _READ_BY: Final = {bool: "bool", bytes: "bytes"}  # databases have integers and buffers for them
 _OF_ROW: Final = {column.name: f"{_READ_BY.get(column.kind, '')}(row[{at}])" for at, column in enumerate(COLUMNS)}
 _GIVEN: Final = {name: name for name in ("organization", "lease_left", "payload")}
 
-from_row: Callable[[str, Sequence[Any], float], Record] = _constructor(
+_from_row: Callable[[str, Sequence[Any], float], Record] = _constructor(
     "organization, row, lease_left", _GIVEN | _OF_ROW
 )
-"""The record of an organization, of a row that begins with the columns, and of the seconds that its lease has left."""
+
+
+def from_row(organization: str, row: Sequence[Any], lease_left: float) -> Record:
+    """The record of an organization, of a row that begins with the columns, and of the seconds that its lease has left.
+
+    Raises StoreError for values that no store of ours wrote. `unsound` makes the same for a row that cannot be had.
+    """
+    try:
+        record = _from_row(organization, row, lease_left)
+        if _is_sound(record):
+            return record
+    except (TypeError, ValueError, LookupError, OverflowError):
+        pass
+    raise unsound(organization)
+
+
+def unsound(organization: str) -> StoreError:
+    """That the record of an organization cannot be read."""
+    return StoreError(
+        f"the record of organization {organization!r} was altered by something else: restore it from a backup;"
+        " nothing was changed",
+        organization=organization,
+    )
+
+
+def keys_of(stored: Iterable[bytes]) -> list[str]:
+    """Keys as they are listed. One that no store of ours wrote is logged and left out: the others go on."""
+    keys = []
+    for key in stored:
+        try:
+            keys.append(str(key, "utf-8"))
+        except (ValueError, TypeError):
+            said = "a record was left out whose key is no text (%.80a): remove it from the store"
+            logger.error(said, key)  # noqa: TRY400 (the text says all)
+    return keys
+
 
 written: Callable[[Record, float], Record] = _constructor(
     "record, lease_left", _SAME | {"version": "record.version + 1", "lease_left": "lease_left"}

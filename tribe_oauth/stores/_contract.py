@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, runtime_checkable
 
 import attrs
 
 RecordStatus = Literal["connecting", "connected", "reauthorization_required", "disconnected"]
+
+ASSUMED_TIMEOUT: Final = 5.0
+"""Seconds that one operation of a store can take at most, which does not say it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -52,6 +55,9 @@ class TokenStore(Protocol):
     All methods may be called by many tasks at once, and from several event loops one after another. Everything that
     goes wrong is a `StoreError`, which for a write means: *not known whether it happened*. Nothing is held between two
     calls: no transaction, no connection, no lock. `tribe_oauth.stores.contract` tests all of this for any store.
+
+    A store may have an attribute `timeout`: the seconds that one operation can take at most. Where it is missing, 5.0
+    is assumed. By it a process that takes a lease over knows for how long the earlier holder may still be saving.
     """
 
     async def load(self, organization: str) -> Record | None:
@@ -101,7 +107,9 @@ class Rescuer(Protocol):
         """Keep a copy of a record that could not be written; None removes it, and does nothing where there is none.
 
         The next process that opens the store writes the copy into the database, unless the stored record has reached
-        the copy's generation by then. The copy is as durable and as private as the store. Raises StoreError.
+        the copy's generation by then. A process that has it open already finds it, too: `load` gives the copy where it
+        is newer than the record, whether or not the database can be written, and `swap` takes no lease of a record
+        that is older than the copy. The copy is as durable and as private as the store. Raises StoreError.
         """
         ...
 

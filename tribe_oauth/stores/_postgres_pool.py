@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.abc import RV, PQGen
@@ -23,23 +24,33 @@ from tribe_oauth.errors import StoreError
 
 Row = tuple[Any, ...]
 
+LONGEST_LIFE: Final = 600.0
+"""Seconds after which a connection is opened anew: the name may lead to another server by then."""
+_INTERVAL: Final = 60.0
+"""Seconds between two looks whether there is an interrupt. asyncio's come by themselves; 0 would never rest."""
+
 
 class Connection(psycopg.AsyncConnection[Row]):
     """One whose caller may be cancelled amid a statement; the pool closes it then."""
 
     async def wait(self, gen: PQGen[RV], *args: Any, **kwargs: Any) -> RV:
         """Wait for the server. psycopg's own would ask it to cancel and wait for that: ten seconds, if it is frozen."""
-        return await wait_async(gen, self.pgconn.socket, *args, **kwargs)
+        return await wait_async(gen, self.pgconn.socket, *args, **{"interval": _INTERVAL, **kwargs})
 
 
 class Pool:
-    """At most `size` connections of one event loop: opened when they are needed, closed after any trouble."""
+    """At most `size` connections of one event loop: opened when they are needed, closed after any trouble.
+
+    All of them lead to the server that the DSN named when they were opened. After a fail-over that is the wrong one:
+    `renew` has every connection opened anew.
+    """
 
     def __init__(self, dsn: str, size: int, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._dsn = dsn
         self._slots = asyncio.Semaphore(size)
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[Connection, float]] = []  # each with the time after which it is not used any more
+        self._era = 0  # what was opened before the present one is closed after its use
         self._closed = False
         self._process = os.getpid()
 
@@ -47,20 +58,22 @@ class Pool:
     async def connection(self) -> AsyncIterator[Connection]:
         """A connection, given back at the end. Raises StoreError where none can be opened."""
         async with self._slots:
-            connection = self._take() or await self._connect()
+            era = self._era
+            connection, until = self._take() or (await self._connect(), time.monotonic() + LONGEST_LIFE)
             try:
                 yield connection
             finally:
-                if self._closed or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                is_old = self._closed or era != self._era
+                if is_old or connection.pgconn.transaction_status != TransactionStatus.IDLE:
                     connection.pgconn.finish()
                 else:
-                    self._idle.append(connection)
+                    self._idle.append((connection, until))
 
-    def _take(self) -> Connection | None:
+    def _take(self) -> tuple[Connection, float] | None:
         while self._idle:
-            connection = self._idle.pop()
-            if not _has_something_to_say(connection):
-                return connection
+            connection, until = self._idle.pop()
+            if time.monotonic() < until and not _has_something_to_say(connection):
+                return connection, until
             connection.pgconn.finish()
         return None
 
@@ -77,13 +90,18 @@ class Pool:
                 " and database in the DSN are right, and into its log"
             ) from None
 
-    def close(self) -> None:
-        """Close what is idle; what is in use is closed after its use. Needs no loop: the pool's own may be gone."""
-        self._closed = True
+    def renew(self) -> None:
+        """Close what is idle, and what is in use after its use: the next caller asks for the server's name again."""
+        self._era += 1
         while self._idle:
-            connection = self._idle.pop()
+            connection, _ = self._idle.pop()
             if self._process == os.getpid():  # a forked child would say goodbye in its parent's name
                 connection.pgconn.finish()
+
+    def close(self) -> None:
+        """The same, for good. Needs no loop: the pool's own may be gone."""
+        self._closed = True
+        self.renew()
 
 
 def _has_something_to_say(connection: Connection) -> bool:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import Any
+import time
+from collections.abc import Sequence
+from typing import Any, Final
 
 from redis.asyncio import ConnectionPool, RedisError
 from redis.asyncio.retry import Retry
@@ -16,6 +18,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from tribe_oauth._shield import run_uninterrupted
+
+LONGEST_LIFE: Final = 600.0
+"""Seconds after which a connection is opened anew: the name may lead to another server by then."""
 
 
 def driver(url: str, timeout: float) -> Any:
@@ -37,51 +42,90 @@ def driver(url: str, timeout: float) -> Any:
 
 
 class Pool:
-    """At most `size` connections of one event loop: opened when they are needed, closed after any trouble."""
+    """At most `size` connections of one event loop: opened when they are needed, closed after any trouble.
 
-    def __init__(self, connections: Any, size: int, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    All of them lead to the server that the URL named when they were opened. After a fail-over that is the wrong one:
+    `renew` has every connection opened anew. `looked`: the server's settings were looked at since then.
+    """
+
+    def __init__(self, connections: Any, size: int) -> None:
+        self.looked = False
         self._driver = connections
         self._slots = asyncio.Semaphore(size)
-        self._idle: list[Any] = []
+        self._idle: list[tuple[Any, float]] = []  # each with the time after which it is not used any more
+        self._era = 0  # what was opened before the present one is closed after its use
         self._closed = False
 
-    async def execute(self, *command: Any) -> Any:
-        """The answer to a command, as the protocol has it. Raises RedisError."""
+    async def execute(self, *command: Any, asking: bool = False) -> Any:
+        """The answer to a command, as the protocol has it. Raises RedisError.
+
+        `asking`: the slot is on its way to this server of a cluster (``ASKING``).
+        """
         async with self._slots:
-            connection = self._idle.pop() if self._idle else self._driver.make_connection()
+            era, (connection, until) = self._era, await self._take()
             try:
                 await self._driver.ensure_connection(connection)  # opens it anew where the server has closed it
-                await connection.send_command(*command)
-                answer = await connection.read_response()
+                if asking:
+                    await _ask(connection, "ASKING")
+                answer = await _ask(connection, *command)
             except ResponseError:
-                await self._give_back(connection)  # an answer like any other
+                await self._give_back(connection, until, era)  # an answer like any other
                 raise
             except BaseException:
-                await _close(connection)
+                await _close([connection])
                 raise
-            await self._give_back(connection)
+            await self._give_back(connection, until, era)
             return answer
 
-    async def _give_back(self, connection: Any) -> None:
-        if self._closed:
-            await _close(connection)
+    async def _take(self) -> tuple[Any, float]:
+        while self._idle:
+            connection, until = self._idle.pop()
+            if time.monotonic() < until:
+                return connection, until
+            await _close([connection])
+        return self._driver.make_connection(), time.monotonic() + LONGEST_LIFE
+
+    async def _give_back(self, connection: Any, until: float, era: int) -> None:
+        if self._closed or era != self._era:
+            await _close([connection])
         else:
-            self._idle.append(connection)
+            self._idle.append((connection, until))
+
+    async def renew(self) -> None:
+        """Close what is idle, and what is in use after its use: the next caller asks for the server's name again."""
+        self._era += 1
+        self.looked = False
+        idle, self._idle = self._idle, []
+        await _close([connection for connection, _ in idle])
+
+    async def drop(self) -> None:
+        """The same, for good."""
+        self._closed = True
+        await self.renew()
 
     async def close(self) -> None:
         """Close what is idle, and wait for that; what is in use is closed after its use."""
         self._closed = True
         idle, self._idle = self._idle, []
-        await run_uninterrupted(_close_all(idle))
+        await run_uninterrupted(_say_goodbye([connection for connection, _ in idle]))
 
 
-async def _close(connection: Any) -> None:
+async def _ask(connection: Any, *command: Any) -> Any:
+    await connection.send_command(*command)
+    return await connection.read_response()
+
+
+async def _close(connections: Sequence[Any]) -> None:
     """At once, without waiting for the server."""
-    await run_uninterrupted(connection.disconnect(nowait=True))
+    await run_uninterrupted(_close_all(connections))
 
 
-async def _close_all(connections: list[Any]) -> None:
+async def _close_all(connections: Sequence[Any]) -> None:
+    for connection in connections:
+        await connection.disconnect(nowait=True)
+
+
+async def _say_goodbye(connections: Sequence[Any]) -> None:
     for connection in connections:
         with contextlib.suppress(RedisError):  # a server that does not answer the goodbye: the socket is closed anyway
             await connection.disconnect()

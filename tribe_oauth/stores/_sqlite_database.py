@@ -3,51 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import os
+import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._columns import NAMES, definitions, from_row, values, written
+from tribe_oauth.stores._columns import NAMES, from_row, unsound, values, written
 from tribe_oauth.stores._contract import Record
-from tribe_oauth.stores._sqlite_holder import Holder, private_file, private_folder
-from tribe_oauth.stores._sqlite_rescue import Rescue
+from tribe_oauth.stores._sqlite_files import Names, check_database, check_log, prepare_files, rescue_folder
+from tribe_oauth.stores._sqlite_holder import Holder
+from tribe_oauth.stores._sqlite_rescue import Copy, Rescue
+from tribe_oauth.stores._sqlite_schema import INSERT, LEASE_AT, SELECT, UPDATE, prepare, store_error
 
-APPLICATION_ID: Final = 0x54524942  # "TRIB"
-SCHEMA_VERSION: Final = 1
-_TYPES: Final = {str: "TEXT", int: "INTEGER", bool: "INTEGER", float: "REAL", bytes: "BLOB"}
-_SCHEMA: Final = f"""
-CREATE TABLE organizations (
-    id INTEGER PRIMARY KEY,
-    organization BLOB NOT NULL UNIQUE,  -- UTF-8; a BLOB compares byte by byte and may contain NUL
-    {definitions(_TYPES)},
-    lease_end REAL NOT NULL,  -- seconds since boot, as the kernel counts them for all processes
-    lease_for REAL NOT NULL,
-    lease_holder TEXT NOT NULL
-);
-CREATE INDEX due ON organizations (due_at, id) WHERE due_at IS NOT NULL;
-CREATE TABLE notes (key TEXT PRIMARY KEY, value BLOB NOT NULL, ends REAL NOT NULL) WITHOUT ROWID;
-CREATE INDEX note_ends ON notes (ends);
-PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {SCHEMA_VERSION};
-"""
-_LEASE: Final = ("lease_end", "lease_for", "lease_holder")
-_LEASE_AT: Final = NAMES.index("lease")
-_ALL: Final = ", ".join((*NAMES, *_LEASE))
-_VALUES: Final = tuple("? + 1" if name == "version" else "?" for name in NAMES)
-_SELECT: Final = f"SELECT {_ALL} FROM organizations WHERE organization = ?"  # noqa: S608 (constants)
-_INSERT: Final = (
-    f"INSERT OR IGNORE INTO organizations (organization, {_ALL})"  # noqa: S608 (constants)
-    f" VALUES (?, {', '.join(_VALUES)}, ifnull(?, 0), ifnull(?, 0), ifnull(?, ''))"
-)
-_SET: Final = [f"{name} = {value}" for name, value in zip(NAMES, _VALUES, strict=True)]
-_KEEP_OR_SET: Final = [f"{name} = ifnull(?, {name})" for name in _LEASE]
-_UPDATE: Final = f"UPDATE organizations SET {', '.join(_SET + _KEEP_OR_SET)} WHERE organization = ? AND version = ?"  # noqa: S608 (constants)
+logger = logging.getLogger("tribe_oauth.stores.sqlite")
+
+
+class Reopen(Exception):  # noqa: N818 (an order, not an error)
+    """Close the database, open it, and do the same once more. Nothing has happened yet."""
 
 
 class Call(NamedTuple):
@@ -58,91 +35,122 @@ class Call(NamedTuple):
 
 
 class Database:
-    """An open connection. Raises StoreError where the file cannot be used. The caller closes connection and holder."""
+    """An open connection. Raises StoreError where the file cannot be used. The caller closes it, and the holder.
 
-    def __init__(self, path: Path, busy_timeout: float, clock: Callable[[], float], holder: Holder) -> None:
+    `known`: the version of each record that this process has read or written, also before this one was opened.
+    """
+
+    connection: sqlite3.Connection
+
+    def __init__(
+        self, path: Path, busy_timeout: float, clock: Callable[[], float], holder: Holder, known: dict[str, int]
+    ) -> None:
         self._path = path
+        self._busy_timeout = busy_timeout
         self._clock = clock
         self._holder = holder
+        self._known = known
+        self._rescue = Rescue(rescue_folder(path))
+        self._names = Names.of(path)
         try:
-            # Its thread and a fork, which closes it, exclude each other by a lock of the worker.
-            self.connection = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
-            try:
-                with holder.alone():  # SQLite does not wait for others when the journal's mode changes
-                    self._prepare()
-                    Rescue(rescue_folder(path)).take_in(self._take_in)
-                self._file = self._identity()
-            except BaseException:
-                self.connection.close()
-                raise
+            with holder.alone():  # SQLite does not wait for others when the journal's mode changes
+                prepare_files(path, holder)
+                self._open()
         except sqlite3.Error as error:
-            raise self._error(error) from None
+            raise store_error(self._path, error) from None
 
-    def _prepare(self) -> None:
-        execute = self.connection.execute
-        application, schema = (execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
-        if (application, schema) == (0, 0) and not execute("SELECT 1 FROM sqlite_master").fetchone():
-            self._create()
-        elif application != APPLICATION_ID:
-            raise StoreError(f"{str(self._path)!r} is another program's database: name another file")
-        elif schema != SCHEMA_VERSION:
-            raise StoreError(
-                f"{str(self._path)!r} has schema {schema}, and this version of tribe-oauth knows {SCHEMA_VERSION}:"
-                " use the version that wrote it, or name another file"
-            )
-        if execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
-            raise StoreError(f"{str(self._path)!r} is on a file system without shared memory: use a local disk")
-        execute("PRAGMA synchronous = FULL")
-        execute("PRAGMA fullfsync = ON")  # macOS; elsewhere it changes nothing
-        execute("PRAGMA secure_delete = ON")  # what was replaced is overwritten
+    def _open(self) -> None:
+        # Its thread and a fork, which closes it, exclude each other by a lock of the worker.
+        self.connection = sqlite3.connect(
+            self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
+        )
+        try:
+            prepare(self.connection, self._path)
+            self._holder.remove_dead(self._holders)
+            self._rescue.take_in(self._take_in)
+            self.connection.execute("SELECT 1 FROM organizations").fetchone()  # opens the -wal
+            self._files = self._names.now()
+            self._holder.has_opened(self._files.database, self._files.log)
+        except BaseException:
+            self.connection.close()
+            raise
 
-    def _create(self) -> None:
-        self.connection.execute("BEGIN IMMEDIATE")
-        for statement in _SCHEMA.split(";\n"):
-            self.connection.execute(statement)
-        self.connection.execute("COMMIT")
+    def close(self) -> None:
+        """Close it. Where no other process has it open, SQLite removes its -wal."""
+        self._holder.has_opened()
+        self.connection.close()
 
     def _take_in(self, kept: Record) -> None:
-        """Write what an earlier process could not, unless the stored record has reached that generation since."""
-        self.connection.execute("BEGIN IMMEDIATE")  # where it fails, the connection is closed
-        stored = self.load(kept.organization)
-        generation, version = (0, 0) if stored is None else (stored.generation, stored.version)
-        if generation < kept.generation:  # by more than one where an older backup was restored
-            self.swap(attrs.evolve(kept, version=version, lease=None), None)
-        self.connection.execute("COMMIT")
+        """Write what a process could not, unless the stored record has reached that generation since."""
+        with self.transaction():
+            stored = self._stored(kept.organization)
+            if _is_newer(kept, stored):  # by more than one generation where an older backup was restored
+                self.swap(_in_place_of(stored, kept), None)
 
-    def _identity(self) -> tuple[int, int]:
-        found = self._path.stat()
-        return found.st_dev, found.st_ino
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One that ends with the block: durable, or undone."""
+        self.connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # there may be no transaction left to roll back
+                self.connection.execute("ROLLBACK")
+            raise
+
+    def _holders(self) -> frozenset[str]:
+        """Whose leases have not run out: their files tell whether they live."""
+        sql = "SELECT DISTINCT lease_holder FROM organizations WHERE lease IS NOT NULL AND lease_end > ?"
+        return frozenset(holder for (holder,) in self.connection.execute(sql, (self._clock(),)))
 
     # Batches
 
     def run(self, batch: Sequence[Call]) -> list[Any]:
-        """The results of all calls, or their errors. Writes share one transaction; it is durable on return."""
+        """The results of all calls, or their errors. Writes share one transaction; it is durable on return.
+
+        Raises Reopen.
+        """
         try:
             self._still_there()
             if not any(call.writes for call in batch):
                 return [self._attempt(call) for call in batch]
-            self.connection.execute("BEGIN IMMEDIATE")
-            results = [self._attempt(call) for call in batch]
-            self.connection.execute("COMMIT")
+            with self.transaction():
+                self._still_there()  # nothing that is removed from now on is missed: what is written is in it
+                return [self._attempt(call) for call in batch]
         except sqlite3.Error as error:
-            failure = self._error(error)
-            with contextlib.suppress(sqlite3.Error):  # there may be no transaction left to roll back
-                self.connection.execute("ROLLBACK")
-            return [failure.again() for _ in batch]
+            failure = store_error(self._path, error)
         except StoreError as error:
-            return [error.again() for _ in batch]
-        return results
+            failure = error
+        except OSError as error:
+            failure = StoreError(f"{str(self._path)!r}: what lies beside it cannot be used ({error.strerror})")
+        return [failure.again() for _ in batch]
 
     def _still_there(self) -> None:
-        """A file that was moved away while it is open would take what is written with it."""
-        with contextlib.suppress(OSError):
-            if self._identity() == self._file:
-                return
-        raise StoreError(
-            f"{str(self._path)!r} was moved, removed or replaced while it was open: put it back, or restart the program"
+        """See that the files are those that were opened. Where only the log is gone, save what is in it first.
+
+        Raises Reopen, StoreError.
+        """
+        found = self._names.now()
+        if found == self._files:
+            return
+        check_database(self._path, self._files, found)
+        if self.connection.in_transaction:
+            raise StoreError(
+                f"the -wal of {str(self._path)!r} was removed amid a write: nothing was changed, try again"
+            )
+        with self._holder.alone():
+            found = self._names.now()
+            if found.log not in {None, self._files.log}:
+                check_log(self._path, self._holder)
+            elif self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+                raise StoreError(f"the -wal of {str(self._path)!r} was removed, and is in use: try again")
+            self._holder.log_is_saved(self._files.database, self._files.log)
+        logger.error(
+            "the -wal or -shm of %r was removed while it was open; what was in it is saved: find out what removes it",
+            str(self._path),
         )
+        raise Reopen
 
     def _attempt(self, call: Call) -> Any:
         """The call's result, or its error. An error that ended the transaction is raised: all of the batch failed."""
@@ -151,34 +159,90 @@ class Database:
         except sqlite3.Error as error:
             if call.writes and not self.connection.in_transaction:
                 raise
-            return self._error(error)
+            return store_error(self._path, error)
+        except StoreError as error:
+            return error
         except Exception as error:
             return StoreError(f"{str(self._path)!r}: a call failed with {type(error).__name__}")
-
-    def _error(self, error: sqlite3.Error) -> StoreError:
-        """What went wrong, with a remedy and without any value."""
-        name = getattr(error, "sqlite_errorname", type(error).__name__)
-        for prefix, remedy in _REMEDIES.items():
-            if name.startswith(prefix):
-                return StoreError(f"{str(self._path)!r} {remedy} ({name})")
-        return StoreError(f"{str(self._path)!r} failed ({name})")
 
     # Operations: each one statement that changes something, so that it happens whole or not at all
 
     def load(self, organization: str) -> Record | None:
-        row = self.connection.execute(_SELECT, (organization.encode(),)).fetchone()
-        return None if row is None else self._record(organization, row)
+        """The record, or a copy that is newer: of one that a process could not write, and may not live to."""
+        record = self._stored(organization)
+        copy = self._rescue.find(organization)
+        if copy is not None:
+            record = self._with(copy, record)
+        known = self._known.get(organization, 0)
+        if record is None:
+            if known:
+                raise StoreError(
+                    f"the record of organization {organization!r} is not in {str(self._path)!r} any more: an older copy"
+                    " took its place; put the newer one back, or restart the program to go on with this one",
+                    organization=organization,
+                )
+            return None
+        if record.version < known:
+            logger.error(
+                "the record of organization %r in %r is older than it was: an older copy of the file took its place",
+                organization,
+                str(self._path),
+            )
+        self._known[organization] = record.version
+        return record
 
-    def _record(self, organization: str, row: Sequence[Any]) -> Record:
-        left = 0.0
-        if row[_LEASE_AT] is not None:
-            end, length, holder = row[len(NAMES) :]
-            left = min(max(end - self._clock(), 0.0), length)  # a boot later, the end may be far away
-            if left and holder != self._holder.id and self._holder.is_gone(holder):
-                left = 0.0
-        return from_row(organization, row, left)
+    def _with(self, copy: Copy, stored: Record | None) -> Record | None:
+        """The copy, if it is newer, written where that is possible at once; else the stored record."""
+        if not self.connection.in_transaction:  # else it is removed by the next who looks
+            try:
+                self._take_in_now(copy)
+            except sqlite3.Error:  # locked: whoever swaps by this version writes the copy with it
+                return _in_place_of(stored, copy.record) if _is_newer(copy.record, stored) else stored
+            return self._stored(copy.record.organization)
+        if _is_newer(copy.record, stored):
+            return self.swap(_in_place_of(stored, copy.record), None)
+        return stored
+
+    def _take_in_now(self, copy: Copy) -> None:
+        """Write it without waiting for a lock: others wait for this thread."""
+        self.connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            copy.written_by(self._take_in)
+        finally:
+            self.connection.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout * 1_000)}")
+        copy.remove()
+
+    def _stored(self, organization: str) -> Record | None:
+        try:
+            row = self.connection.execute(SELECT, (organization.encode(),)).fetchone()
+            return None if row is None else from_row(organization, row, self._left(row))
+        except TypeError:  # what is no number has nothing left
+            raise unsound(organization) from None
+        except sqlite3.OperationalError as error:
+            if hasattr(error, "sqlite_errorcode"):
+                raise
+            raise unsound(organization) from None  # Python's own error: what should be text is not
+
+    def _left(self, row: Sequence[Any]) -> float:
+        """Seconds that the lease of a row still lasts; 0 where its holder is known to be gone."""
+        if row[LEASE_AT] is None:
+            return 0.0
+        end, length, holder = row[len(NAMES) :]
+        left = min(max(end - self._clock(), 0.0), length)  # a boot later, the end may be far away
+        return 0.0 if left and holder != self._holder.id and self._holder.is_gone(holder) else float(left)
 
     def swap(self, record: Record, lease_for: float | None) -> Record | None:
+        if lease_for is not None:
+            self._holder.show()
+            copy = self._rescue.find(record.organization)
+            if copy is not None and copy.record.generation > record.generation:
+                return None  # another wrote first, though not here
+        stored = self._swap(record, lease_for)
+        if stored is not None:
+            self._known[record.organization] = stored.version
+        return stored
+
+    def _swap(self, record: Record, lease_for: float | None) -> Record | None:
         key, left = record.organization.encode(), 0.0
         lease: tuple[float | None, float | None, str | None] = (None, None, None)  # as they were
         if record.lease is None:
@@ -186,13 +250,13 @@ class Database:
         elif lease_for is not None:
             lease, left = (self._clock() + lease_for, lease_for, self._holder.id), lease_for
         if record.version == 0:
-            cursor = self.connection.execute(_INSERT, (key, *values(record), *lease))
+            cursor = self.connection.execute(INSERT, (key, *values(record), *lease))
         else:
-            cursor = self.connection.execute(_UPDATE, (*values(record), *lease, key, record.version))
+            cursor = self.connection.execute(UPDATE, (*values(record), *lease, key, record.version))
         if cursor.rowcount != 1:
             return None
         if record.lease is not None and lease_for is None:
-            return self.load(record.organization)  # its end is only there
+            return self._stored(record.organization)  # its end is only there
         return written(record, left)
 
     def put(self, key: str, value: bytes, ends: float) -> bytes:
@@ -207,33 +271,10 @@ class Database:
         return rows[0][0] if rows else None
 
 
-def rescue_folder(path: Path) -> Path:
-    """Where copies are kept of what could not be written."""
-    return path.with_name(f"{path.name}-rescue")
+def _is_newer(kept: Record, stored: Record | None) -> bool:
+    return kept.generation > (0 if stored is None else stored.generation)
 
 
-def prepare_file(path: Path) -> None:
-    """Create the file, or make sure that it is its owner's alone, before SQLite does. Raises StoreError, OSError."""
-    private_folder(path.parent)
-    if _size(path.with_name(f"{path.name}-wal")) and not _size(path):  # SQLite would remove the log
-        raise StoreError(
-            f"{str(path)!r} is missing or empty, and its -wal is not: restore it, or move the -wal away to begin anew"
-        )
-    private_file(path)
-
-
-def _size(path: Path) -> int:
-    return path.lstat().st_size if os.path.lexists(path) else 0
-
-
-_RESTORE: Final = "move it away, with its -wal, and restore a backup; nothing was changed"
-_REMEDIES: Final = {
-    "SQLITE_BUSY": "is locked by another process for too long: look for one that hangs",
-    "SQLITE_LOCKED": "is locked by another process for too long: look for one that hangs",
-    "SQLITE_FULL": "cannot grow, the disk is full: make room",
-    "SQLITE_READONLY": "cannot be written: make the file and its folder writable for this user",
-    "SQLITE_CANTOPEN": "cannot be opened: make the file and its folder readable and writable for this user",
-    "SQLITE_IOERR": "cannot be read or written, the disk fails: look at the disk",
-    "SQLITE_CORRUPT": f"is damaged: {_RESTORE}",
-    "SQLITE_NOTADB": f"is not a database, or is damaged: {_RESTORE}",
-}
+def _in_place_of(stored: Record | None, kept: Record) -> Record:
+    """What was kept, without the lease of the dead, to be written over what is stored."""
+    return attrs.evolve(kept, version=0 if stored is None else stored.version, lease=None, lease_left=0.0)

@@ -6,12 +6,16 @@ import contextlib
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from tribe_oauth import _durable
 from tribe_oauth._durable import UnsafeFileError
 from tribe_oauth.errors import StoreError
+
+_LENGTH: Final = 80
+"""Bytes in a holder's file: three numbers, filled up with spaces, so that a reader finds the old ones or the new."""
 
 
 def private_folder(folder: Path) -> None:
@@ -19,7 +23,10 @@ def private_folder(folder: Path) -> None:
     try:
         _durable.make_folder(folder)
     except OSError as error:
-        raise StoreError(f"the folder {str(folder)!r} cannot be created ({error.strerror}): create it") from None
+        raise StoreError(
+            f"the folder {str(folder)!r} cannot be created ({error.strerror}): create it, or make its folder writable"
+            " for this user"
+        ) from None
 
 
 def private_file(path: Path) -> None:
@@ -37,29 +44,89 @@ def private_file(path: Path) -> None:
 class Holder:
     """A locked file of this process: as long as it is locked, the process lives, and the leases it holds count.
 
-    A process id would not do: it means nothing in another container, and is used again. `patience`: seconds to wait
-    for another process that opens the same store.
+    In it stands the file's own number, by which a copy of it is known, and which files of the database are open. Only
+    a file that is there, is no copy and can be locked says that its process is gone. One that is missing says nothing:
+    whatever cleans up temporary files may have removed it. A process id would not do: it means nothing in another
+    container, and is used again. `patience`: seconds to wait for another process that opens the same store.
     """
 
     def __init__(self, folder: Path, patience: float) -> None:
         if _durable.fcntl is None:
             raise StoreError("SQLiteStore needs a POSIX system: use PostgreSQL or Redis here")
-        private_folder(folder)
         self.id = uuid.uuid4().hex
+        self._name = str(folder / self.id)
         self._folder = folder
         self._patience = patience
-        with self.alone():  # a file that is not locked yet looks like that of a process that is gone
-            for other in folder.glob("?" * len(self.id)):
-                self.is_gone(other.name)  # removes what killed processes left
-            self._file = _durable.lock(folder / self.id)
+        self._opened: tuple[int, ...] = ()
+        self._file = self._make()
+
+    def _make(self) -> int:
+        """A file under this process's name, locked before it has the name: until then it would look like a dead's."""
+        private_folder(self._folder)
+        fresh = self._folder / f"{self.id}.new"
+        file = _durable.lock(fresh)
+        try:
+            self._write(file)
+            fresh.replace(self._name)
+        except BaseException:
+            os.close(file)
+            raise
+        return file
+
+    def _write(self, file: int) -> None:
+        os.pwrite(file, _content(os.fstat(file).st_ino, *self._opened), 0)
+
+    def show(self) -> None:
+        """Make the file anew where it was removed, replaced or emptied: a lease that is taken now needs it."""
+        try:
+            found = os.lstat(self._name)
+            if found.st_ino == os.fstat(self._file).st_ino and found.st_size == _LENGTH:
+                return
+        except OSError:
+            pass  # it is not there
+        fresh = self._make()
+        os.close(self._file)
+        self._file = fresh
+
+    def has_opened(self, *numbers: int | None) -> None:
+        """Write down which files of the database this process has open; none: it has closed it."""
+        self._opened = tuple(number for number in numbers if number is not None)
+        self._write(self._file)
+
+    def opened_by_others(self) -> list[tuple[int, ...]]:
+        """What other processes have written down that live and have the database open."""
+        return [found.opened for _, found in self._others() if found.lives and found.opened]
+
+    def log_is_saved(self, *numbers: int | None) -> None:
+        """Write down, for all that have these files open, that what is in the log is in the database now."""
+        for path, found in self._others():
+            if found.opened == numbers:
+                with path.open("rb+") as file:
+                    file.write(_content(os.fstat(file.fileno()).st_ino))
+
+    def was_saved(self) -> bool:
+        """Whether another process has saved the log that this one has open."""
+        found = _read(Path(self._name))
+        return found is not None and not found.is_copy and not found.opened
+
+    def _others(self) -> list[tuple[Path, _Found]]:
+        paths = [path for path in self._folder.glob("?" * len(self.id)) if path.name != self.id]
+        return [(path, found) for path in paths if (found := _read(path)) is not None]
 
     def is_gone(self, other: str) -> bool:
-        """Whether the process with this id has ended."""
-        path = self._folder / other
-        if _durable.is_locked(path):
-            return False
-        path.unlink(missing_ok=True)  # an id is never used again
-        return True
+        """Whether it is known that the process with this id has ended."""
+        found = _read(self._folder / other)
+        return found is not None and not found.lives and not found.is_copy
+
+    def remove_dead(self, needed: Callable[[], Container[str]]) -> None:
+        """Remove what processes left that are gone, but for those that are needed: it tells that their leases ended."""
+        dead = [path for path, found in self._others() if not found.lives]
+        if dead:
+            keep = needed()
+            for path in dead:
+                if path.name not in keep:
+                    with contextlib.suppress(OSError):  # a folder that became read-only; the next one does it
+                        path.unlink()
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -71,6 +138,7 @@ class Holder:
             os.close(file)
 
     def _lock(self, path: Path) -> int:
+        private_folder(path.parent)
         end = time.monotonic() + self._patience
         while True:
             try:
@@ -83,12 +151,45 @@ class Holder:
                     ) from None
             time.sleep(0.005)  # the kernel's own waiting has no end
 
-    def close(self) -> None:
-        """Remove the file, and let go of it."""
-        with contextlib.suppress(OSError):  # a folder that became read-only; the next process to open removes it
-            (self._folder / self.id).unlink()
-        self.drop()
-
     def drop(self) -> None:
-        """Let go of the file. In a forked child: the lock is its parent's, and has to end with the parent."""
+        """Let go of the file, which stays, and says by that that the leases of this process have ended.
+
+        In a forked child: the lock is its parent's, and has to end with the parent.
+        """
         os.close(self._file)
+
+
+class _Found(NamedTuple):
+    """A holder's file. `is_copy`: it is not the one that its process made, and not locked for that reason."""
+
+    lives: bool
+    is_copy: bool
+    opened: tuple[int, ...]
+
+
+def _content(*numbers: int) -> bytes:
+    return b" ".join(b"%d" % number for number in numbers).ljust(_LENGTH)
+
+
+def _read(path: Path) -> _Found | None:
+    """None: it is not there, or cannot be read."""
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return None
+    with contextlib.closing(os.fdopen(file, "rb", buffering=0)) as reader:
+        lives = not _can_lock(file)
+        try:
+            itself, *opened = map(int, (reader.read(_LENGTH) or b"").split())
+        except (OSError, ValueError):  # emptied, or no file
+            return _Found(lives, is_copy=True, opened=())
+        return _Found(lives, itself != os.fstat(file).st_ino, tuple(opened))
+
+
+def _can_lock(file: int) -> bool:
+    try:
+        # Shared: two that ask at once don't take each other for the process.
+        _durable.fcntl.flock(file, _durable.fcntl.LOCK_SH | _durable.fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,20 +1,32 @@
 """Copies of records that an SQLite database could not take: private files in a folder beside it.
 
 A refresh token that was spent and answered, and whose successor is not stored, is lost when its process ends. A file
-may still be writable while the database is locked, damaged or full. The next process to open the store takes it in.
+may still be writable while the database is locked, damaged or full. The next process to open the store takes it in, and
+so does one that has it open, before it believes the record.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
+
+import attrs
 
 from tribe_oauth import _durable
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._contract import Record
 from tribe_oauth.stores._sqlite_holder import private_folder
+
+logger = logging.getLogger("tribe_oauth.stores.sqlite")
+
+LARGEST: Final = 2**24
+"""Bytes of a copy that are read: hundreds of times what a record takes."""
 
 
 class Rescue:
@@ -44,25 +56,62 @@ class Rescue:
     def take_in(self, write: Callable[[Record], None]) -> None:
         """Have every copy written into the database, each removed after that.
 
-        Raises StoreError for one that is not what `keep` wrote; it is left where it is.
+        One that is not what `keep` wrote is left where it is, and logged: `find` raises for its organization.
         """
         for path in sorted(self._folder.glob("*.json")):
-            record = self._read(path)
             try:
-                write(record)
-            except (OverflowError, ValueError):  # a number or a text that no database takes
-                raise _unreadable(path) from None
-            _remove(path)
+                copy = self._read(path)
+                if copy is not None:
+                    copy.written_by(write)
+                    copy.remove()
+            except StoreError as error:
+                logger.error("%s", error)  # noqa: TRY400 (the error's text says all)
 
-    def _read(self, path: Path) -> Record:
+    def find(self, organization: str) -> Copy | None:
+        """The copy that is kept for an organization. One look at the disk where there is none. Raises StoreError."""
+        return None if not os.path.lexists(self._folder) else self._read(self._path(organization))
+
+    def _read(self, path: Path) -> Copy | None:
         try:
-            record = from_json(path.read_bytes(), Record, complete=True)
+            inode, content = _content(path)
+            record = from_json(content, Record, complete=True)
             belongs = self._path(record.organization) == path
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError, MalformedError):
             belongs = False
         if not belongs:
             raise _unreadable(path)
-        return record
+        return Copy(path, inode, record)
+
+
+@attrs.frozen
+class Copy:
+    """A copy that was found."""
+
+    path: Path
+    inode: int
+    record: Record = attrs.field(repr=False)
+
+    def written_by(self, write: Callable[[Record], None]) -> None:
+        """Have it written into the database. Raises StoreError for a number or a text that no database takes."""
+        try:
+            write(self.record)
+        except (OverflowError, ValueError):
+            raise _unreadable(self.path) from None
+
+    def remove(self) -> None:
+        """Remove it, durably, unless there is a later one by now. Raises StoreError."""
+        with contextlib.suppress(FileNotFoundError):
+            if self.path.lstat().st_ino == self.inode:
+                _remove(self.path)
+
+
+def _content(path: Path) -> tuple[int, bytes]:
+    """A file's number and what is in it. A pipe, or a file without an end, is not waited for. Raises OSError."""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(file, "rb") as reader:
+        return os.fstat(file).st_ino, reader.read(LARGEST)
 
 
 def _remove(path: Path) -> None:

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._sqlite_database import Call, Database, prepare_file
-from tribe_oauth.stores._sqlite_holder import Holder
+from tribe_oauth.stores._sqlite_database import Call, Database, Reopen
+from tribe_oauth.stores._sqlite_holder import Holder, private_folder
 
 MAX_BATCH: Final = 1000
 
@@ -47,6 +47,7 @@ class Worker:
         self._busy = threading.Lock()  # the database is in use
         self._database: Database | None = None
         self._holder: Holder | None = None
+        self._known: dict[str, int] = {}
         try:
             # A daemon: what was confirmed is on disk, so that the interpreter need not wait for it.
             threading.Thread(target=self._work, name="tribe_oauth sqlite", daemon=True).start()
@@ -89,19 +90,22 @@ class Worker:
         return batch
 
     def _run(self, calls: list[Call]) -> list[Any]:
-        try:
-            if self._database is None:
-                self._database = self._open()
-        except StoreError as error:
-            return [error.again() for _ in calls]
-        return self._database.run(calls)
+        while True:
+            try:
+                if self._database is None:
+                    self._database = self._open()
+                return self._database.run(calls)
+            except StoreError as error:
+                return [error.again() for _ in calls]
+            except Reopen:
+                self._close_database()
 
     def _open(self) -> Database:
         try:
-            prepare_file(self._path)
             if self._holder is None:  # it outlives a fork, for which the database alone is closed
+                private_folder(self._path.parent)
                 self._holder = Holder(self._path.with_name(f"{self._path.name}-holders"), self._busy_timeout)
-            return Database(self._path, self._busy_timeout, self._clock, self._holder)
+            return Database(self._path, self._busy_timeout, self._clock, self._holder, self._known)
         except StoreError:
             raise
         except Exception as error:  # an error that ended the thread would leave its callers waiting for ever
@@ -113,13 +117,13 @@ class Worker:
 
     def _close_database(self) -> None:
         if self._database is not None:
-            self._database.connection.close()
+            self._database.close()
             self._database = None
 
     def _release(self) -> None:
         self._close_database()
         if self._holder is not None:
-            self._holder.close()
+            self._holder.drop()
 
     # A fork
 

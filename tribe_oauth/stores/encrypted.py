@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from tribe_oauth._oauth.values import Secret
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._columns import with_payload
-from tribe_oauth.stores._contract import Record, Rescuer, TokenStore
+from tribe_oauth.stores._contract import ASSUMED_TIMEOUT, Record, Rescuer, TokenStore
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -61,6 +61,11 @@ class EncryptedStore:
         self._store = store
         self._ciphers = dict(map(_cipher, keys))
         self._newest = next(iter(self._ciphers))
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one operation can take at most: the other store's."""
+        return float(getattr(self._store, "timeout", ASSUMED_TIMEOUT))
 
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""

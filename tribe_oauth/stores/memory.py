@@ -29,6 +29,11 @@ class MemoryStore:
         self._notes: dict[str, tuple[bytes, float]] = {}  # each with its end
         self._ends: list[tuple[float, str]] = []  # a heap; a note that was taken leaves its entry until then
 
+    @property
+    def timeout(self) -> float:
+        """Seconds that one operation can take at most: none."""
+        return 0.0
+
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
         if (stored := self._records.get(organization)) is None:

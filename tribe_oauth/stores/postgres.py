@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._columns import NAMES, definitions, from_row, values, written
+from tribe_oauth.stores._columns import NAMES, definitions, from_row, keys_of, values, written
 from tribe_oauth.stores._contract import Record
 
 try:
     import psycopg
-    from psycopg.conninfo import conninfo_to_dict
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     from tribe_oauth.stores._postgres_pool import Connection, Pool, Row
 except ImportError:
@@ -82,6 +83,17 @@ WHERE id > %(after)s AND status <> 'disconnected' ORDER BY id LIMIT %(page)s"""
 _DUE: Final = """SELECT due_at, id, organization FROM tribe_oauth_organizations
 WHERE due_at <= %(before)s AND (due_at, id) > (%(due_at)s, %(after)s) ORDER BY due_at, id LIMIT %(page)s"""
 
+_REMEDIES: Final[dict[type[psycopg.Error], str]] = {
+    psycopg.errors.UndefinedTable: "the database has no tables for this: call create_schema()",
+    psycopg.errors.InsufficientPrivilege: (
+        "the database does not allow its user to do this: grant SELECT, INSERT, UPDATE and DELETE on the tables"
+        " tribe_oauth_…, and to the user that calls create_schema(), CREATE on the schema"
+    ),
+    psycopg.errors.ReadOnlySqlTransaction: (
+        "the database can only be read (ReadOnlySqlTransaction): after a fail-over, the next call finds the new"
+        " primary when the DSN's name leads there; else look whether default_transaction_read_only is set"
+    ),
+}
 _LOOK: Final = "SELECT max(version), current_setting('fsync') FROM tribe_oauth_schema"
 
 
@@ -93,21 +105,30 @@ class PostgresStore:
     operation, waiting for a connection and opening it included. Leases end by the database's clock. A commit is waited
     for even where ``synchronous_commit`` is off; of a server with ``fsync`` off, which can lose any write, a warning
     is logged. Raises ConfigurationError for a DSN that cannot be read.
+
+    After any error of the server, and every ten minutes, the DSN's name is asked for again: it may lead to another
+    server by now, as after a fail-over. Of several hosts in the DSN, ``target_session_attrs=read-write`` finds the one
+    that can be written.
     """
 
     def __init__(self, dsn: str, *, pool_size: int = 4, timeout: float = 5.0) -> None:
         try:
-            conninfo_to_dict(dsn)
+            self._dsn = _with_connect_timeout(dsn, timeout)
         except psycopg.ProgrammingError:
             raise ConfigurationError(
                 "the DSN cannot be read: write postgresql://user:password@host/database,"
                 " with anything but letters and digits percent-encoded"
             ) from None
-        self._dsn = dsn
         self._pool_size = pool_size
         self._timeout = timeout
         self._pool: Pool | None = None
         self._looked = False
+        self._warned = False
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one operation can take at most."""
+        return self._timeout
 
     async def create_schema(self) -> None:
         """Create the tables where they are missing. May be called at every start, by all hosts."""
@@ -138,16 +159,16 @@ class PostgresStore:
         """See `TokenStore.organizations`."""
         after = 0
         while rows := await self._execute(_ORGANIZATIONS, {"after": after, "page": PAGE}):
-            for _, key in rows:
-                yield bytes(key).decode()
+            for key in keys_of(key for _, key in rows):
+                yield key
             after = rows[-1][0]
 
     async def due(self, before: float) -> AsyncIterator[str]:
         """See `TokenStore.due`."""
         due_at, after = float("-inf"), 0
         while rows := await self._execute(_DUE, {"before": before, "due_at": due_at, "after": after, "page": PAGE}):
-            for _, _, key in rows:
-                yield bytes(key).decode()
+            for key in keys_of(key for _, _, key in rows):
+                yield key
             due_at, after, _ = rows[-1]
 
     async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
@@ -168,23 +189,41 @@ class PostgresStore:
 
     async def _execute(self, sql: str, parameters: Mapping[str, Any] | None, *, look: bool = True) -> list[Row]:
         """One statement in a transaction of its own; without parameters, a script in one."""
+        pool = self._open()
         try:
-            async with asyncio.timeout(self._timeout), self._open().connection() as connection:
+            async with asyncio.timeout(self._timeout), pool.connection() as connection:
                 if look and not self._looked:
-                    await _look(connection)
-                    self._looked = True
+                    await self._look(connection)
                 return await _rows(connection, sql, parameters)
-        except psycopg.errors.UndefinedTable:
-            raise StoreError("the database has no tables for this: call create_schema()") from None
-        except psycopg.errors.InsufficientPrivilege:
+        except (StoreError, TimeoutError, psycopg.Error) as error:
+            # Whatever it was: the name may lead to another server by now, which has settings of its own.
+            pool.renew()
+            self._looked = False
+            raise self._error(error) from None
+
+    def _error(self, error: Exception) -> StoreError:
+        """What went wrong, with the remedy and without any value."""
+        if isinstance(error, StoreError):
+            return error
+        if isinstance(error, TimeoutError):
+            return StoreError(f"the database did not answer within {self._timeout:g} s: look whether it runs")
+        for kind, said in _REMEDIES.items():
+            if isinstance(error, kind):
+                return StoreError(said)
+        return StoreError(f"the database failed ({type(error).__name__}): look into its log")
+
+    async def _look(self, connection: Connection) -> None:
+        """Refuse another version's tables; warn of a server that is set to confirm what it has not written."""
+        ((version, fsync),) = await _rows(connection, _LOOK, {})
+        if version != SCHEMA_VERSION:
             raise StoreError(
-                "the database does not allow its user to do this: grant SELECT, INSERT, UPDATE and DELETE on the tables"
-                " tribe_oauth_…, and to the user that calls create_schema(), CREATE on the schema"
-            ) from None
-        except TimeoutError:
-            raise StoreError(f"the database did not answer within {self._timeout:g} s: look whether it runs") from None
-        except psycopg.Error as error:
-            raise StoreError(f"the database failed ({type(error).__name__}): look into its log") from None
+                f"the database has schema {version}, and this version of tribe-oauth knows {SCHEMA_VERSION}:"
+                " use the version that wrote it, or another database"
+            )
+        self._looked = True
+        if fsync != "on" and not self._warned:
+            self._warned = True
+            logger.warning("PostgreSQL has fsync %s: a rotation can be lost with it; set it to on", fsync)
 
     def _open(self) -> Pool:
         """The pool of the running loop; that of another is closed."""
@@ -196,18 +235,20 @@ class PostgresStore:
         return self._pool
 
 
+def _with_connect_timeout(dsn: str, timeout: float) -> str:
+    """The DSN with time for two addresses, if it has no limit of its own: the first may accept and never answer.
+
+    Raises psycopg.ProgrammingError for one that cannot be read.
+    """
+    if "connect_timeout" in conninfo_to_dict(dsn) or "PGCONNECT_TIMEOUT" in os.environ:
+        return dsn
+    return make_conninfo(dsn, connect_timeout=max(2, int(timeout // 2)))  # whole seconds; libpq takes no 1
+
+
 async def _rows(connection: Connection, sql: str, parameters: Mapping[str, Any] | None) -> list[Row]:
-    cursor = await connection.execute(sql, parameters, binary=parameters is not None)
-    return await cursor.fetchall() if cursor.description else []
-
-
-async def _look(connection: Connection) -> None:
-    """Refuse another version's tables; warn of a server that is set to confirm what it has not written."""
-    ((version, fsync),) = await _rows(connection, _LOOK, {})
-    if version != SCHEMA_VERSION:
-        raise StoreError(
-            f"the database has schema {version}, and this version of tribe-oauth knows {SCHEMA_VERSION}:"
-            " use the version that wrote it, or another database"
-        )
-    if fsync != "on":
-        logger.warning("PostgreSQL has fsync %s: a rotation can be lost with it; set it to on", fsync)
+    while True:
+        try:
+            cursor = await connection.execute(sql, parameters, binary=parameters is not None)
+            return await cursor.fetchall() if cursor.description else []
+        except (psycopg.errors.SerializationFailure, psycopg.errors.DeadlockDetected):
+            pass  # it was rolled back, so that nothing has happened: once more, as long as there is time

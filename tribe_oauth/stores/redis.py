@@ -1,8 +1,7 @@
 """A store for many hosts: Redis.
 
 All keys of an organization are in one hash slot, of 64 that are used: its record, and its part of the two indexes. A
-write is one script, and so happens whole or not at all, also in a cluster: no index ever has to be repaired. (A
-cluster's redirects are not followed here; a proxy before it has to do that.)
+write is one script, and so happens whole or not at all, also in a cluster: no index ever has to be repaired.
 
 Redis is as durable as it is set to be. With ``appendonly yes`` and ``appendfsync always`` a write is on disk before it
 is confirmed; with ``everysec`` a crash of the server can lose the last second; replication is asynchronous, so that a
@@ -16,33 +15,35 @@ import asyncio
 import hashlib
 import heapq
 import json
-import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._columns import COLUMNS, NAMES, from_row, written
+from tribe_oauth.stores._columns import COLUMNS, NAMES, from_row, keys_of, unsound, written
 from tribe_oauth.stores._contract import Record
 
 try:
     from redis.asyncio import RedisError
-    from redis.exceptions import NoScriptError, ResponseError
+    from redis.exceptions import NoScriptError
 
-    from tribe_oauth.stores._redis_pool import Pool, driver
+    from tribe_oauth.stores._redis_pool import driver
+    from tribe_oauth.stores._redis_servers import NoServerError, Servers, servers
+    from tribe_oauth.stores._redis_settings import Settings, pairs
+    from tribe_oauth.stores._redis_url import read_url
 except ImportError:
     raise ImportError("RedisStore needs an extra: pip install 'tribe-oauth[redis]'") from None
-
-logger = logging.getLogger(__name__)
 
 BUCKETS: Final = 64
 PAGE: Final = 500
 """Keys that are read at a time."""
-_SETTINGS: Final = {"appendonly": "yes", "appendfsync": "always", "maxmemory-policy": "noeviction"}
 _FIELDS: Final = tuple(column.name for column in COLUMNS if column.readable and column.name != "version")
 """What is kept as one JSON object, beside the version, which a script compares, and the payload, which is bytes."""
 _fields = attrgetter(*_FIELDS)
+
+_CODES: Final = re.compile(r"\b(READONLY|LOADING|MASTERDOWN|CLUSTERDOWN|NOREPLICAS|MISCONF|OOM)\b")
+"""Errors that a server has for everything that it is asked."""
 
 _NOW: Final = "local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1000000\n"
 _LEFT: Final = """
@@ -84,25 +85,38 @@ return standing
 class RedisStore:
     """Connections in Redis 6.2 or later, shared by any number of hosts. How durable: see this module.
 
-    `url`: as redis-py takes it (``redis://…``, ``rediss://…``). `prefix`: before every key. `pool_size`: connections
-    for each process. `timeout`: seconds for one operation, waiting for a connection and opening it included. Leases
-    end by the server's clock. Close it before its event loop ends, or Python warns of connections that were left open.
-    Raises ConfigurationError for a URL that cannot be read.
+    `url`: as redis-py takes it (``redis://…``, ``rediss://…``); ``redis+cluster://host:port,host:port`` for a cluster,
+    of which it names some servers; ``redis+sentinel://host:port,host:port/name`` for the master that Sentinel knows by
+    that name (``?sentinel_username=…&sentinel_password=…`` where Sentinel wants them); both with ``rediss+…`` for TLS.
+    `prefix`: before every key. `pool_size`: connections of each process to each server. `timeout`: seconds for one
+    operation, waiting for a connection and opening it included. Leases end by the server's clock. Close it before its
+    event loop ends, or Python warns of connections that were left open. Raises ConfigurationError for a URL that cannot
+    be read.
+
+    After any error of a server, and every ten minutes, it is asked again where the server is: after a fail-over it is
+    another. A cluster's ``MOVED`` and ``ASK`` are followed.
     """
 
     def __init__(self, url: str, *, prefix: str = "tribe_oauth", pool_size: int = 8, timeout: float = 5.0) -> None:
         self._prefix = prefix
         self._pool_size = pool_size
         self._timeout = timeout
-        self._pool: Pool | None = None
-        self._looked = False
+        self._servers: Servers | None = None
+        self._settings = Settings()
         try:
-            self._driver = driver(url, timeout)
+            self._place = read_url(url, timeout)
+            driver(self._place.url_at(self._place.seeds[0]) if self._place.seeds else url, timeout)
         except (ValueError, TypeError, RedisError):
             raise ConfigurationError(
-                "the URL cannot be read: write redis://user:password@host:port/number, rediss:// for TLS, or"
-                " unix:///path, with anything but letters and digits percent-encoded"
+                "the URL cannot be read: write redis://user:password@host:port/number, rediss:// for TLS,"
+                " redis+cluster://host:port,host:port, redis+sentinel://host:port,host:port/name, or unix:///path,"
+                " with anything but letters and digits percent-encoded"
             ) from None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one operation can take at most."""
+        return self._timeout
 
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
@@ -112,12 +126,10 @@ class RedisStore:
         version, fields, payload, left = found
         try:
             row = json.loads(fields) | {"version": int(version), "payload": payload}
-            return from_row(organization, [row[name] for name in NAMES], float(left) if row["lease"] else 0.0)
+            values = [row[name] for name in NAMES]
         except (ValueError, TypeError, LookupError):
-            raise StoreError(
-                f"the record of organization {organization!r} in Redis was altered by something else:"
-                " restore it from a backup; nothing was changed"
-            ) from None
+            raise unsound(organization) from None
+        return from_row(organization, values, float(left) if row["lease"] else 0.0)
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
@@ -143,9 +155,9 @@ class RedisStore:
         for bucket in range(BUCKETS):
             _, listed = self._indexes(bucket)
             after = b"-"
-            while keys := await self._call("ZRANGEBYLEX", listed, after, b"+", "LIMIT", 0, PAGE):
-                for key in keys:
-                    yield key.decode()
+            while keys := await self._call(listed, "ZRANGEBYLEX", listed, after, b"+", "LIMIT", 0, PAGE):
+                for key in keys_of(keys):
+                    yield key
                 after = b"(" + keys[-1]
 
     async def due(self, before: float) -> AsyncIterator[str]:
@@ -153,8 +165,9 @@ class RedisStore:
         pages = [self._due_in(bucket, before) for bucket in range(BUCKETS)]
         merged = _merged(pages)
         try:
-            async for _, key in merged:
-                yield key.decode()
+            async for _, stored in merged:
+                for key in keys_of([stored]):
+                    yield key
         finally:
             for generator in (merged, *pages):  # or the event loop would have to close them, each in a task
                 await generator.aclose()
@@ -164,8 +177,8 @@ class RedisStore:
         due, _ = self._indexes(bucket)
         low, seen = "-inf", set[bytes]()
         while True:
-            reply = await self._call("ZRANGEBYSCORE", due, low, before, "WITHSCORES", "LIMIT", 0, PAGE + len(seen))
-            page = [(float(score), key) for key, score in _pairs(reply) if key not in seen]
+            reply = await self._call(due, "ZRANGEBYSCORE", due, low, before, "WITHSCORES", "LIMIT", 0, PAGE + len(seen))
+            page = [(float(score), key) for key, score in pairs(reply) if key not in seen]
             if not page:
                 return
             for entry in page:
@@ -187,9 +200,9 @@ class RedisStore:
 
     async def close(self) -> None:
         """See `TokenStore.close`."""
-        pool, self._pool = self._pool, None
-        if pool is not None and pool.loop is asyncio.get_running_loop():
-            await pool.close()
+        servers, self._servers = self._servers, None
+        if servers is not None and servers.loop is asyncio.get_running_loop():
+            await servers.close()
 
     # Keys: the part in braces decides the slot
 
@@ -207,58 +220,42 @@ class RedisStore:
     async def _run(self, script: str, keys: Sequence[str], *values: Any) -> Any:
         sha = hashlib.sha1(script.encode()).hexdigest()  # noqa: S324 (Redis names scripts so)
         try:
-            return await self._call("EVALSHA", sha, len(keys), *keys, *values)
+            return await self._call(keys[0], "EVALSHA", sha, len(keys), *keys, *values)
         except NoScriptError:
-            return await self._call("EVAL", script, len(keys), *keys, *values)
+            return await self._call(keys[0], "EVAL", script, len(keys), *keys, *values)
 
-    async def _call(self, *command: Any) -> Any:
+    async def _call(self, key: str, *command: Any) -> Any:
+        servers = self._open()
         try:
             async with asyncio.timeout(self._timeout):
-                pool = self._open()
-                await self._look(pool)
-                return await pool.execute(*command)
+                return await servers.execute(key, *command)
         except NoScriptError:
             raise  # to the caller above
-        except RedisError as error:
-            raise StoreError(f"Redis failed ({type(error).__name__}): look whether it runs, and into its log") from None
-        except (TimeoutError, OSError):
-            raise StoreError(f"Redis did not answer within {self._timeout:g} s: look whether it runs") from None
+        except (RedisError, TimeoutError, OSError) as error:
+            await servers.renew()  # whatever it was: the server may be another by now
+            raise self._error(error) from None
 
-    def _open(self) -> Pool:
+    def _error(self, error: Exception) -> StoreError:
+        """What went wrong, with the remedy, and without the server's words."""
+        if isinstance(error, NoServerError):
+            return StoreError(str(error))
+        if not isinstance(error, RedisError):
+            return StoreError(f"Redis did not answer within {self._timeout:g} s: look whether it runs")
+        code = _CODES.search(str(error))  # a script's error has it amid its text
+        name = code[0] if code else type(error).__name__
+        if name == "READONLY":
+            return StoreError(
+                "Redis can only be read there (READONLY): after a fail-over, the next call finds the new primary when"
+                " the URL leads there; else look whether it names a replica"
+            )
+        return StoreError(f"Redis failed ({name}): look whether it runs, and into its log")
+
+    def _open(self) -> Servers:
         """The connections of the running loop; those of a loop that is gone are left to it."""
         loop = asyncio.get_running_loop()
-        if self._pool is None or self._pool.loop is not loop:
-            self._pool = Pool(self._driver, self._pool_size, loop)
-        return self._pool
-
-    async def _look(self, pool: Pool) -> None:
-        """Look at the server's settings, once for all callers; calls that come meanwhile don't wait for it."""
-        if self._looked:
-            return
-        self._looked = True
-        try:
-            await _warn(pool)
-        except BaseException:
-            self._looked = False  # the next call does it
-            raise
-
-
-async def _warn(pool: Pool) -> None:
-    """Warn of what this server can lose."""
-    try:
-        if re.search(rb"connected_slaves:[1-9]", await pool.execute("INFO", "replication")):
-            logger.warning(
-                "Redis has replicas: a fail-over can lose the rotations just before it, whatever is set;"
-                " look after one whether organizations have to be connected again"
-            )
-        for name, wanted in _SETTINGS.items():
-            found = dict(_pairs(await pool.execute("CONFIG", "GET", name))).get(name.encode(), b"").decode()
-            if found != wanted:
-                logger.warning("Redis has %s %s: a rotation can be lost with it; set it to %s", name, found, wanted)
-    except ResponseError as error:
-        logger.warning(
-            "Redis does not tell its settings (%s): see that it keeps what it confirms", type(error).__name__
-        )
+        if self._servers is None or self._servers.loop is not loop:
+            self._servers = servers(self._place, self._pool_size, loop, self._settings.look)
+        return self._servers
 
 
 async def _merged(
@@ -280,12 +277,3 @@ async def _merged(
 
 def _bucket(organization: str) -> int:
     return hashlib.sha256(organization.encode()).digest()[0] % BUCKETS
-
-
-def _pairs(reply: Mapping[bytes, Any] | Sequence[Any]) -> list[tuple[bytes, Any]]:
-    """Names or members with their values or scores, in either protocol's form."""
-    if isinstance(reply, Mapping):
-        return list(reply.items())
-    if reply and isinstance(reply[0], tuple | list):
-        return [(key, score) for key, score in reply]
-    return list(zip(reply[::2], reply[1::2], strict=True))

@@ -15,8 +15,10 @@ from typing import Any, Final, TypeVar
 
 from tribe_oauth._clock import boottime
 from tribe_oauth._shield import run_uninterrupted
+from tribe_oauth.stores._columns import keys_of
 from tribe_oauth.stores._contract import Record
-from tribe_oauth.stores._sqlite_database import Call, Database, rescue_folder
+from tribe_oauth.stores._sqlite_database import Call, Database
+from tribe_oauth.stores._sqlite_files import rescue_folder
 from tribe_oauth.stores._sqlite_rescue import Rescue
 from tribe_oauth.stores._sqlite_worker import Worker, starting
 
@@ -32,7 +34,9 @@ class SQLiteStore:
     `path`: the file; it is created, with 0600, and so are missing folders, with 0700. A file that others may read, that
     belongs to another user, or that is a symbolic link is refused. Beside it there are SQLite's ``-wal`` and ``-shm``,
     and a folder ``-holders``, in which each process keeps a locked file: the lease of a process that was killed ends at
-    once; and, after trouble, a folder ``-rescue`` with what could not be written. Not for network file systems.
+    once; and, after trouble, a folder ``-rescue`` with what could not be written. None of them is to be removed while a
+    program uses the file: what is missing then tells nothing, and a log that is gone is saved by whoever has it open.
+    Not for network file systems.
 
     `busy_timeout`: seconds to wait for other processes' writes.
     """
@@ -44,6 +48,11 @@ class SQLiteStore:
         self._busy_timeout = busy_timeout
         self._clock = clock
         self._worker: Worker | None = None
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one operation can take at most: it waits so long for other processes."""
+        return self._busy_timeout
 
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
@@ -58,8 +67,8 @@ class SQLiteStore:
         sql = "SELECT id, organization FROM organizations WHERE id > ? AND status != 'disconnected' ORDER BY id LIMIT ?"
         after = 0
         while rows := await self._rows(sql, (after, PAGE)):
-            for _, key in rows:
-                yield key.decode()
+            for key in keys_of(key for _, key in rows):
+                yield key
             after = rows[-1][0]
 
     async def due(self, before: float) -> AsyncIterator[str]:
@@ -70,8 +79,8 @@ class SQLiteStore:
         )
         due_at, after = float("-inf"), 0
         while rows := await self._rows(sql, (before, due_at, after, PAGE)):
-            for _, _, key in rows:
-                yield key.decode()
+            for key in keys_of(key for _, _, key in rows):
+                yield key
             due_at, after, _ = rows[-1]
 
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:

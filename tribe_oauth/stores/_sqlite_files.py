@@ -1,0 +1,93 @@
+"""The files of an SQLite database: which ones it is, and whether they are still the ones that were opened.
+
+SQLite never asks for a file's name again: a ``-wal`` that is removed goes on to take what is written, and no other
+process ever sees it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from tribe_oauth.errors import StoreError
+from tribe_oauth.stores._sqlite_holder import Holder, private_file, private_folder
+
+_END_ALL = "end every program that uses it, put back the newest copy, with the -wal that belongs to it, and start again"
+
+
+class Files(NamedTuple):
+    """The numbers by which the file system knows them; None: not there."""
+
+    database: int | None
+    log: int | None
+    shared_memory: int | None
+
+
+class Names(NamedTuple):
+    """Those of the files, as text: each batch looks at them."""
+
+    database: str
+    log: str
+    shared_memory: str
+
+    @classmethod
+    def of(cls, path: Path) -> Names:
+        """Those of a database."""
+        return cls(str(path), f"{path}-wal", f"{path}-shm")
+
+    def now(self) -> Files:
+        """Which files have these names."""
+        return Files(*map(_inode, self))
+
+
+def rescue_folder(path: Path) -> Path:
+    """Where copies are kept of what could not be written."""
+    return path.with_name(f"{path.name}-rescue")
+
+
+def prepare_files(path: Path, holder: Holder) -> None:
+    """Create the database's file, or make sure that it is its owner's alone and all there, before SQLite opens it.
+
+    Raises StoreError, OSError.
+    """
+    private_folder(path.parent)
+    if _size(path.with_name(f"{path.name}-wal")) and not _size(path):  # SQLite would remove the log
+        raise StoreError(
+            f"{str(path)!r} is missing or empty, and its -wal is not: restore it, or move the -wal away to begin anew"
+        )
+    found = Names.of(path).now()
+    for opened in holder.opened_by_others():
+        if opened != (found.database, found.log):
+            raise StoreError(
+                f"{str(path)!r} was replaced, or its -wal removed, while another process has it open: {_END_ALL}"
+            )
+    private_file(path)
+
+
+def check_database(path: Path, opened: Files, found: Files) -> None:
+    """A file that was moved away while it is open would take what is written with it. Raises StoreError."""
+    if found.database != opened.database:
+        raise StoreError(
+            f"{str(path)!r} was moved, removed or replaced while it was open: put it back, or restart the program"
+        )
+
+
+def check_log(path: Path, holder: Holder) -> None:
+    """Where the -wal is another than the one that was opened: ours has to have been saved. Raises StoreError."""
+    if not holder.was_saved():
+        raise StoreError(f"the -wal of {str(path)!r} was replaced while it was open: {_END_ALL}")
+
+
+def _inode(name: str) -> int | None:
+    try:
+        return os.lstat(name).st_ino
+    except OSError:
+        return None
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except FileNotFoundError:  # another process that closes its database removes its -wal
+        return 0
