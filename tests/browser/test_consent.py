@@ -238,7 +238,7 @@ async def test_all_states() -> None:
         await page.goto(f"{there.address}/connections")
         for shown in (
             "has to be connected again",
-            "An answer of Tribe was lost",
+            "An answer from Tribe was lost",
             "cannot be read",
             "waiting to try again",
         ):

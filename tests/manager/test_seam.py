@@ -356,10 +356,11 @@ async def test_a_cancelled_caller_is_not_the_stores_fault(
 @pytest.mark.parametrize(("told", "believed"), [(2.5, 2.5), (0, 0.0), (None, 5.0), ("soon", 5.0)])
 def test_the_time_out_of_a_store(make_manager: MakeManager, told: object, believed: float) -> None:
     """What it says, where it says a number; the taker of a lease holds off for longer than that."""
-    store: Any = MemoryStore()
-    if told is not None:
-        store.timeout = told
-    manager = make_manager(store=store)
+
+    class Told(MemoryStore):
+        timeout = told  # type: ignore[assignment]
+
+    manager = make_manager(store=Told())
     assert manager._context.store.timeout == believed
     assert manager._context.timing.hold_off(20.0, ahead=False) == 25.0
 
