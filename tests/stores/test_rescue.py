@@ -67,6 +67,22 @@ async def test_a_copy_beside_an_older_backup(path: Path) -> None:
     assert (loaded.generation, loaded.payload) == (5, b"live")
 
 
+def test_a_copy_that_another_takes_in(path: Path) -> None:
+    """Two processes that open the store at once: what one has taken in is no trouble for the other."""
+    rescue = Rescue(path.with_name("tribe.db-rescue"))
+    for key in ("acme", "beta"):
+        rescue.keep(record(key))
+    taken: list[Record] = []
+
+    def write(kept: Record) -> None:
+        taken.append(kept)
+        for copy in copies(path):
+            copy.unlink()
+
+    rescue.take_in(write)
+    assert len(taken) == 1
+
+
 async def test_a_copy_that_was_overtaken(path: Path) -> None:
     """A copy is dropped when the stored record has reached its generation by a refresh, a connect or a disconnect."""
     store = SQLiteStore(path)

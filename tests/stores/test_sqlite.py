@@ -17,6 +17,7 @@ import pytest
 
 from tribe_oauth import StoreError, _durable
 from tribe_oauth.stores import Record
+from tribe_oauth.stores._sqlite_holder import private_file
 from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -193,11 +194,18 @@ async def test_a_folder_that_cannot_be_written(open_tmp_path: Path) -> None:
     open_tmp_path.chmod(0o511)
     assert "make its folder writable" in as_nobody(open_tmp_path / "tribe.db")
     assert "cannot be created" in as_nobody(open_tmp_path / "new" / "tribe.db")
+    open_tmp_path.chmod(0o711)
+    assert as_nobody(open_tmp_path / "other.db") == ""
+    (open_tmp_path / "other.db").unlink()
+    open_tmp_path.chmod(0o511)
+    assert "other.db' cannot be created" in as_nobody(open_tmp_path / "other.db")
 
 
 async def test_a_path_that_cannot_be(path: Path) -> None:
     """F4: a file where a folder should be."""
     path.touch(0o600)
+    with pytest.raises(StoreError, match=r"cannot be created .*: make its folder writable for this user"):
+        private_file(path / "tribe.db")
     with pytest.raises(StoreError, match="cannot be created"):
         await SQLiteStore(path / "tribe.db").load("acme")
     with pytest.raises(StoreError, match="cannot be created"):

@@ -303,6 +303,45 @@ async def test_a_record_that_was_newer(path: Path, store: SQLiteStore, caplog: p
     assert "is older than it was" in caplog.text
 
 
+async def test_what_was_never_committed_is_not_known(store: SQLiteStore) -> None:
+    """A write that failed with its batch leaves no record that could be missed, and none that could be older."""
+    stored = await put(store, record())
+
+    async def limit(pages: int) -> None:
+        await store._call(lambda database: database.connection.execute(f"PRAGMA max_page_count = {pages}"))
+
+    await limit(1)
+    calls = [store.swap(stored), store.swap(record("new")), store.load("acme")]
+    large = [store.swap(record(f"org {number}", payload=b"x" * 5_000)) for number in range(20)]
+    results = await asyncio.gather(*calls, *large, return_exceptions=True)
+    assert {type(result) for result in results} == {StoreError}
+    await limit(100_000)
+    assert await store.load("new") is None
+    assert await store.load("acme") == stored
+
+
+async def test_a_holders_folder_that_cannot_be(path: Path, store: SQLiteStore) -> None:
+    """What is needed to save the log and cannot be had is said, and all is well when it can."""
+    stored = await put(store, record())
+    folder = beside(path, "-holders")
+    folder.rename(path.with_name("away"))
+    folder.touch()
+    beside(path, "-wal").unlink()
+    with pytest.raises(StoreError, match="what lies beside it cannot be used"):
+        await store.load("acme")
+    folder.unlink()
+    path.with_name("away").rename(folder)
+    assert await store.load("acme") == stored
+
+
+async def test_tables_that_are_gone(path: Path, store: SQLiteStore) -> None:
+    """What the database says is not taken for an odd record."""
+    await store.load("acme")
+    older_content(path, "DROP TABLE organizations")
+    with pytest.raises(StoreError, match=r"failed \(SQLITE_ERROR\)"):
+        await store.load("acme")
+
+
 # Short-lived processes
 
 

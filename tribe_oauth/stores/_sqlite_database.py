@@ -50,6 +50,7 @@ class Database:
         self._clock = clock
         self._holder = holder
         self._known = known
+        self._uncommitted: dict[str, int] = {}
         self._rescue = Rescue(rescue_folder(path))
         self._names = Names.of(path)
         try:
@@ -91,9 +92,11 @@ class Database:
     def transaction(self) -> Iterator[None]:
         """One that ends with the block: durable, or undone."""
         self.connection.execute("BEGIN IMMEDIATE")
+        self._uncommitted.clear()
         try:
             yield
             self.connection.execute("COMMIT")
+            self._known.update(self._uncommitted)
         except BaseException:
             with contextlib.suppress(sqlite3.Error):  # there may be no transaction left to roll back
                 self.connection.execute("ROLLBACK")
@@ -188,7 +191,7 @@ class Database:
                 organization,
                 str(self._path),
             )
-        self._known[organization] = record.version
+        self._remember(record)
         return record
 
     def _with(self, copy: Copy, stored: Record | None) -> Record | None:
@@ -239,8 +242,12 @@ class Database:
                 return None  # another wrote first, though not here
         stored = self._swap(record, lease_for)
         if stored is not None:
-            self._known[record.organization] = stored.version
+            self._remember(stored)
         return stored
+
+    def _remember(self, record: Record) -> None:
+        known = self._uncommitted if self.connection.in_transaction else self._known
+        known[record.organization] = record.version
 
     def _swap(self, record: Record, lease_for: float | None) -> Record | None:
         key, left = record.organization.encode(), 0.0
