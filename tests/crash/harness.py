@@ -39,7 +39,7 @@ Result = TypeVar("Result")
 WORKER: Final = Path(__file__).with_name("worker.py")
 WORKERS: Final = 8
 ORGANIZATIONS: Final = 6
-PATIENCE: Final = 8.0
+PATIENCE: Final = 30.0
 """Seconds after which a process is taken to hang."""
 QUIET, REQUEST_TIMEOUT = 0.25, 0.3
 LEASE: Final = Timing(quiet=QUIET, request_timeout=REQUEST_TIMEOUT).lease  # a second
