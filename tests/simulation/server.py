@@ -1,25 +1,36 @@
-"""The authorization server as a ledger, and the network before it. It rotates strictly: reuse revokes the family."""
+"""The authorization server as a ledger. It rotates strictly: reuse revokes the family. It also judges what is sent.
+
+What no client can prevent is named here, as the cause of a family's death; every other death is a violation:
+
+- the answer was lost on the wire, or a part of it that no one can do without;
+- the host that had the answer was killed, frozen, closed or cancelled before it could save it;
+- the host that had the answer could not reach the store, or not write, until a moment before it was overtaken;
+- the store was emptied or put back, and the sender had seen nothing of what it lost: a successor, or a peer's lease.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import random
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from itertools import count
 from typing import Final, Protocol
-from urllib.parse import parse_qs
 
 import attrs
 
-from tribe_oauth._oauth.endpoint import Answered, Lost, NotSent, Outcome
-from tribe_oauth._oauth.messages import Granted, read_answer
-from tribe_oauth._refresh.context import Timing
+from tribe_oauth.errors import REVOKED
 
 LIFETIME: Final = 300
-POLICY: Final = Timing()
-SAVED_WITHIN: Final = 100.0
-"""Seconds in which a host that has an answer saves it, once the store can write."""
+SAVED_WITHIN: Final = 9.0
+"""Seconds of undisturbed sight of the store in which a host has saved what it has. A successor holds off for longer."""
+OWN_FAULT: Final = frozenset(
+    {"the answer was lost on the wire", *(f"its host was {fate}" for fate in ("killed", "frozen"))}
+)
+"""Deaths of which the record knows, unless the store lost it: an answer was never read, and the token sent again."""
+GRACE: Final = 60.0
+"""Seconds in which a resend may be answered, with a token that is dead: some versions of the server do that."""
 
 
 class ViolationError(Exception):
@@ -28,188 +39,285 @@ class ViolationError(Exception):
 
 @attrs.define(eq=False)
 class Family:
-    """All that came from one connection."""
+    """All that came from one connection.
+
+    `death`: why it ended. `stored`: it was the organization's own. `replaced`: another was, after it, or none.
+    """
 
     organization: str
     current: str
-    revoked: bool = False
+    born: float
+    rotated: float
+    death: str = ""
+    stored: bool = False
+    replaced: bool = False
+
+    @property
+    def revoked(self) -> bool:
+        return bool(self.death)
 
 
 class Process(Protocol):
-    """A host, as the network knows it. `disturbed` counts what was done to it."""
+    """A host. `disturbed` counts what was done to it, `fate` is the last of it; `looked`: when it last saw a record."""
 
     alive: bool
     disturbed: int
+    fate: str
+    looked: dict[str, float]
+
+    def trouble(self) -> float:
+        """Until when its store failed it, or was slow."""
+        ...
+
+    def clock_is_off(self) -> bool:
+        """Whether its wall clock is wrong, or was a while ago."""
+        ...
 
     async def go_on(self) -> None:
         """Returns when it is alive and not frozen."""
         ...
 
 
-class Server:
-    """Issues, spends, revokes. The store tells what reached it.
+@attrs.define(eq=False)
+class Delivery:
+    """An answer that came to a host, and how disturbed that host was then."""
 
-    `under_way`: refresh tokens that will arrive. `stored`: every one that ever was. `records`: the one of each
-    organization that is connected. `delivered`: to whom the answer with a refresh token came, and how disturbed that
-    host was then.
+    host: Process
+    disturbed: int
+    usable: bool  # with an access token that can be given out, so that the host remembers it
+
+    def is_known_to(self, host: Process) -> bool:
+        """Whether this host remembers it."""
+        return self.host is host and self.usable and self.undisturbed
+
+    @property
+    def undisturbed(self) -> bool:
+        return self.host.disturbed == self.disturbed
+
+
+class Server:
+    """Issues, spends, revokes. The store tells what reached it, and what it lost.
+
+    `under_way`: refresh tokens that will arrive, and since when. `stored`: what the store has or had, as far as it did
+    not lose it. `records`: the family of each organization that was stored last.
     """
 
-    def __init__(self, chance: random.Random, now: Callable[[], float]) -> None:
+    def __init__(self, chance: random.Random, loop: asyncio.AbstractEventLoop) -> None:
         self.chance = chance
-        self.now = now
+        self.now = loop.time
         self.families: dict[str, Family] = {}  # by each refresh token that it ever had
         self.expires: dict[str, float] = {}  # of access tokens
+        self.odd: set[str] = set()  # access tokens whose lifetime a host with a wrong clock wrote down
         self.stored: set[str] = set()
-        self.records: dict[str, str] = {}
+        self.ever_stored: set[str] = set()
+        self.stored_at: dict[str, float] = {}
+        self.written_back: dict[str, float] = {}
+        self.first_sent: dict[str, float] = {}
+        self.lost_at: dict[str, float] = {}
+        self.records: dict[str, Family] = {}
+        self.candidates: dict[str, Family | None] = {}
         self.successors: dict[str, str] = {}
-        self.delivered: dict[str, tuple[Process, int]] = {}
-        self.store_down_until = 0.0
-        self.under_way: set[str] = set()
+        self.delivered: dict[str, Delivery] = {}
+        self.under_way: dict[str, float] = {}
         self.faulty = False
         self.unwell: tuple[str, float] = ("", 0.0)  # an error for everybody, until then
+        self.mangled_until = 0.0  # no host's requests arrive whole
         self.seen: dict[str, int] = {}
+        self.rotated: dict[str, list[float]] = {}
+        self.last: deque[str] = deque(maxlen=400)
+        self._causes: dict[str, str] = {}
+        self.report: Callable[[ViolationError], None] = lambda error: None
+        self._loop = loop
         self._numbers = count(1)
 
     def paste(self, organization: str) -> str:
         """A new family, as if copied from Tribe."""
         token = f"rt{next(self._numbers)}"
-        self.families[token] = Family(organization, token)
+        self.families[token] = Family(organization, token, self.now(), self.now())
         return token
 
     def saw(self, what: str) -> None:
         """Count what happened, so that a run can be seen to have had it."""
         self.seen[what] = self.seen.get(what, 0) + 1
 
+    def violation(self, what: str) -> ViolationError:
+        """To be raised. It is reported before, since what is raised in a store is a failure of the store."""
+        error = ViolationError(what)
+        self.report(error)
+        return error
+
+    def note(self, what: str) -> None:
+        """For whoever has to understand a violation."""
+        self.last.append(f"{self.now():12.3f} {what}")
+
+    def descendants(self, token: str) -> Iterator[str]:
+        """What followed from a refresh token, the next one first."""
+        while (token := self.successors.get(token, "")) != "":
+            yield token
+
     # What a request meets
 
-    def sent(self, token: str) -> None:
+    def sent(self, token: str, host: Process) -> None:
         """Bytes leave. The promises about sending are judged here."""
-        successor = self.successors.get(token, "")
-        if successor in self.stored:
-            raise ViolationError(f"{token} was sent although its successor had been stored")
-        host, disturbed = self.delivered.get(successor, (None, 0))
-        if host is not None and host.disturbed == disturbed and self.now() > self.store_down_until + SAVED_WITHIN:
-            raise ViolationError(f"{token} was sent while a host that lives on had its successor, and did not save it")
+        family = self.families[token]
+        self.note(f"{family.organization}: {host} sends {token}")
+        lost_at = self.lost_at.get(family.organization, -1.0)
         if token in self.under_way:
-            raise ViolationError(f"{token} was sent while an earlier request with it could still arrive")
-        self.under_way.add(token)
+            known = self.written_back.get(token, -1.0) >= lost_at  # it was known that the store had lost something
+            if known or lost_at < self.under_way[token]:
+                raise self.violation(f"{token} was sent while an earlier request with it could still arrive")
+            self._causes[token] = "the store lost a lease"
+        elif token in self.successors and not family.revoked:
+            self._causes[token] = self._why(token, family, host)
+        self.under_way[token] = self.now()
+        self.first_sent.setdefault(token, self.now())
+
+    def _why(self, token: str, family: Family, host: Process) -> str:
+        """Why a spent refresh token was sent again. Raises where a client could have known better."""
+        seen_at = host.looked.get(family.organization, -1.0)
+        lost_at = self.lost_at.get(family.organization, -1.0)
+        for later in self.descendants(token):
+            delivery = self.delivered.get(later)
+            if later in self.stored and self.stored_at[later] <= seen_at:
+                raise self.violation(f"{token} was sent although {later} followed from it and had been stored")
+            if delivery is not None and delivery.is_known_to(host) and not family.replaced:
+                raise self.violation(f"{token} was sent by the very host that had {later}, which followed from it")
+        successor = self.successors[token]
+        if successor in self.ever_stored and lost_at >= min(self.first_sent[token], seen_at):
+            return "the store lost it"
+        if (delivery := self.delivered.get(successor)) is None:
+            return "the answer was lost on the wire"
+        if not delivery.undisturbed:
+            return f"its host was {delivery.host.fate}"
+        if self.stored_at.get(successor, self.now()) < delivery.host.trouble() + SAVED_WITHIN:
+            return "its host could not reach the store"
+        raise self.violation(f"{token} was sent while a host that lives on had its successor, and did not save it")
 
     def lost(self, token: str) -> None:
         """It will never arrive."""
-        self.under_way.remove(token)
+        del self.under_way[token]
 
     def revoke(self, token: str) -> None:
         """RFC 7009: the whole family ends."""
         family = self.families[token]
-        if self.records.get(family.organization) == family.current:
-            raise ViolationError(f"the family of {family.organization} was revoked while the store had it")
-        family.revoked = True
+        if self.records.get(family.organization) is family and not (family.replaced or family.revoked):
+            raise self.violation(f"the family of {family.organization} was revoked, and the store had no other")
+        self.note(f"{token} is revoked")
+        family.death = family.death or "revoked, since it was replaced"
         self.saw("revocation")
 
     def arrive(self, token: str) -> tuple[int, bytes]:
         """The server does its work."""
-        self.under_way.remove(token)
+        self.note(f"{token} arrives")
+        self.under_way.pop(token, None)  # where a lease was lost, two of them arrive
         if self.now() < self.unwell[1]:
             return (401, b'{"error":"invalid_client"}') if self.unwell[0] == "invalid_client" else (503, b"busy")
         family = self.families[token]
-        if family.revoked or token != family.current:
-            if not family.revoked:
-                self.saw("reuse, family revoked")
-            family.revoked = True
+        if family.revoked:
             return 400, b'{"error":"invalid_grant"}'
+        if token == family.current:
+            self._count(family)
+            return 200, self._issue(token, family)
+        self.saw("reuse, family revoked")
+        family.death = self._causes[token]
+        if self.faulty and self.now() < family.rotated + GRACE and self.chance.random() < 0.5:
+            self.saw("a resend answered with a dead token")
+            return 200, self._issue(token, family)
+        return 400, b'{"error":"invalid_grant"}'
+
+    def _count(self, family: Family) -> None:
+        self.saw("rotation")
+        family.rotated = self.now()
+        self.rotated.setdefault(family.organization, []).append(self.now())
+
+    def _issue(self, token: str, family: Family) -> bytes:
         access, refresh = f"at{next(self._numbers)}", f"rt{next(self._numbers)}"
         self.families[refresh], family.current = family, refresh
         self.successors[token] = refresh
         self.expires[access] = self.now() + LIFETIME
-        self.saw("rotation")
         body = {"access_token": access, "refresh_token": refresh, "token_type": "bearer", "expires_in": LIFETIME}
-        return 200, json.dumps(body).encode()
+        order = list(body.items())
+        self.chance.shuffle(order)
+        return json.dumps(dict(order)).encode()
 
+    # What reaches a host, and the store
 
-FAULTS: Final = {
-    "not sent": 3,
-    "request lost": 2,
-    "request late": 3,
-    "answer lost": 2,
-    "reset after the work": 2,
-    "reset before the work": 2,
-    "502 after the work": 2,
-    "500 before the work": 2,
-    "429": 3,
-    "503 for an hour": 1,
-    "half an answer": 1,
-    "none": 77,
-}
+    def arrived(self, access: str, refresh: str, host: Process, *, usable: bool) -> None:
+        """All that counts of an answer came to a host. From here on it has to be saved."""
+        self.note(f"{host} was given {refresh}")
+        self.delivered[refresh] = Delivery(host, host.disturbed, usable)
+        if host.clock_is_off():
+            self.odd.add(access)
+        self._loop.call_later(SAVED_WITHIN, self._look_after, refresh)
 
+    def _look_after(self, token: str) -> None:
+        """Whether what arrived is saved by now; where the host has trouble with the store, look again."""
+        delivery, family = self.delivered[token], self.families[token]
+        if token in self.ever_stored or not delivery.undisturbed or self.is_over(family):
+            return
+        if (wait := delivery.host.trouble() + SAVED_WITHIN - self.now()) > 0:
+            self._loop.call_later(wait, self._look_after, token)
+        else:
+            raise self.violation(f"{token} reached a host that lives on, and was not saved")
 
-@attrs.define(eq=False)
-class Network:
-    """What stands for `TokenEndpoint` in one host."""
+    def unsaved(self, host: Process) -> list[str]:
+        """What arrived at a host, belongs to a family that lives, and was not stored."""
+        return [
+            token
+            for token, delivery in self.delivered.items()
+            if delivery.host is host and token not in self.ever_stored
+            if not self.is_over(self.families[token])
+        ]
 
-    server: Server
-    host: Process
+    def is_over(self, family: Family) -> bool:
+        """Whether nothing of it has to be saved any more: it is dead, or another took its place, also at the trial."""
+        tried = self.candidates.get(family.organization)
+        return family.revoked or family.replaced or not (family.stored or tried is family)
 
-    async def post(self, url: str, form: bytes, *, may_leave: Callable[[], bool] = lambda: True) -> Outcome:
-        """One request, with at most one thing that goes wrong."""
-        server, chance = self.server, self.server.chance
-        await self._wait(chance.choice((0.01, 0.05, 3.0)))
-        faults = FAULTS if server.faulty else {"none": 1}
-        fault = chance.choices(list(faults), list(faults.values()))[0]
-        server.saw(fault)
-        if fault == "not sent":
-            return NotSent("refused")
-        if not may_leave():
-            server.saw("the lease ended while connecting")
-            return NotSent("the lease ended while connecting")
-        if form.startswith(b"token="):
-            server.revoke(parse_qs(form.decode())["token"][0])
-            return Answered(read_answer(200, "application/json", b"{}"), 200, None)
-        token = parse_qs(form.decode())["refresh_token"][0]
-        server.sent(token)
-        outcome = await self._travel(fault, token, form)
-        await self._wait(0.0)
-        if isinstance(outcome, Answered) and isinstance(outcome.reading, Granted):
-            assert outcome.reading.refresh_token is not None
-            server.delivered[outcome.reading.refresh_token.reveal()] = self.host, self.host.disturbed
-        return outcome
+    def has_stored(self, access: str, token: str, host: Process) -> None:
+        """A refresh token reached the store, as a family's own."""
+        family = self.families[token]
+        if token in self.ever_stored and token not in self.stored:
+            self.saw("written back")
+            self.written_back[token] = self.now()
+            if host.clock_is_off():
+                self.odd.add(access)
+        if token not in self.stored:
+            self.stored_at[token] = self.now()
+        self.stored.add(token)
+        self.ever_stored.add(token)
+        before = self.records.get(family.organization)
+        if before is not None and before is not family:
+            before.replaced = True
+            if before.born > family.born:
+                self.saw("a newer connection was overwritten")
+        self.records[family.organization] = family
+        family.stored = True
 
-    async def _travel(self, fault: str, token: str, form: bytes) -> Outcome:
-        server, chance = self.server, self.server.chance
-        loop = asyncio.get_running_loop()
-        if fault in {"request lost", "reset before the work"}:
-            server.lost(token)
-            return await self._lost(over=fault != "request lost")
-        if fault == "request late":
-            loop.call_later(POLICY.request_timeout + chance.random() * 0.9 * POLICY.quiet, server.arrive, token)
-            return await self._lost(over=False)
-        if fault in {"429", "503 for an hour", "500 before the work"}:
-            await asyncio.sleep(0.1)
-            server.lost(token)
-            status = int(fault[:3])
-            retry_after = {"429": 20.0, "503 for an hour": 3600.0}.get(fault)
-            return Answered(read_answer(status, "text/html", b"<p>"), status, retry_after)
-        arrived: asyncio.Future[tuple[int, bytes]] = loop.create_future()
-        loop.call_later(chance.random(), lambda: arrived.set_result(server.arrive(token)))
-        status, body = await arrived
-        await asyncio.sleep(0.05)
-        if fault in {"answer lost", "reset after the work"}:
-            return await self._lost(over=fault != "answer lost")
-        if fault == "502 after the work":
-            return Answered(read_answer(502, "text/html", b"<p>"), 502, None)
-        if fault == "half an answer":
-            body = body[: len(body) // 2]
-        return Answered(read_answer(status, "application/json", body, sent=form), status, None)
+    def has_disconnected(self, organization: str) -> None:
+        """The organization's record is a tombstone."""
+        if (family := self.records.pop(organization, None)) is not None:
+            family.replaced = True
 
-    async def _lost(self, *, over: bool) -> Lost:
-        await asyncio.sleep(0.2 if over else POLICY.request_timeout)
-        return Lost("lost", over)
+    def is_marked(self, token: str, cause: str, *, anew: bool) -> None:
+        """The organization's record says that it has to be connected again."""
+        family = self.families[token]
+        if not family.revoked and family.current == token:
+            raise self.violation(f"{family.organization} was marked ({cause}), and its family lives")
+        lost = self.lost_at.get(family.organization, -1.0) > family.born
+        if cause == REVOKED and family.death in OWN_FAULT and not lost:
+            raise self.violation(f"{family.organization} was marked ({cause}), and it died because {family.death}")
+        if anew:
+            self.saw(f"marked ({cause.partition(',')[0]}): {family.death}")
 
-    async def _wait(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self.host.go_on()
-
-    async def close(self) -> None:
-        """As `TokenEndpoint.close`."""
-
-    def forget(self) -> None:
-        """As `TokenEndpoint.forget`."""
+    def store_lost(self, left: dict[str, str], organizations: list[str]) -> None:
+        """The store was emptied or put back. `left`: the refresh token that it has now, by organization."""
+        self.note(f"the store has lost something; it has {left}")
+        ancestors = {successor: token for token, successor in self.successors.items()}
+        self.stored.clear()
+        for token in left.values():
+            self.stored.add(token)
+            while (token := ancestors.get(token, "")) != "":
+                self.stored.add(token)
+        for organization in organizations:
+            self.lost_at[organization] = self.now()

@@ -1,23 +1,43 @@
 """F13: a long random run of everything together, on virtual time, and proof that its judge is awake.
 
-Longer: ``nox -s simulation -- --steps 5000000 --seed 1``.
+Longer: ``nox -s simulation -- --steps 5000000 --seed 1``, with ``--broken NAME`` for a rule that is taken away.
 """
 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
-from tribe_oauth._refresh.commit import Commit, Commits
-from tribe_oauth._refresh.context import Timing
-from tribe_oauth._refresh.lease import Lease
+from .broken import BROKEN
+from .network import FAULTS
+from .server import ViolationError
+from .world import FATES, World, run
 
-from .server import FAULTS, ViolationError
-from .world import World, run
-
-FATES = {"kill", "freeze", "restart", "clock", "server", "store"}
+SEED, STEPS = 3, 250_000
+ENOUGH: Final = 350_000
+"""Steps within which a rule that is taken away is found out."""
+SEEDS: Final = (3, 2, 1, 6, 8)
+FOUND_OUT: Final = {
+    "no_hold_off": "earlier request",
+    "no_look_at_the_lease": "earlier request",
+    "no_patience_with_the_store": "not saved",
+    "looks_rarely_for_the_store": "not saved|did not save",
+    "invalid_request_is_believed": "its family lives",
+    "no_salvage": "not saved|very host",
+    "what_the_store_lost_stays_lost": "very host",
+    "an_answer_without_a_record_is_dropped": "not saved|had no other",
+    "every_not_before_is_believed": "told to wait",
+    "exceptions_as_they_come": "does not name|nobody can understand",
+    "doubt_is_over_at_once": "it died because",
+    "every_refusal_by_the_api_is_believed": "refusals by the API",
+    "closes_at_once": "cut off|closed without",
+}
+"""And as what. `sleeps_instead_of_looking` and `doubt_forgotten_at_write_back` take more steps than there is time for
+here: ``python -m tests.simulation --broken NAME`` runs them."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -31,45 +51,36 @@ def _quiet() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def first() -> World:
-    return run(1, 200_000)
+    return run(SEED, STEPS)
 
 
 def test_promises_hold(first: World) -> None:
-    """A thousand rotations and more, every fault and every fate among them, and no promise broken."""
-    assert first.server.seen["rotation"] > 1_000
-    assert FATES | set(FAULTS) <= set(first.server.seen)
-    assert {"lost rotation", "revocation", "a caller left", "reuse, family revoked"} <= set(first.server.seen)
+    """Hundreds of rotations, all faults and fates but the rarest among them, and no promise broken."""
+    seen = first.server.seen
+    assert seen["rotation"] > 200
+    assert len((set(FATES) | set(FAULTS)) - set(seen)) <= 2
+    assert {"written back", "revocation", "a caller left", "reuse, family revoked", "mangled"} <= set(seen)
+    assert "marked (lost rotation): the answer was lost on the wire" in seen
 
 
 def test_a_seed_is_a_run(first: World) -> None:
     """The same seed is the same run, to the last step; another one is another."""
-    again, other = run(1, 200_000), run(2, 50_000)
+    again, other = run(SEED, STEPS), run(SEED + 1, 20_000)
     assert (again.server.seen, again.loop.time()) == (first.server.seen, first.loop.time())
     assert other.server.seen != first.server.seen
 
 
-def no_hold_off(patch: pytest.MonkeyPatch) -> None:
-    async def at_once(*arguments: object, **options: object) -> bool:
-        return True
-
-    patch.setattr("tribe_oauth._refresh.refresh.hold_off", at_once)
-
-
-def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Lease, "may_send", lambda self: True)
-    patch.setattr(Timing, "lease", 20.0)  # and a lease that is over before a request can be
+@pytest.mark.parametrize("broken", FOUND_OUT)
+def test_it_bites(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule of the library taken away is found out, and for what it is, with one of a few seeds."""
+    BROKEN[broken](monkeypatch)
+    assert any(re.search(FOUND_OUT[broken], _violation(seed)) for seed in SEEDS)
 
 
-def no_patience_with_the_store(patch: pytest.MonkeyPatch) -> None:
-    async def once(self: Commits, commit: Commit) -> object:
-        return await commit.write(self._store)
-
-    patch.setattr(Commits, "save", once)
-
-
-@pytest.mark.parametrize("broken", [no_hold_off, no_look_at_the_lease, no_patience_with_the_store])
-def test_it_bites(broken: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rule of the refresh taken away is found out."""
-    broken(monkeypatch)  # type: ignore[operator]
-    with pytest.raises(ViolationError):
-        run(1, 1_500_000)
+def _violation(seed: int) -> str:
+    """What promise a run finds broken; nothing where all hold."""
+    try:
+        run(seed, ENOUGH)
+    except ViolationError as violation:
+        return str(violation)
+    return ""

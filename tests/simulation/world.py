@@ -1,209 +1,63 @@
-"""Hosts that are killed, frozen and restarted, callers that leave, a store that fails; and what has to hold.
+"""Hosts that are killed, frozen, closed and cancelled, callers that leave, a store that fails and forgets, a server.
 
 The judge raises `ViolationError` where it happens, and `run` ends with it. The promises:
 
 - no refresh token is sent when its successor was stored, nor while an earlier request with it can still arrive;
-- an organization is marked for reauthorization only where its family is dead at the server;
+- between the store's return and a successor's first byte, every holder that can reach the store has saved;
+- a host never sends a refresh token when it was given the one that followed;
+- an organization is marked for reauthorization only where its family is dead at the server, and the cause is right;
 - what a caller is given was issued and has not run out, and its successor is stored, unless the store was failing;
-- an answer that reached a host which lives on is saved;
-- a family that the store has is never revoked;
-- nobody waits for ever, and nobody gets an error that the library does not name;
+- an answer that reached a host which lives on is saved, also while it closes, and also where the record is gone;
+- a family that nothing replaced is never revoked;
+- an API that refuses every token makes a bounded number of rotations;
+- nobody waits for ever, nor is told to wait for longer than an hour, nor gets an error that the library does not name;
 - when all faults have passed, every organization works or is marked.
+
+What no client can prevent is listed in `server`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from itertools import count
+from typing import Any, Final, Self
 
-import attrs
+from tribe_oauth import TribeOAuthError
+from tribe_oauth._refresh import refresh
+from tribe_oauth.errors import ReauthorizationRequired, UnknownOrganizationError
 
-from tribe_oauth import Client, MemoryStore, RefreshTokenGrant, StoreError, Token, TokenManager, TribeOAuthError
-from tribe_oauth._refresh.payload import decode
-from tribe_oauth.errors import ManagerError, ReauthorizationRequired, UnknownOrganizationError
-from tribe_oauth.stores import Record
+from .host import PATIENCE, Host
+from .loop import StuckError, VirtualLoop
+from .server import Server, ViolationError
+from .store import Database
 
-from .loop import VirtualLoop
-from .server import LIFETIME, Network, Server, ViolationError
-
-HOSTS, ORGANIZATIONS, CALLERS = 4, 6, 3
-PATIENCE: Final = 900.0
-"""Seconds after which a caller is taken to wait for ever. A lease that a dead host cached is over after 85."""
-CLIENT: Final = Client("id", "secret")
-Result = TypeVar("Result")
-
-
-class Host:
-    """One process: a manager, its clock, its network, its view of the store, and those who call it."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-        self.skew = world.chance.uniform(-10, 10)
-        self.alive, self.disturbed = True, 0
-        self._thawed = asyncio.Event()
-        self._thawed.set()
-        self.manager = TokenManager(CLIENT, store=Store(self), clock=self)
-        self.manager._context.endpoint = Network(world.server, self)  # type: ignore[assignment]
-        self.store_failed: dict[str, float] = {}
-        for _ in range(CALLERS):
-            world.spawn(self._calls())
-
-    # Its clock
-
-    def time(self) -> float:
-        return 1_800_000_000.0 + self.world.loop.time() + self.skew
-
-    def monotonic(self) -> float:
-        return self.world.loop.time()
-
-    def random(self) -> float:
-        return self.world.chance.random()
-
-    async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self.go_on()
-
-    # Its fate
-
-    async def go_on(self) -> None:
-        """Returns at once, or after a freeze; never for the dead."""
-        if self.world.over:
-            raise asyncio.CancelledError
-        while not (self.alive and self._thawed.is_set()):
-            await (self._thawed.wait() if self.alive else self.world.nothing)
-
-    def kill(self) -> None:
-        """As by SIGKILL: nothing that it awaits comes back."""
-        self.alive, self.disturbed = False, self.disturbed + 1
-
-    async def freeze(self, seconds: float) -> None:
-        """As by SIGSTOP, and SIGCONT."""
-        self.disturbed += 1
-        self._thawed.clear()
-        await asyncio.sleep(seconds)
-        self._thawed.set()
-
-    # Its callers
-
-    async def _calls(self) -> None:
-        chance = self.world.chance
-        while self.alive:
-            await self.sleep(chance.expovariate(1 / 20))
-            organization = chance.choice(self.world.organizations)
-            call = chance.choices(
-                (self.manager.token, self.manager.refresh, self._rejected, self._warm_up, self._connect),
-                (70, 8, 10, 8, 1),
-            )[0]
-            await self._ask(organization, call(organization))
-
-    async def _rejected(self, organization: str) -> Token:
-        return await self.manager.refresh(organization, rejected=await self.manager.token(organization))
-
-    async def _warm_up(self, organization: str) -> None:
-        await self.manager.warm_up(concurrency=2)
-
-    async def _connect(self, organization: str) -> Token:
-        if self.world.chance.random() < 0.3:
-            await self.manager.disconnect(organization)
-        return await self.paste(organization)
-
-    async def paste(self, organization: str) -> Token:
-        """Quick Setup, of a new family."""
-        grant = RefreshTokenGrant(CLIENT, self.world.server.paste(organization))
-        return await self.manager.connect(organization, grant)
-
-    async def _ask(self, organization: str, call: Coroutine[Any, Any, Token | None]) -> None:
-        """One call, now and then given up by its caller; what comes of it is judged."""
-        world, disturbed = self.world, self.disturbed
-        leaves = world.chance.random() < 0.15
-        try:
-            patience = world.chance.expovariate(1 / 5) if leaves else PATIENCE
-            token = await asyncio.wait_for(call, patience)
-        except TimeoutError:
-            if not leaves and self.disturbed == disturbed:
-                raise ViolationError(f"a caller for {organization} waited for {PATIENCE} s") from None
-            world.server.saw("a caller left")
-        except (ReauthorizationRequired, UnknownOrganizationError):
-            await self.go_on()
-            with suppress(TribeOAuthError):
-                await self.paste(organization)
-                world.server.saw("connected again")
-        except TribeOAuthError as error:
-            world.server.saw(type(error).__name__)
-        else:
-            if token is not None and self.disturbed == disturbed:
-                self.judge(organization, token)
-
-    def judge(self, organization: str, token: Token) -> None:
-        """What was given out, at this very moment."""
-        server, now = self.world.server, self.world.loop.time()
-        expires = server.expires[token.access_token.reveal()]
-        if self.store_failed.get(organization, -1e9) > expires - LIFETIME - 60:
-            return  # served from memory, or kept back for longer than it lives
-        if now >= expires:
-            raise ViolationError(f"{organization} was given a token that had run out")
-        assert token.refresh_token is not None
-        if token.refresh_token.reveal() not in server.stored:
-            raise ViolationError(f"{organization} was given a token whose refresh token is not stored")
-
-
-@attrs.define(eq=False)
-class Store:
-    """The shared store as a host sees it: it takes time, and it fails, before or after it did what was asked."""
-
-    host: Host
-
-    async def load(self, organization: str) -> Record | None:
-        return await self._call(organization, lambda store: store.load(organization))
-
-    async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
-        return await self._call(record.organization, lambda _: self._swap(record, lease_for))
-
-    async def _swap(self, record: Record, lease_for: float | None) -> Record | None:
-        world = self.host.world
-        stored = await world.store.swap(record, lease_for=lease_for)
-        if stored is not None:
-            world.written(stored)
-        return stored
-
-    async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
-        return await self._call("", lambda store: store.put(key, value, lives_for=lives_for))
-
-    async def take(self, key: str) -> bytes | None:
-        return await self._call("", lambda store: store.take(key))
-
-    async def _call(self, organization: str, work: Callable[[MemoryStore], Awaitable[Result]]) -> Result:
-        world = self.host.world
-        await self._travel(organization)
-        done = await work(world.store)
-        await self._travel(organization)
-        return done
-
-    async def _travel(self, organization: str) -> None:
-        world = self.host.world
-        await self.host.sleep(0.001 + 0.01 * world.chance.random())
-        fails = world.server.faulty and (
-            world.chance.random() < 0.004 or world.loop.time() < world.server.store_down_until
-        )
-        if fails:
-            self.host.store_failed[organization] = world.loop.time()
-            world.server.saw("store failed")
-            raise StoreError("the store fails")
-
-    async def organizations(self) -> AsyncIterator[str]:
-        async for organization in self.host.world.store.organizations():
-            yield organization
-
-    async def due(self, before: float) -> AsyncIterator[str]:
-        await self._travel("")
-        async for organization in self.host.world.store.due(before):
-            yield organization
-
-    async def close(self) -> None:
-        """The others still use it."""
+HOSTS, ORGANIZATIONS = 4, 6
+POLL: Final = 1.0
+"""Seconds between two looks of those who wait for a peer: rarer than usual, or most steps would be theirs."""
+FATES: Final = {
+    "kill": 4.0,
+    "freeze": 3.0,
+    "close": 2.0,
+    "cancel": 1.0,
+    "clock": 2.0,
+    "server": 1.0,
+    "proxy": 1.0,
+    "store away": 1.0,
+    "store away for one": 0.7,
+    "store slow": 0.5,
+    "store flaps": 0.5,
+    "store read-only": 0.5,
+    "store put back": 0.4,
+    "store emptied": 0.2,
+}
+STRIKES: Final = ("kill", "close", "cancel", *(["store flaps"] * 4), "store away", "store put back", "store emptied")
+"""What happens right when a request has been sent."""
+STRUCK: Final = 0.02
+AWAY: Final = {1.0: 30, 30.0: 30, 100.0: 20, 300.0: 18, 3600.0: 1, 3 * 3600.0: 0.3}
+"""Seconds, and how often; now and then, hours."""
 
 
 class World:
@@ -212,20 +66,48 @@ class World:
     def __init__(self, loop: VirtualLoop, seed: int) -> None:
         self.loop = loop
         self.chance = random.Random(seed)
-        self.server = Server(self.chance, loop.time)
-        self.store = MemoryStore(clock=loop.time)
+        self.server = Server(self.chance, loop)
         self.organizations = [f"organization {number}" for number in range(ORGANIZATIONS)]
-        self.over = False
+        self.server.report = self._fail
+        self.badly_received = "organization whose API refuses every token"
+        self.everyone = [*self.organizations, self.badly_received]
+        self.database = Database(self.server, self.everyone)
+        self.numbers = count(1)
+        self.busy = 0.0  # seconds with faults
+        self.over = self.resting = False
         self.nothing: asyncio.Future[None] = loop.create_future()
         self.failure: asyncio.Future[None] = loop.create_future()
         self.hosts: list[Host] = []
+        self.most_rotations = 0  # in an hour, of the badly received one
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    @classmethod
+    def of(cls, seed: int) -> Self:
+        """On a loop of its own."""
+        return cls(VirtualLoop(), seed)
+
+    def run(self, steps: int) -> None:
+        """So many turns of the loop, at least. Once. Raises ViolationError, or StuckError."""
+        loop, often = self.loop, refresh.LONGEST_POLL
+        refresh.LONGEST_POLL = POLL
+        try:
+            loop.set_exception_handler(self.complain)
+            loop.run_until_complete(self.live(steps))
+        finally:
+            self.over = True
+            while left := asyncio.all_tasks(loop):  # the dead, and those who would go on
+                for task in left:
+                    task.cancel()
+                loop.run_until_complete(asyncio.wait(left))
+            loop.close()
+            refresh.LONGEST_POLL = often
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Something that goes on by itself. What goes wrong in it ends the run."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -237,96 +119,165 @@ class World:
         self._fail(context.get("exception"))
 
     def _fail(self, error: BaseException | None) -> None:
-        if error is not None and not self.failure.done():
-            self.failure.set_exception(error)
-
-    def written(self, record: Record) -> None:
-        """A record reached the store."""
-        server, token = self.server, decode(record).token
-        connected = server.records.pop(record.organization, None) is not None
-        if token is None or token.refresh_token is None:
+        if error is None or self.failure.done():
             return
-        refresh_token = token.refresh_token.reveal()
-        server.stored.add(refresh_token)
-        if record.status == "connected":
-            server.records[record.organization] = refresh_token
-        if record.status == "reauthorization_required":
-            family = server.families[refresh_token]
-            if not family.revoked and family.current == refresh_token:
-                raise ViolationError(f"{record.organization} was marked ({record.cause}), and its family lives")
-            server.saw((record.cause or "") if connected else "marked before")
+        if not isinstance(error, ViolationError | StuckError | AssertionError):
+            violation = ViolationError(f"{type(error).__name__} came out, which the library does not name: {error}")
+            violation.__cause__, error = error, violation
+        self.failure.set_exception(error)
 
     async def live(self, steps: int) -> None:
         """Everybody does what they do, for so many turns of the loop; then no more faults, and all has to be well."""
         first = Host(self)
-        for organization in self.organizations:
+        for organization in self.everyone:
             await first.paste(organization)
         first.kill()
         self.server.faulty = True
         self.hosts = [Host(self) for _ in range(HOSTS)]
         self.spawn(self._fates())
+        self.spawn(self._count_rotations())
         until = self.loop.steps + steps
         while self.loop.steps < until:
             await asyncio.wait([self.failure], timeout=100.0)
+            self.busy = self.loop.time()
             if self.failure.done():
                 self.failure.result()
         await self._all_well()
 
+    async def _count_rotations(self) -> None:
+        """Of the organization whose API refuses every token: how many in its worst hour."""
+        while self.server.faulty:
+            await asyncio.sleep(300.0)
+            since = self.loop.time() - 3600.0
+            rotations = sum(at > since for at in self.server.rotated.get(self.badly_received, []))
+            self.most_rotations = max(self.most_rotations, rotations)
+
+    # What happens
+
     async def _fates(self) -> None:
         chance = self.chance
         while self.server.faulty:
-            await asyncio.sleep(chance.expovariate(1 / 40))
-            place = chance.randrange(HOSTS)
-            fate = chance.choices(("kill", "freeze", "restart", "clock", "server", "store"), (4, 3, 2, 2, 1, 1))[0]
-            self.server.saw(fate)
-            host = self.hosts[place]
-            match fate:
-                case "kill":
-                    host.kill()
-                    self.hosts[place] = Host(self)
-                case "freeze":
-                    self.spawn(host.freeze(chance.choice((5.0, 50.0, 200.0))))
-                case "restart":
-                    self.spawn(self._close(host))
-                    self.hosts[place] = Host(self)
-                case "clock":
-                    host.skew = chance.uniform(-10, 10)
-                case "server":
-                    until = self.loop.time() + chance.choice((5.0, 60.0))
-                    self.server.unwell = chance.choice(("invalid_client", "503")), until
-                case "store":
-                    self.server.store_down_until = self.loop.time() + chance.choice((1.0, 30.0, 300.0))
+            await asyncio.sleep(chance.expovariate(1 / 50))
+            fate = chance.choices(list(FATES), list(FATES.values()))[0]
+            self._happen(fate, chance.randrange(HOSTS), chance.choice(self.organizations))
 
-    async def _close(self, host: Host) -> None:
-        host.disturbed += 1
-        with suppress(ManagerError):
-            await host.manager.close()
-        host.kill()
+    def strike(self, host: Host, organization: str) -> None:
+        """A request is on the wire: now and then, something happens at this very moment, to its sender or the store."""
+        if self.server.faulty and host in self.hosts and self.chance.random() < STRUCK:
+            self._happen(self.chance.choice(STRIKES), self.hosts.index(host), organization)
+
+    def _happen(self, fate: str, place: int, organization: str) -> None:
+        self.server.saw(fate)
+        self.server.note(f"{fate} ({self.hosts[place]})")
+        if fate in _ENDS:
+            self.spawn(_ENDS[fate](self.hosts[place]))
+            self.hosts[place] = Host(self)
+        elif fate.startswith("store"):
+            self._happen_to_store(fate, self.hosts[place], organization)
+        else:
+            self._happen_to_host(fate, self.hosts[place])
+
+    def _happen_to_host(self, fate: str, host: Host) -> None:
+        chance, now = self.chance, self.loop.time()
+        match fate:
+            case "freeze":
+                self.spawn(host.freeze(chance.choice((5.0, 50.0, 200.0))))
+            case "clock":
+                host.set_clock()
+                host._clock_set_at = now
+            case "server":
+                self.server.unwell = chance.choice(("invalid_client", "503")), now + chance.choice((5.0, 60.0))
+            case "proxy" if chance.random() < 0.5:
+                self.server.mangled_until = now + chance.choice((5.0, 60.0))
+            case "proxy":
+                host.mangled_until = now + chance.choice((60.0, 600.0))
+
+    def _happen_to_store(self, fate: str, host: Host, organization: str) -> None:
+        chance, now = self.chance, self.loop.time()
+        match fate:
+            case "store away":
+                self.database.down_until = now + self._away()
+                for each in self.hosts:  # it comes back for each at another moment, or for all at once
+                    each.store_down_until = self.database.down_until + chance.choice((0.0, 0.0, 5.0, 60.0))
+            case "store away for one":
+                host.store_down_until = now + self._away()
+            case "store slow":
+                host.slow_until = now + chance.choice((30.0, 300.0))
+            case "store read-only":
+                self.database.read_only_until = now + self._away()
+            case "store flaps":
+                self.spawn(self._flap(organization))
+            case _:
+                self.spawn(self._lose(fate, organization))
+
+    def _away(self) -> float:
+        return self.chance.choices(list(AWAY), list(AWAY.values()))[0]
+
+    async def _flap(self, organization: str) -> None:
+        """The store is away until leases have run out, then back for moments; whole, or for reading only."""
+        chance, database = self.chance, self.database
+        database.down_until = max(database.down_until, self.loop.time() + chance.choice((1.0, 90.0, 100.0)))
+        for _ in range(chance.randrange(1, 8)):
+            await asyncio.sleep(max(0.0, database.down_until - self.loop.time()) + 0.01)
+            for host in self.hosts:  # somebody wants it at this very moment
+                self.spawn(host.ask_for(organization))
+            await asyncio.sleep(chance.uniform(0.1, 1.2))
+            until = self.loop.time() + chance.uniform(7.0, 12.0)
+            if chance.random() < 0.3:
+                database.read_only_until = until
+            else:
+                database.down_until = max(database.down_until, until)
+
+    async def _lose(self, fate: str, organization: str) -> None:
+        """The store is emptied, or put back; while everybody works, or while nobody does and nobody remembers."""
+        chance = self.chance
+        if chance.random() < 0.15:
+            self.server.saw("nobody remembers")
+            for host in self.hosts:
+                host.kill()
+            self.hosts = [Host(self) for _ in range(HOSTS)]
+        await asyncio.sleep(chance.choice((0.01, 0.3, 1.5)))
+        if fate == "store emptied":
+            self.database.empty()
+        else:
+            self.database.put_back(organization, chance.choice((1, 1, 2)))
+        for host in self.hosts:
+            if chance.random() < 0.7:
+                self.spawn(host.ask_for(organization))
 
     async def _all_well(self) -> None:
-        """The faults are over: every organization works, or is marked, or was disconnected."""
-        self.server.faulty, self.server.store_down_until, self.server.unwell = False, 0.0, ("", 0.0)
+        """The faults are over: every organization works, or is marked, or was disconnected or forgotten."""
+        self.server.faulty, self.server.mangled_until, self.server.unwell = False, 0.0, ("", 0.0)
+        for host in self.hosts:
+            host.slow_until = host.mangled_until = 0.0
+        self.resting = True
         await asyncio.sleep(4 * 3600.0)  # longer than the longest back-off and the longest freeze
         host = Host(self)
-        for organization in self.organizations:
+        for organization in self.everyone:
             with suppress(ReauthorizationRequired, UnknownOrganizationError):
-                host.judge(organization, await asyncio.wait_for(host.manager.token(organization), PATIENCE))
+                try:
+                    host.judge(organization, await asyncio.wait_for(host.manager.token(organization), PATIENCE))
+                except (TimeoutError, TribeOAuthError) as error:
+                    if isinstance(error, ReauthorizationRequired | UnknownOrganizationError):
+                        raise
+                    raise ViolationError(f"{organization} is not well when all faults are over: {error}") from error
         if self.failure.done():
             self.failure.result()
 
 
+async def _kill(host: Host) -> None:
+    host.kill()
+
+
+_ENDS: Final[dict[str, Callable[[Host], Coroutine[Any, Any, None]]]] = {
+    "kill": _kill,
+    "close": Host.close,
+    "cancel": Host.cancel,
+}
+
+
 def run(seed: int, steps: int) -> World:
     """So many turns of the loop, at least. Raises ViolationError, or StuckError."""
-    loop = VirtualLoop()
-    world = World(loop, seed)
-    try:
-        loop.set_exception_handler(world.complain)
-        loop.run_until_complete(world.live(steps))
-        return world
-    finally:
-        world.over = True
-        while left := asyncio.all_tasks(loop):  # the dead, and those who would go on
-            for task in left:
-                task.cancel()
-            loop.run_until_complete(asyncio.wait(left))
-        loop.close()
+    world = World.of(seed)
+    world.run(steps)
+    return world
