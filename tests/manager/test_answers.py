@@ -186,8 +186,10 @@ async def test_invalid_request_ends_what_can_have_expired(
 ) -> None:
     """Hydra 1.5 and 1.10 say the same of an expired refresh token: twice is an answer, 30 days after it was issued."""
     manager = make_manager(refresh_token_lifetime=DAY / 2)
+    server.date = "Thu, 26 Nov 2026 08:00:00 GMT"
     await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
     await expired(manager, clock)
+    server.date = "Fri, 27 Nov 2026 08:00:00 GMT"
     server.order(oauth_error("invalid_request"), oauth_error("invalid_request"))
     with pytest.raises(ReauthorizationRequired, match="expired"):
         await manager.token("acme")

@@ -17,7 +17,6 @@ from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import decode, encode
 from tribe_oauth._refresh.refresh import _Refresh
 from tribe_oauth._refresh.rotation import Rotation
-from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth.stores import Record
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -118,7 +117,7 @@ def doubt_is_over_at_once(patch: pytest.MonkeyPatch) -> None:
 
 def every_refusal_by_the_api_is_believed(patch: pytest.MonkeyPatch) -> None:
     """Each 401 makes a rotation."""
-    patch.setattr(SingleFlight, "_believed", lambda self, organization, now: True)
+    patch.setattr("tribe_oauth._refresh.refresh.is_too_soon", lambda count, seconds, *, sure: False)
 
 
 def closes_at_once(patch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,7 @@ class World(Protocol):
     organizations: list[str]
     badly_received: str
     hosts: list[Any]
+    managers: list[TokenManager]
     numbers: count[int]
     over: bool
     resting: bool
@@ -79,6 +80,7 @@ class Host:
         self._thawed.set()
         store = Store(world.database, self.server, self)
         self.manager = TokenManager(CLIENT, store=store, clock=self)
+        world.managers.append(self.manager)
         self.manager._context.endpoint = Network(self.server, self)  # type: ignore[assignment]
         work = [self._calls() for _ in range(CALLERS)] + [self._calls_a_bad_path()]
         self._callers = [world.spawn(each) for each in work]

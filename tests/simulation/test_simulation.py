@@ -29,15 +29,14 @@ FOUND_OUT: Final = {
     "invalid_request_is_believed": "its family lives",
     "no_salvage": "not saved|very host",
     "what_the_store_lost_stays_lost": "very host",
-    "an_answer_without_a_record_is_dropped": "not saved|had no other",
     "every_not_before_is_believed": "told to wait",
     "exceptions_as_they_come": "does not name|nobody can understand",
     "doubt_is_over_at_once": "it died because",
     "every_refusal_by_the_api_is_believed": "refusals by the API",
     "closes_at_once": "cut off|closed without",
 }
-"""And as what. `sleeps_instead_of_looking` and `doubt_forgotten_at_write_back` take more steps than there is time for
-here: ``python -m tests.simulation --broken NAME`` runs them."""
+"""And as what. `sleeps_instead_of_looking`, `doubt_forgotten_at_write_back` and `an_answer_without_a_record_is_dropped`
+take more steps than there is time for here: ``python -m tests.simulation --broken NAME`` runs them."""
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -25,7 +25,7 @@ from contextlib import suppress
 from itertools import count
 from typing import Any, Final, Self
 
-from tribe_oauth import TribeOAuthError
+from tribe_oauth import TokenManager, TribeOAuthError
 from tribe_oauth._refresh import refresh
 from tribe_oauth.errors import ReauthorizationRequired, UnknownOrganizationError
 
@@ -78,6 +78,7 @@ class World:
         self.nothing: asyncio.Future[None] = loop.create_future()
         self.failure: asyncio.Future[None] = loop.create_future()
         self.hosts: list[Host] = []
+        self.managers: list[TokenManager] = []
         self.most_rotations = 0  # in an hour, of the badly received one
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -101,6 +102,8 @@ class World:
                 loop.run_until_complete(asyncio.wait(left))
             loop.close()
             refresh.LONGEST_POLL = often
+            for manager in self.managers:  # those of hosts that were killed warn that they were never closed
+                manager._tasks._closing.set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Something that goes on by itself. What goes wrong in it ends the run."""

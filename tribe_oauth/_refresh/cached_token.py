@@ -77,13 +77,14 @@ def from_record(
 def to_record(context: RefreshContext, organization: str, cached: CachedToken, lost: Record | None) -> Record:
     """What memory has, as a record to be written over an older one that the store came back with.
 
-    Leases were lost as well: a peer may have sent this refresh token just now. So it counts as maybe spent.
+    Leases were lost as well: a peer may have sent this refresh token just now. So it counts as leased and maybe spent.
     """
     now = context.clock.time()
     payload = Payload(
         credential=cached.credential,
         token=cached.token,
         lifetime=cached.lifetime,
+        age=round(cached.lifetime - _remaining(context, cached), 3),
         maybe_spent_at=now,
         maybe_spent_generation=cached.generation,
     )
@@ -95,9 +96,15 @@ def to_record(context: RefreshContext, organization: str, cached: CachedToken, l
         status="connected",
         maybe_spent=True,
         not_before=now,
+        lease=f"{cached.family.decode()}:lost",  # a peer's, to be written for as long as one lasts
         due_at=None if cached.token.refresh_token is None else now + cached.due - context.clock.monotonic(),
         payload=encode(payload),
     )
+
+
+def _remaining(context: RefreshContext, cached: CachedToken) -> float:
+    """Seconds that a token still lives, by monotonic time."""
+    return cached.expires + min(context.timing.leeway, cached.lifetime / 10) - context.clock.monotonic()
 
 
 def _deadlines(context: RefreshContext, lifetime: float, remaining: float, ahead: float) -> tuple[float, float]:

@@ -175,7 +175,8 @@ class _Refresh:
         organization = self._wanted.organization
         logger.error("the store lost a commit of organization %r: written back from memory", organization)
         restored = to_record(self._context, organization, cached, record)
-        return await self._context.store.swap(restored) or await self._context.store.load(organization)
+        store, lease_for = self._context.store, self._context.timing.lease
+        return await store.swap(restored, lease_for=lease_for) or await store.load(organization)
 
     def _client_credentials(self, payload: Payload) -> Credential | None:
         credential = payload.credential
@@ -202,19 +203,22 @@ class _Refresh:
             found: CachedToken | None = cached  # the same token, and monotonic time knows better when it ends
         else:
             found = from_record(self._context, record, payload)
-        if found is not None and self._first is not None and found.generation > self._first:
-            # Committed while we waited: that tells how old it is, whatever the wall clocks of two hosts say.
-            found = with_deadlines(self._context, found, found.lifetime - payload.age - (self._now() - self._began))
-        return found
+        if found is None or self._first is None or found.generation <= self._first:
+            return found
+        if record.lease is not None:  # perhaps written back by a host that knew it: not new
+            self._first = found.generation
+            return found
+        # Committed while we waited: that tells how old it is, whatever the wall clocks of two hosts say.
+        return with_deadlines(self._context, found, found.lifetime - payload.age - (self._now() - self._began))
 
     def _is_enough(self, found: CachedToken, payload: Payload) -> bool:
         wanted = self._wanted
         if wanted.purpose is Purpose.CANDIDATE:
             return wanted.candidate in payload.seen
-        if wanted.purpose is Purpose.STORED:
-            return True
         if self._now() >= (found.due if wanted.purpose is Purpose.AHEAD else found.expires):
             return False  # newer than what the caller knows, perhaps, and run out all the same
+        if wanted.purpose is Purpose.STORED:
+            return True
         if wanted.purpose is Purpose.FORCED:
             return found.generation > (self._known or 0)
         if wanted.rejected is None or found.token.access_token != wanted.rejected:
