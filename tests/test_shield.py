@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 
 import anyio
 import pytest
 
-from tribe_oauth._shield import run_uninterrupted
+from tribe_oauth._shield import closing, run_uninterrupted
 
 
 class Work:
@@ -74,3 +75,26 @@ async def test_a_cancelled_scope() -> None:
         await asyncio.sleep(0)
     assert scope.cancelled_caught
     assert work.finished
+
+
+async def test_closing_what_is_no_generator() -> None:
+    """An iterator that has nothing to close is left as it is; a generator is closed, whatever ended its use."""
+    ended = []
+
+    async def generate() -> AsyncIterator[int]:
+        try:
+            yield 1
+        finally:
+            ended.append("generator")
+
+    class Plain:
+        def __aiter__(self) -> Plain:
+            return self
+
+        async def __anext__(self) -> int:
+            return 1
+
+    for iterator in (generate(), Plain()):
+        async with closing(iterator) as numbers:
+            assert await anext(numbers) == 1
+    assert ended == ["generator"]

@@ -8,6 +8,7 @@ import re
 
 import attrs
 import pytest
+from aiohttp import web
 
 from tribe_oauth import MemoryStore, ReauthorizationRequired, RefreshTokenGrant, TokenEndpointError, TokenManager
 from tribe_oauth.errors import REVOKED, TemporarilyUnavailable
@@ -15,6 +16,7 @@ from tribe_oauth.errors import REVOKED, TemporarilyUnavailable
 from .conftest import MakeManager
 from .helpers import (
     Answer,
+    Form,
     TokenServer,
     VirtualClock,
     held_back,
@@ -194,6 +196,28 @@ async def test_invalid_request_ends_what_can_have_expired(
     with pytest.raises(ReauthorizationRequired, match="expired"):
         await manager.token("acme")
     assert len(server.refreshes()) == 3
+
+
+async def test_an_old_token_that_a_peer_has_replaced(
+    make_manager: MakeManager, server: TokenServer, store: MemoryStore, clock: VirtualClock
+) -> None:
+    """F8: old enough to have expired, and refused twice; but a peer was quicker: its token is taken."""
+    manager = make_manager(refresh_token_lifetime=DAY / 2)
+    server.date = "Thu, 26 Nov 2026 08:00:00 GMT"
+    await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    await expired(manager, clock)
+    server.date = "Fri, 27 Nov 2026 08:00:00 GMT"
+    peers_token = []
+
+    async def lose(form: Form, request: web.Request) -> web.StreamResponse:
+        record = await store.load("acme")
+        assert record is not None
+        await store.swap(attrs.evolve(record, lease=None))  # as if the lease had been lost
+        peers_token.append(await make_manager().refresh("acme"))
+        return await oauth_error("invalid_request")(form, request)
+
+    server.order(oauth_error("invalid_request"), lose)
+    assert await manager.token("acme") == peers_token[0]
 
 
 @pytest.mark.parametrize("server_tells", [False, True])

@@ -646,6 +646,21 @@ async def test_a_revocation_that_never_succeeds(
     assert "was not revoked at the server: it dies by itself" in caplog.text
 
 
+async def test_a_revocation_that_fails_for_hours(
+    make_manager: MakeManager, server: TokenServer, clock: VirtualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After the last attempt it is left to die by itself."""
+    manager = make_manager()
+    await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    server.revoking = [503] * 5
+    await manager.disconnect("acme")
+    for sleeping in (1, 2):  # the longer pauses, which pass when the clock is moved
+        await until(lambda sleeping=sleeping: len(clock.sleepers) == sleeping)  # type: ignore[misc]
+        clock.advance(DAY)
+    await until(lambda: "was not revoked at the server: it dies by itself" in caplog.text)
+    assert server.revoking == []
+
+
 async def test_one_callback_makes_one_exchange(make_manager: MakeManager, server: TokenServer) -> None:
     """Two grants of one callback, in two processes: the second is refused without a request, and the first lives on."""
     request = server.client().authorization_request()

@@ -111,6 +111,20 @@ async def test_waiting_says_so(caplog: pytest.LogCaptureFixture, monkeypatch: py
     assert "finishing 1 refreshes before the end: 85 s at most" in caplog.text
 
 
+async def test_closing_twice_at_once() -> None:
+    """Both wait for the same end, and find all of it closed."""
+    async with Sandbox(organizations=["acme"]) as sandbox:
+        client = sandbox.client()
+        manager = TokenManager(client)
+        await manager.connect("acme", RefreshTokenGrant(client, sandbox.paste_token("acme")))
+        fault = sandbox.fault("delay", seconds=0.05)
+        refreshing = asyncio.ensure_future(manager.refresh("acme"))
+        await fault.reached()
+        await asyncio.gather(manager.close(), manager.close())
+        assert refreshing.done()
+        await manager.close()
+
+
 @pytest.mark.parametrize("closed", [False, True])
 def test_a_manager_that_was_never_closed(closed: bool, tmp_path: Path) -> None:
     """It warns: what its loop's end cuts off is lost."""
