@@ -20,11 +20,6 @@ from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.sqlite import SQLiteStore
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tribe.db"
-
-
 def copies(path: Path) -> list[Path]:
     return list(path.with_name("tribe.db-rescue").glob("*"))
 

@@ -16,16 +16,13 @@ import pytest
 from tribe_oauth import RefreshTokenGrant, StoreError, TokenManager
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import Record, Rescuer, TokenStore
+from tribe_oauth.stores._sqlite_files import rescue_folder
+from tribe_oauth.stores._sqlite_rescue import Copy, Rescue
 from tribe_oauth.stores.contract import due, listed, put, record
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.sqlite import SQLiteStore
 
 Open = Callable[[], TokenStore]
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tribe.db"
 
 
 @pytest.fixture(params=["plain", "encrypted"])
@@ -164,10 +161,7 @@ async def test_a_later_copy_stays(path: Path) -> None:
     await store.close()
 
 
-def store_copy(store: SQLiteStore):  # type: ignore[no-untyped-def]
-    from tribe_oauth.stores._sqlite_files import rescue_folder
-    from tribe_oauth.stores._sqlite_rescue import Rescue
-
+def store_copy(store: SQLiteStore) -> Copy:
     copy = Rescue(rescue_folder(store._path)).find("acme")
     assert copy is not None
     return copy

@@ -23,18 +23,6 @@ from tribe_oauth.stores.sqlite import SQLiteStore
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tribe.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[SQLiteStore]:
-    store = SQLiteStore(path)
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def other(path: Path) -> AsyncIterator[SQLiteStore]:
     """As another process has it: another thread, another connection, another holder."""
     store = SQLiteStore(path)

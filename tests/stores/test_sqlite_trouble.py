@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,18 +23,6 @@ from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.sqlite import SQLiteStore
 
 Result = TypeVar("Result")
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "tribe.db"
-
-
-@pytest.fixture
-async def store(path: Path) -> AsyncIterator[SQLiteStore]:
-    store = SQLiteStore(path)
-    yield store
-    await asyncio.wait_for(store.close(), 10)
 
 
 async def soon(call: Awaitable[Result]) -> Result:
