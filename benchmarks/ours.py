@@ -55,6 +55,7 @@ async def fill(store: TokenStore, url: str, organizations: list[str], *, lives_f
             token=token,
             lifetime=LIFETIME,
             due_at=now + 0.9 * lives_for,
+            now=now,
         )
         assert await store.swap(record) is not None
 

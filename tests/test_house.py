@@ -43,8 +43,8 @@ FOLDERS = {
     """,
     "_refresh": """
         payload  tasks  guarded_store  rejections
-        record  commit
-        context
+        spend  commit
+        context  record
         cached_token  lease
         token_requests  hold_off
         rotation

@@ -17,6 +17,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -32,6 +33,7 @@ from tribe_oauth._manager import settings as environment
 from tribe_oauth._refresh.context import Timing
 from tribe_oauth._refresh.payload import decode
 from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox._faults import Fault
 from tribe_oauth.stores import TokenStore
 
 Result = TypeVar("Result")
@@ -53,6 +55,8 @@ FAULTS: Final = (
     "late",
     "none",
 )
+LOCKED: Final = ("locked", "locked, kill")
+"""What only a file can suffer: somebody else writes to it for a long time, just when an answer has come."""
 
 
 DELAYED: Final = {"freeze sent", "freeze answered"}
@@ -163,11 +167,7 @@ class Run:
         """Let it happen; when a frozen process went on."""
         kind, _, step = fault.partition(" ")
         at = {step: kind} if kind in {"kill", "freeze"} and step != "in flight" else {}
-        ordered = None
-        if fault in {"lost_answer", "lost_request"}:
-            ordered = self.sandbox.fault(fault)  # type: ignore[arg-type]
-        elif fault in {"kill in flight", "late"}:
-            ordered = self.sandbox.fault("hang")
+        ordered = self._at_the_server(fault)
         victim.order(organization=organization, at=at, send=True)
         if ordered is not None:
             await _soon(ordered.reached())  # it is the victim's request that is hit
@@ -180,12 +180,37 @@ class Run:
             # After the time-out, if there is one, and before the quiet time is over.
             await asyncio.sleep((REQUEST_TIMEOUT if fault == "late" else 0.0) + 0.05)
             ordered.release()
-        thawed = await self._hear(victim, freeze=kind == "freeze")
+        if fault in LOCKED:
+            assert ordered is not None
+            await self._lock(ordered, victim, kill=step == "kill")
+        thawed = await self._hear(victim, freeze=kind == "freeze", replace=fault == "locked, kill")
         for other in others:
             self._note(await other.hear(), organization)
         return thawed
 
-    async def _hear(self, victim: Worker, *, freeze: bool) -> float | None:
+    def _at_the_server(self, fault: str) -> Fault | None:
+        """What is to happen to the next request."""
+        if fault in {"lost_answer", "lost_request"}:
+            return self.sandbox.fault(fault)  # type: ignore[arg-type]
+        return self.sandbox.fault("hang") if fault in {"kill in flight", "late", *LOCKED} else None
+
+    async def _lock(self, ordered: Fault, victim: Worker, *, kill: bool) -> None:
+        """Lock the file right before the answer comes, for about as long as a lease lasts; the victim dies meanwhile.
+
+        By then it has kept a copy beside the file.
+        """
+        blocker = sqlite3.connect(self.url.removeprefix("sqlite:"), isolation_level=None)
+        try:
+            blocker.execute("BEGIN IMMEDIATE")
+            ordered.release()
+            await asyncio.sleep(LEASE)
+            if kill:
+                victim.process.kill()
+            await asyncio.sleep(LEASE * self.chance.uniform(0.0, 1.0))
+        finally:
+            blocker.close()
+
+    async def _hear(self, victim: Worker, *, freeze: bool, replace: bool) -> float | None:
         """What became of the victim. A dead one is replaced."""
         answer = await victim.hear()
         thawed = None
@@ -198,7 +223,7 @@ class Run:
             answer = await victim.hear()
         if answer:
             self._note(answer, None)
-        else:
+        if replace or not answer:
             await victim.end()
             self.workers.remove(victim)
             self.workers.append(await self.starting.pop(0))
@@ -269,7 +294,7 @@ class Run:
             raise Violation(f"{organization} is marked {cause!r} after {fault}: nobody revoked it")
         if missing < 1 and fault not in DELAYED:
             raise Violation(f"{organization} was lost after {fault}, although every rotation was saved")
-        if fault in {"kill read", "kill lease", "kill committed", "lost_request", "none", "freeze lease"}:
+        if fault in {"kill read", "kill lease", "kill committed", "lost_request", "none", "freeze lease", *LOCKED}:
             raise Violation(f"{organization} was lost after {fault}, which no client need lose")
         self._judge_delay(organization, fault, thawed)
 
@@ -336,7 +361,7 @@ async def crash(
     """Run so many rounds. Raises Violation at the first promise that is broken."""
     started = time.monotonic()
     async with _world(url, variant, seed) as run:
-        run.faults = faults
+        run.faults = [*faults, *(LOCKED if faults is FAULTS and url.startswith("sqlite:") else ())]
         for number in range(1, rounds + 1):
             await run.round()
             if progress and number % 100 == 0:

@@ -13,7 +13,7 @@ from .harness import FAULTS, Violation, crash
 
 async def test_sqlite(tmp_path: Path) -> None:
     """F1, F2, F5, F6: nothing is lost that need not be, on one file."""
-    report = await crash(f"sqlite:{tmp_path}/tribe.db", rounds=len(FAULTS), seed=1)
+    report = await crash(f"sqlite:{tmp_path}/tribe.db", rounds=len(FAULTS) + 4, seed=1)
     assert report.outcomes["token"] > report.rounds
 
 
@@ -37,6 +37,7 @@ async def test_redis(redis_server: RedisServer) -> None:
         ("no re-read", ["none"]),
         ("resend at once", ["late", "kill in flight"]),
         ("commit by the holder only", ["freeze answered"]),
+        ("save once", ["locked"]),
     ],
 )
 async def test_it_bites(tmp_path: Path, variant: str, faults: list[str]) -> None:

@@ -19,10 +19,12 @@ import attrs
 from tribe_oauth import ReauthorizationRequired, RefreshTokenGrant, TokenManager, TribeOAuthError
 from tribe_oauth._manager import settings as environment
 from tribe_oauth._oauth.endpoint import TokenEndpoint
-from tribe_oauth._refresh import rotation
+from tribe_oauth._refresh import commit, rotation
 from tribe_oauth._refresh.cached_token import from_record
+from tribe_oauth._refresh.commit import Commit, Commits
 from tribe_oauth._refresh.context import Timing
-from tribe_oauth.stores import Record, TokenStore
+from tribe_oauth.stores import Record, Rescuer, TokenStore
+from tribe_oauth.stores.sqlite import SQLiteStore
 
 QUIET, REQUEST_TIMEOUT = 0.25, 0.3
 LOOK = 0.05
@@ -65,6 +67,10 @@ class Watched:
         stored = await self._store.swap(record, lease_for=lease_for)
         self._steps.reach("committed" if lease_for is None else "lease")
         return stored
+
+    async def rescue(self, organization: str, record: Record | None) -> None:
+        if isinstance(self._store, Rescuer):
+            await self._store.rescue(organization, record)
 
 
 class NoLease(Watched):
@@ -130,6 +136,15 @@ def commit_by_the_holder_only() -> None:
     rotation.Rotation._fits = holds  # type: ignore[method-assign]
 
 
+def save_once() -> None:
+    """Broken: what the store does not take at once is thrown away."""
+
+    async def once(self: Commits, wanted: Commit) -> Record | None:
+        return await wanted.write(self._store)
+
+    setattr(Commits, "save", once)  # noqa: B010 (not for users)
+
+
 def resend_at_once() -> None:
     """Broken: a time-out is taken for "did not arrive"."""
 
@@ -140,7 +155,9 @@ def resend_at_once() -> None:
 
 
 def hurry() -> None:
-    """Hold off for twice `quiet`: no store is away in this test, so that nothing is owed for long."""
+    """Be as fast as all is here: look for a store that cannot write all the time, and hold off for twice `quiet`."""
+    for name, value in (("PAUSES", (0.02, 0.05)), ("LOOK_EVERY", LOOK), ("LONGEST_PAUSE", 2 * LOOK)):
+        setattr(commit, name, value)
 
     def hold_off(self: Timing, store_timeout: float, *, ahead: bool) -> float:
         return 2 * self.quiet
@@ -156,10 +173,14 @@ async def main(url: str, variant: str) -> None:
     {
         "publish before commit": publish_before_commit,
         "commit by the holder only": commit_by_the_holder_only,
+        "save once": save_once,
         "resend at once": resend_at_once,
     }.get(variant, lambda: None)()
     client = environment.read().client
-    store = kind(environment.store({"TRIBE_STORE": url}, durable=True), steps)
+    inner = environment.store({"TRIBE_STORE": url}, durable=True)
+    if isinstance(inner, SQLiteStore):
+        inner._busy_timeout = 2 * LOOK
+    store = kind(inner, steps)
     quiet = 0.0 if variant == "resend at once" else QUIET
     manager = TokenManager(client, store=store, quiet=quiet, request_timeout=REQUEST_TIMEOUT)
     manager._context.timing = attrs.evolve(manager._context.timing, look_every=LOOK)

@@ -7,7 +7,7 @@ import asyncio
 import attrs
 import pytest
 
-from tribe_oauth import MemoryStore, ReauthorizationRequired, StoreError, TokenManager
+from tribe_oauth import MemoryStore, ReauthorizationRequired, RefreshTokenGrant, StoreError, TokenManager
 from tribe_oauth._refresh.payload import decode, encode
 from tribe_oauth.errors import ManagerError
 from tribe_oauth.stores import Record
@@ -22,6 +22,10 @@ async def stored(store: MemoryStore) -> Record:
     record = await store.load("acme")
     assert record is not None
     return record
+
+
+def paste(server: TokenServer) -> RefreshTokenGrant:
+    return RefreshTokenGrant(server.client(), server.paste())
 
 
 async def test_eight_hosts_make_one_request(
@@ -281,11 +285,12 @@ async def test_a_commit_whose_writing_is_unknown_is_recognized(
     manager: TokenManager, failing: Failing, server: TokenServer, clock: VirtualClock, store: MemoryStore
 ) -> None:
     """The commit was written and the confirmation lost: it is found, not written twice, not taken for a peer's."""
+    before = await stored(store)
     clock.advance(DAY)
     failing.swaps = ["well", "after"]
     assert await manager.token("acme")
     assert server.revoked == []
-    assert (await stored(store)).generation == 2
+    assert (await stored(store)).generation == before.generation + 1
 
 
 async def test_a_commit_is_tried_again(
@@ -357,7 +362,7 @@ async def test_a_fail_over_that_lost_a_commit(
     await until(lambda: "lost a commit" in caplog.text)
     clock.advance(60)  # with the commit a peer's lease may have been lost
     await manager.token("acme")
-    await until(lambda: manager._tokens["acme"].generation == 3)
+    await until(lambda: manager._tokens["acme"].generation == old.generation + 2)
     assert token.refresh_token is not None
     assert server.refreshes()[-1] == token.refresh_token.reveal()
 
@@ -366,11 +371,89 @@ async def test_a_fail_over_that_lost_the_record(
     manager: TokenManager, server: TokenServer, clock: VirtualClock, store: MemoryStore
 ) -> None:
     """Even a record that is gone altogether comes back from memory."""
+    before = await stored(store)
     empty = MemoryStore(clock=clock.monotonic)
     store.__dict__.update(empty.__dict__)
     clock.advance(DAY)
     assert await manager.token("acme")
-    assert (await stored(store)).generation == 2
+    assert (await stored(store)).generation == before.generation + 1
+
+
+async def test_a_connection_that_is_newer_than_memory(
+    manager: TokenManager, make_manager: MakeManager, server: TokenServer, clock: VirtualClock, store: MemoryStore
+) -> None:
+    """A store was emptied, and the organization connected again: a host that remembers the old one goes to the new.
+
+    The old one had been refreshed so often that counting from one would have made it look newer.
+    """
+    for _ in range(3):
+        await manager.refresh("acme")
+    store.__dict__.update(MemoryStore(clock=clock.monotonic).__dict__)
+    clock.advance(60)
+    peer = make_manager()
+    token = await peer.connect("acme", paste(server))
+    clock.advance(DAY * 0.95)
+    await manager.token("acme")
+    await until(lambda: not manager._single_flight._in_flight)
+    assert (await stored(store)).family == peer._tokens["acme"].family.decode()
+    assert token.refresh_token is not None
+    assert server.refreshes()[-1] == token.refresh_token.reveal()
+
+
+async def test_an_older_familys_answer_that_comes_late(
+    manager: TokenManager, make_manager: MakeManager, server: TokenServer, clock: VirtualClock, store: MemoryStore
+) -> None:
+    """The same with a request on the wire: the answer that the old family gets does not take the new one's place."""
+    clock.advance(DAY * 0.95)
+    server.order(held_back(server))
+    await manager.token("acme")
+    await server.arrived.wait()
+    store.__dict__.update(MemoryStore(clock=clock.monotonic).__dict__)
+    clock.advance(60)
+    peer = make_manager()
+    await peer.connect("acme", paste(server))
+    connected = await stored(store)
+    server.released.set()
+    await until(lambda: not manager._single_flight._in_flight)
+    assert (await stored(store)).family == connected.family
+    assert (await manager.token("acme")) == await peer.token("acme")
+
+
+async def test_a_store_that_was_emptied_keeps_what_is_being_tried(
+    manager: TokenManager, make_manager: MakeManager, server: TokenServer, clock: VirtualClock, store: MemoryStore
+) -> None:
+    """A peer writes its old connection back while a pasted token is on the wire: the new one takes its place."""
+    peer = make_manager()
+    await peer.token("acme")
+    store.__dict__.update(MemoryStore(clock=clock.monotonic).__dict__)
+    server.order(held_back(server))
+    host = make_manager()
+    connecting = asyncio.ensure_future(host.connect("acme", paste(server)))
+    await server.arrived.wait()
+    clock.advance(DAY * 0.95)
+    await peer.token("acme")
+    await until(lambda: store._records["acme"][0].status == "connected")
+    server.released.set()
+    token = await connecting
+    record = await stored(store)
+    assert decode(record).token == token
+    assert decode(record).candidate is None
+    assert len(decode(record).seen) == 1
+
+
+async def test_a_family_refreshed_while_a_candidate_was_cut_off(
+    manager: TokenManager, make_manager: MakeManager, server: TokenServer, clock: VirtualClock, store: MemoryStore
+) -> None:
+    """The lease of a trial ran out and a peer refreshed the old family: the answer to the trial is kept."""
+    peer = make_manager()
+    server.order(held_back(server))
+    connecting = asyncio.ensure_future(manager.connect("acme", paste(server)))
+    await server.arrived.wait()
+    trial = await stored(store)
+    await store.swap(attrs.evolve(trial, lease=None, generation=trial.generation + 1))  # as by a peer's commit
+    server.released.set()
+    token = await connecting
+    assert decode(await stored(store)).token == token == await peer.token("acme")
 
 
 async def test_doubt_that_cannot_be_written(

@@ -20,7 +20,8 @@ from tribe_oauth._oauth.messages import (
 )
 from tribe_oauth._oauth.verdict import Verdict, judge
 from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode
-from tribe_oauth._refresh.record import committed, spend_of, with_candidate
+from tribe_oauth._refresh.record import committed, with_candidate
+from tribe_oauth._refresh.spend import spend_of
 from tribe_oauth.stores import Record
 
 from .servers import FORM, Raw, Serve, good

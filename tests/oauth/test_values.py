@@ -12,7 +12,7 @@ import pytest
 from tribe_oauth import Client, RefreshTokenGrant, Secret, Token
 from tribe_oauth._oauth.values import format_scope, parse_scope
 from tribe_oauth._refresh.payload import Candidate, Credential, Payload
-from tribe_oauth._refresh.record import Spend
+from tribe_oauth._refresh.spend import Spend
 
 CANARY = "canary-7f3a"
 
@@ -69,7 +69,7 @@ def test_values_that_hold_secrets() -> None:
     values = [
         client, credential, token, grant, candidate, RefreshTokenGrant(client, CANARY),
         Payload(credential=credential, token=token, candidate=candidate),
-        Spend("c", 1, credential, token.access_token, False),
+        Spend("c", 1, credential, token.access_token, False, "c"),
     ]  # fmt: skip
     for value in values:
         assert CANARY not in repr(value)

@@ -8,8 +8,8 @@ import attrs
 
 from tribe_oauth import Secret, Token
 from tribe_oauth._refresh import record as record_
-from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode
-from tribe_oauth._refresh.record import Spend
+from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode, fingerprint
+from tribe_oauth._refresh.spend import Spend, spend_of
 from tribe_oauth.stores import Record
 
 OWN = Credential(kind="refresh_token", client_id="id", token_endpoint="https://auth/token", redirect_uri="https://cb")
@@ -32,8 +32,9 @@ def connected(**changes: Any) -> Record:
     return attrs.evolve(record, **({"payload": encode(payload)} | changes))
 
 
-def pasted(family: str = "c2", fingerprint: str = "f2") -> Candidate:
-    return Candidate(family=family, credential=BROUGHT, refresh_token=Secret("pasted"), fingerprint=fingerprint)
+def pasted(family: str = "c2", refresh_token: str = "pasted") -> Candidate:
+    secret = Secret(refresh_token)
+    return Candidate(family=family, credential=BROUGHT, refresh_token=secret, fingerprint=fingerprint(secret))
 
 
 def trying(record: Record | None = None) -> Record:
@@ -42,7 +43,7 @@ def trying(record: Record | None = None) -> Record:
 
 
 def spend(record: Record, *, candidate: bool = False) -> Spend:
-    spent = record_.spend_of(record, decode(record), candidate=candidate)
+    spent = spend_of(record, decode(record), candidate=candidate)
     assert spent is not None
     return spent
 

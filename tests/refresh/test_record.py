@@ -7,8 +7,9 @@ import pytest
 
 from tribe_oauth import Secret
 from tribe_oauth._refresh import record as record_
-from tribe_oauth._refresh.payload import Payload, decode, encode
-from tribe_oauth._refresh.record import MAX_SEEN, Spend
+from tribe_oauth._refresh.payload import Payload, decode, encode, fingerprint
+from tribe_oauth._refresh.record import MAX_SEEN, first_generation
+from tribe_oauth._refresh.spend import Spend, matches, may_be_spent, nonce_for, spend_of, takes_answer
 from tribe_oauth.stores import Record
 
 from .records import BROUGHT, NOW, OWN, commit, connected, pasted, spend, token, trying
@@ -19,9 +20,9 @@ from .records import BROUGHT, NOW, OWN, commit, connected, pasted, spend, token,
 def test_what_a_flight_spends() -> None:
     """The family's own refresh token, or the candidate's; none where the candidate has gone."""
     both = trying()
-    assert spend(both) == Spend("c1", 4, OWN, Secret("rt1"), False)
-    assert spend(both, candidate=True) == Spend("c2", 4, BROUGHT, Secret("pasted"), True)
-    assert record_.spend_of(connected(), decode(connected()), candidate=True) is None
+    assert spend(both) == Spend("c1", 4, OWN, Secret("rt1"), False, "c1")
+    assert spend(both, candidate=True) == Spend("c2", 4, BROUGHT, Secret("pasted"), True, "c1")
+    assert spend_of(connected(), decode(connected()), candidate=True) is None
 
 
 @pytest.mark.parametrize(
@@ -38,16 +39,49 @@ def test_what_a_flight_spends() -> None:
 )
 def test_whether_a_result_belongs(record: Record | None, fits: bool) -> None:
     """Chain and generation decide, whoever holds the lease and whatever the status says."""
-    assert record_.matches(record, spend(connected())) is fits
+    assert matches(record, spend(connected())) is fits
+    assert takes_answer(record, spend(connected())) is (fits or record is None)
 
 
-def test_whether_a_candidates_result_belongs() -> None:
-    """The candidate is the one that was sent, and no other answer came between."""
+def test_whether_a_candidate_is_the_one_to_use() -> None:
+    """It is the one that was sent, and no other answer came between."""
     spent = spend(trying(), candidate=True)
-    assert record_.matches(trying(), spent)
-    assert not record_.matches(connected(), spent)
-    assert not record_.matches(trying(connected(generation=5)), spent)
-    assert not record_.matches(record_.with_candidate(connected(), "acme", pasted(family="c3")), spent)
+    assert matches(trying(), spent)
+    assert not matches(connected(), spent)
+    assert not matches(trying(connected(generation=5)), spent)
+    assert not matches(record_.with_candidate(connected(), "acme", pasted(family="c3")), spent)
+
+
+FIRST = record_.with_candidate(None, "acme", pasted())
+
+
+@pytest.mark.parametrize(
+    ("tried", "found", "belongs"),
+    [
+        (trying(), trying(connected(generation=5)), True),  # the old family was refreshed meanwhile
+        (trying(), connected(generation=6), True),  # and the candidate dropped, or lost by the store
+        (trying(), record_.with_candidate(connected(), "acme", pasted(family="c3")), True),  # pasted while it was sent
+        (trying(), connected(family="c3", generation=5), False),  # that one took the family's place
+        (trying(), connected(family="c2", generation=5), False),  # a peer was answered
+        (trying(), record_.tombstone(trying()), False),
+        (trying(), connected(generation=3), True),  # an older copy was put back
+        (FIRST, attrs.evolve(FIRST, status="disconnected", payload=b""), True),  # refused to a peer, who came later
+        (FIRST, record_.tombstone(FIRST), False),
+        (FIRST, connected(), False),
+        (FIRST, trying(), True),  # a host wrote back the family that the store had lost
+    ],
+)
+def test_whether_a_candidates_answer_belongs(tried: Record, found: Record, belongs: bool) -> None:
+    """Unless another connection took its place, or somebody disconnected. What went on beside it does not matter."""
+    assert takes_answer(found, spend(tried, candidate=True)) is belongs
+
+
+def test_a_new_family_is_newer_than_all_before() -> None:
+    """Also where the store was emptied between; and where a clock was behind."""
+    assert first_generation(None, 0.5) == 1
+    assert first_generation(None, NOW) == NOW
+    assert first_generation(connected(), NOW) == NOW
+    assert first_generation(connected(generation=9000), NOW) == 9001
 
 
 # The lease, and what may be spent
@@ -55,15 +89,15 @@ def test_whether_a_candidates_result_belongs() -> None:
 
 def test_taking_a_lease() -> None:
     """A free one is taken without more; one that ran out marks the refresh token that it was taken for."""
-    nonce = record_.nonce_for(spend(connected()), "r")
+    nonce = nonce_for(spend(connected()), "r")
     free = record_.leased(connected(), nonce, now=NOW)
     assert (free.lease, free.maybe_spent) == ("c1:r", False)
     taken_over = record_.leased(free, "c1:s", now=NOW)
     assert (taken_over.lease, taken_over.maybe_spent) == ("c1:s", True)
     candidates = record_.leased(attrs.evolve(trying(), lease="c2:r"), "c2:s", now=NOW)
     assert (candidates.lease, candidates.maybe_spent) == ("c2:s", False)
-    assert record_.may_be_spent(candidates, spend(candidates, candidate=True))
-    assert not record_.may_be_spent(candidates, spend(candidates))
+    assert may_be_spent(candidates, spend(candidates, candidate=True))
+    assert not may_be_spent(candidates, spend(candidates))
 
 
 def test_maybe_spent() -> None:
@@ -72,11 +106,11 @@ def test_maybe_spent() -> None:
     own, tried = spend(both), spend(both, candidate=True)
     after_own = record_.marked_maybe_spent(both, own, now=NOW)
     after_tried = record_.marked_maybe_spent(both, tried, now=NOW)
-    assert record_.may_be_spent(after_own, own)
-    assert not record_.may_be_spent(after_own, tried)
-    assert record_.may_be_spent(after_tried, tried)
-    assert not record_.may_be_spent(after_tried, own)
-    assert not record_.may_be_spent(connected(), tried)
+    assert may_be_spent(after_own, own)
+    assert not may_be_spent(after_own, tried)
+    assert may_be_spent(after_tried, tried)
+    assert not may_be_spent(after_tried, own)
+    assert not may_be_spent(connected(), tried)
     assert record_.marked_maybe_spent(connected(), tried, now=NOW).maybe_spent
 
 
@@ -156,9 +190,14 @@ def test_a_candidate_that_proved_itself() -> None:
     before = attrs.evolve(trying(), maybe_spent=True, lease="n")
     after = commit(before, spend(before, candidate=True))
     payload = decode(after)
-    assert (after.family, after.generation, after.maybe_spent) == ("c2", 5, False)
+    assert (after.family, after.generation, after.maybe_spent) == ("c2", NOW, False)
     assert payload == Payload(
-        credential=BROUGHT, token=token(2), lifetime=50.0, age=1.5, seen=("f0", "f2"), issued_at=900.0
+        credential=BROUGHT,
+        token=token(2),
+        lifetime=50.0,
+        age=1.5,
+        seen=("f0", fingerprint(Secret("pasted"))),
+        issued_at=900.0,
     )
 
 
@@ -172,11 +211,11 @@ def test_what_was_pasted_is_remembered_to_a_bound() -> None:
     """The youngest, so many."""
     record = connected()
     for number in range(MAX_SEEN + 5):
-        record = record_.with_candidate(record, "acme", pasted(family=f"c{number}", fingerprint=f"g{number}"))
+        record = record_.with_candidate(record, "acme", pasted(family=f"c{number}", refresh_token=f"g{number}"))
         record = commit(record, spend(record, candidate=True))
     seen = decode(record).seen
     assert len(seen) == MAX_SEEN
-    assert seen[-1] == f"g{MAX_SEEN + 4}"
+    assert seen[-1] == fingerprint(Secret(f"g{MAX_SEEN + 4}"))
 
 
 @pytest.mark.parametrize(("maybe_spent", "cause"), [(False, "expired"), (True, "lost rotation")])

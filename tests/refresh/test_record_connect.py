@@ -11,6 +11,7 @@ import pytest
 
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh.payload import Payload, decode, encode
+from tribe_oauth._refresh.spend import matches, nonce_for
 from tribe_oauth.stores import Record
 
 from .records import BROUGHT, OWN, commit, connected, pasted, spend, token, trying
@@ -51,14 +52,14 @@ def test_a_clients_new_secret() -> None:
 def test_a_new_chain(before: Record | None) -> None:
     """In one write; of what was there before, only numbers and what was pasted are kept."""
     after = record_.replaced(
-        before, "acme", family="c7", credential=BROUGHT, token=token(7), lifetime=60.0, due_at=None
+        before, "acme", family="c7", credential=BROUGHT, token=token(7), lifetime=60.0, due_at=None, now=2.0
     )  # fmt: skip
     seen = () if before is None else ("f0",)
     assert after == Record(
         organization="acme",
         version=0 if before is None else 3,
         family="c7",
-        generation=1 if before is None else 5,
+        generation=2 if before is None else 5,
         status="connected",
         payload=encode(Payload(credential=BROUGHT, token=token(7), lifetime=60.0, seen=seen)),
     )
@@ -70,8 +71,8 @@ def test_disconnecting() -> None:
     dead = record_.tombstone(before)
     assert (dead.status, dead.family, dead.generation, dead.lease, dead.due_at) == ("disconnected", "", 5, None, None)
     assert dead.payload == before.payload
-    assert not record_.matches(dead, spend(before))
-    assert not record_.matches(dead, spend(before, candidate=True))
+    assert not matches(dead, spend(before))
+    assert not matches(dead, spend(before, candidate=True))
     erased = record_.erased(dead)
     assert erased == attrs.evolve(dead, payload=b"")
     assert decode(erased) == Payload()
@@ -104,11 +105,11 @@ def steps(record: Record, number: int) -> list[Callable[[Record], Record]]:
     payload, family = decode(record), f"n{number}"
 
     def paste(record: Record) -> Record:
-        return record_.with_candidate(record, "acme", pasted(family=family, fingerprint=family))
+        return record_.with_candidate(record, "acme", pasted(family=family, refresh_token=family))
 
     def replace(record: Record) -> Record:
         return record_.replaced(
-            record, "acme", family=family, credential=OWN, token=token(number), lifetime=9.0, due_at=9.0
+            record, "acme", family=family, credential=OWN, token=token(number), lifetime=9.0, due_at=9.0, now=1.0
         )  # fmt: skip
 
     possible: list[Callable[[Record], Record]] = [paste, replace]
@@ -119,7 +120,7 @@ def steps(record: Record, number: int) -> list[Callable[[Record], Record]]:
     if payload.token is not None:
         spends.append(spend(record))
     for spent in spends:
-        nonce = record_.nonce_for(spent, family)
+        nonce = nonce_for(spent, family)
         possible += [
             lambda record, nonce=nonce: record_.leased(record, nonce, now=1.0),  # type: ignore[misc]
             lambda record, spent=spent: record_.marked_maybe_spent(record, spent, now=1.0),  # type: ignore[misc]

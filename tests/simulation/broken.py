@@ -13,10 +13,12 @@ from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh.cached_token import CachedToken, to_record
 from tribe_oauth._refresh.commit import Commit, Commits
 from tribe_oauth._refresh.context import RefreshContext, Timing
+from tribe_oauth._refresh.hold_off import hold_off
 from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import decode, encode
 from tribe_oauth._refresh.refresh import _Refresh
 from tribe_oauth._refresh.rotation import Rotation
+from tribe_oauth._refresh.spend import is_lost, matches
 from tribe_oauth.stores import Record
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -39,6 +41,34 @@ def sleeps_instead_of_looking(patch: pytest.MonkeyPatch) -> None:
         return True
 
     patch.setattr("tribe_oauth._refresh.refresh.hold_off", sleep)
+
+
+def looks_without_writing(patch: pytest.MonkeyPatch) -> None:
+    """A server that can only be read counts as the store."""
+
+    async def reading(context: RefreshContext, lease: Lease, *, ahead: bool) -> bool:
+        async def read() -> bool:
+            lasts = lease._ends - context.clock.monotonic() > context.timing.lease / 2
+            return await (lease.look() if lasts else Lease.renew(lease))
+
+        lease.renew = read  # type: ignore[method-assign]
+        try:
+            return await hold_off(context, lease, ahead=ahead)
+        finally:
+            del lease.renew
+
+    patch.setattr("tribe_oauth._refresh.refresh.hold_off", reading)
+
+
+def generations_begin_at_one(patch: pytest.MonkeyPatch) -> None:
+    """Of two connections with an emptied store between them, nobody can tell which is the newer one."""
+    first = record_.first_generation
+    patch.setattr(record_, "first_generation", lambda record, now: first(record, 1.0))
+
+
+def a_candidate_needs_its_generation(patch: pytest.MonkeyPatch) -> None:
+    """Its answer is dropped where the family beside it was refreshed meanwhile."""
+    patch.setattr(Rotation, "_fits", lambda self, record: is_lost(record, self._spend) or matches(record, self._spend))
 
 
 def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
@@ -82,7 +112,7 @@ def what_the_store_lost_stays_lost(patch: pytest.MonkeyPatch) -> None:
 
 def an_answer_without_a_record_is_dropped(patch: pytest.MonkeyPatch) -> None:
     """A commit wants the record to be there as it was."""
-    patch.setattr(Rotation, "_fits", lambda self, record: record_.matches(record, self._spend))
+    patch.setattr(Rotation, "_fits", lambda self, record: matches(record, self._spend))
 
 
 def doubt_forgotten_at_write_back(patch: pytest.MonkeyPatch) -> None:
@@ -137,6 +167,9 @@ BROKEN: Final[dict[str, Break]] = {
     for broken in (
         no_hold_off,
         sleeps_instead_of_looking,
+        looks_without_writing,
+        generations_begin_at_one,
+        a_candidate_needs_its_generation,
         no_look_at_the_lease,
         no_patience_with_the_store,
         looks_rarely_for_the_store,

@@ -128,6 +128,11 @@ class Host:
         """It failed, or was slow."""
         self._trouble = max(self._trouble, until)
 
+    def has_own_trouble(self) -> bool:
+        """Whether the store is away or slow for it alone."""
+        database = self.world.database
+        return self.server.now() < self.slow_until or self.store_down_until > database.down_until
+
     def trouble(self) -> float:
         """Until when it cannot be counted on to save."""
         if not self.server.faulty:

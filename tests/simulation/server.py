@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -29,6 +30,10 @@ OWN_FAULT: Final = frozenset(
     {"the answer was lost on the wire", *(f"its host was {fate}" for fate in ("killed", "frozen"))}
 )
 """Deaths of which the record knows, unless the store lost it: an answer was never read, and the token sent again."""
+SOON: Final = 4.0
+"""Seconds after the return of the store for all, in which every holder that can reach it has saved."""
+SKEW: Final = 60.0
+"""Seconds by which connections have to be apart, for the clocks of two hosts to tell which is the newer one."""
 GRACE: Final = 60.0
 """Seconds in which a resend may be answered, with a token that is dead: some versions of the server do that."""
 
@@ -42,6 +47,7 @@ class Family:
     """All that came from one connection.
 
     `death`: why it ended. `stored`: it was the organization's own. `replaced`: another was, after it, or none.
+    `since`: when it was stored first. `last`: the refresh token that was stored last.
     """
 
     organization: str
@@ -51,6 +57,8 @@ class Family:
     death: str = ""
     stored: bool = False
     replaced: bool = False
+    since: float = 0.0
+    last: str = ""
 
     @property
     def revoked(self) -> bool:
@@ -67,6 +75,10 @@ class Process(Protocol):
 
     def trouble(self) -> float:
         """Until when its store failed it, or was slow."""
+        ...
+
+    def has_own_trouble(self) -> bool:
+        """Whether the store is away or slow for it alone."""
         ...
 
     def clock_is_off(self) -> bool:
@@ -107,6 +119,7 @@ class Server:
         self.now = loop.time
         self.families: dict[str, Family] = {}  # by each refresh token that it ever had
         self.expires: dict[str, float] = {}  # of access tokens
+        self.odd_generations: set[str] = set()  # organizations that were connected by a host with a wrong clock
         self.odd: set[str] = set()  # access tokens whose lifetime a host with a wrong clock wrote down
         self.stored: set[str] = set()
         self.ever_stored: set[str] = set()
@@ -127,6 +140,7 @@ class Server:
         self.last: deque[str] = deque(maxlen=400)
         self._causes: dict[str, str] = {}
         self.report: Callable[[ViolationError], None] = lambda error: None
+        self.back_for: Callable[[], float] = lambda: math.inf  # since the store was away for all, for long enough
         self._loop = loop
         self._numbers = count(1)
 
@@ -182,6 +196,10 @@ class Server:
                 raise self.violation(f"{token} was sent although {later} followed from it and had been stored")
             if delivery is not None and delivery.is_known_to(host) and not family.replaced:
                 raise self.violation(f"{token} was sent by the very host that had {later}, which followed from it")
+        return self._why_unsaved(token, family, seen_at, lost_at)
+
+    def _why_unsaved(self, token: str, family: Family, seen_at: float, lost_at: float) -> str:
+        """The same, where nobody can have seen in the store what followed from it."""
         successor = self.successors[token]
         if successor in self.ever_stored and lost_at >= min(self.first_sent[token], seen_at):
             return "the store lost it"
@@ -189,6 +207,8 @@ class Server:
             return "the answer was lost on the wire"
         if not delivery.undisturbed:
             return f"its host was {delivery.host.fate}"
+        if self.back_for() < SOON and not delivery.host.has_own_trouble():
+            raise self.violation(f"{token} was sent {self.back_for():.1f} s after the store's return, and was spent")
         if self.stored_at.get(successor, self.now()) < delivery.host.trouble() + SAVED_WITHIN:
             return "its host could not reach the store"
         raise self.violation(f"{token} was sent while a host that lives on had its successor, and did not save it")
@@ -287,12 +307,22 @@ class Server:
         self.stored.add(token)
         self.ever_stored.add(token)
         before = self.records.get(family.organization)
+        if not family.stored:
+            family.since = self.now()
+            if host.clock_is_off():  # generations begin by the clock, and never go back
+                self.odd_generations.add(family.organization)
         if before is not None and before is not family:
+            if family.replaced and before.since > family.since:
+                self._judge_overwriting(before, family, host)
             before.replaced = True
-            if before.born > family.born:
-                self.saw("a newer connection was overwritten")
-        self.records[family.organization] = family
-        family.stored = True
+        self.records[family.organization], family.last, family.stored = family, token, True
+
+    def _judge_overwriting(self, newer: Family, older: Family, host: Process) -> None:
+        """A connection came back over the one that had taken its place, which the store has."""
+        self.saw("a newer connection was overwritten")
+        known = newer.last in self.stored and not newer.revoked
+        if known and newer.since > older.since + SKEW and older.organization not in self.odd_generations:
+            raise self.violation(f"{host} wrote {older.last} over {newer.last}, of a newer connection")
 
     def has_disconnected(self, organization: str) -> None:
         """The organization's record is a tombstone."""

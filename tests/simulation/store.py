@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final, Protocol, TypeVar
@@ -19,6 +20,8 @@ Result = TypeVar("Result")
 
 PAST: Final = 400
 """Writes that can be taken back."""
+SEEN: Final = 3.0
+"""Seconds that the store has to be away for every host that looks for it to notice."""
 SLOW: Final = 0.5
 """Seconds from which an answer of the store is a slow one: the time in which it came does not count as sight of it."""
 STRAY: Final[tuple[type[BaseException], ...]] = (KeyError, OSError, TimeoutError, MemoryError, asyncio.CancelledError)
@@ -29,11 +32,29 @@ class Database:
     """A store with a past. `down_until`, `read_only_until`: for all hosts."""
 
     def __init__(self, server: Server, organizations: list[str]) -> None:
-        self.down_until = self.read_only_until = 0.0
+        self.down_until = self.read_only_until = self._away_since = 0.0
         self.store = MemoryStore(clock=server.now)
         self._server = server
         self._organizations = organizations
         self._past: deque[dict[str, tuple[Record, float]]] = deque(maxlen=PAST)
+
+    def go_away(self, until: float, *, read_only: bool = False) -> None:
+        """For all hosts."""
+        if self._server.now() > self._takes_writes_from:
+            self._away_since = self._server.now()
+        if read_only:
+            self.read_only_until = max(self.read_only_until, until)
+        else:
+            self.down_until = max(self.down_until, until)
+
+    @property
+    def _takes_writes_from(self) -> float:
+        return max(self.down_until, self.read_only_until)
+
+    def back_for(self) -> float:
+        """Seconds since it came back for all, of an absence that nobody can have missed; below 0: it is away."""
+        seen = self._takes_writes_from - self._away_since > SEEN
+        return self._server.now() - self._takes_writes_from if seen else math.inf
 
     async def swap(self, record: Record, lease_for: float | None, host: Process) -> Record | None:
         """Write, and tell the ledger."""

@@ -72,6 +72,7 @@ class World:
         self.badly_received = "organization whose API refuses every token"
         self.everyone = [*self.organizations, self.badly_received]
         self.database = Database(self.server, self.everyone)
+        self.server.back_for = self.database.back_for
         self.numbers = count(1)
         self.busy = 0.0  # seconds with faults
         self.over = self.resting = False
@@ -199,7 +200,7 @@ class World:
         chance, now = self.chance, self.loop.time()
         match fate:
             case "store away":
-                self.database.down_until = now + self._away()
+                self.database.go_away(now + self._away())
                 for each in self.hosts:  # it comes back for each at another moment, or for all at once
                     each.store_down_until = self.database.down_until + chance.choice((0.0, 0.0, 5.0, 60.0))
             case "store away for one":
@@ -207,7 +208,7 @@ class World:
             case "store slow":
                 host.slow_until = now + chance.choice((30.0, 300.0))
             case "store read-only":
-                self.database.read_only_until = now + self._away()
+                self.database.go_away(now + self._away(), read_only=True)
             case "store flaps":
                 self.spawn(self._flap(organization))
             case _:
@@ -219,17 +220,14 @@ class World:
     async def _flap(self, organization: str) -> None:
         """The store is away until leases have run out, then back for moments; whole, or for reading only."""
         chance, database = self.chance, self.database
-        database.down_until = max(database.down_until, self.loop.time() + chance.choice((1.0, 90.0, 100.0)))
+        database.go_away(self.loop.time() + chance.choice((1.0, 90.0, 100.0)))
         for _ in range(chance.randrange(1, 8)):
             await asyncio.sleep(max(0.0, database.down_until - self.loop.time()) + 0.01)
             for host in self.hosts:  # somebody wants it at this very moment
                 self.spawn(host.ask_for(organization))
             await asyncio.sleep(chance.uniform(0.1, 1.2))
             until = self.loop.time() + chance.uniform(7.0, 12.0)
-            if chance.random() < 0.3:
-                database.read_only_until = until
-            else:
-                database.down_until = max(database.down_until, until)
+            database.go_away(until, read_only=chance.random() < 0.3)
 
     async def _lose(self, fate: str, organization: str) -> None:
         """The store is emptied, or put back; while everybody works, or while nobody does and nobody remembers."""

@@ -18,6 +18,7 @@ import pytest
 
 from tribe_oauth import StoreError
 from tribe_oauth.stores import Record
+from tribe_oauth.stores._sqlite_files import Files, Names
 from tribe_oauth.stores.contract import listed, put, record
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -144,6 +145,39 @@ async def test_a_log_that_is_removed(
         await each.close()
     assert await late.load("acme") == last
     await late.close()
+
+
+async def test_a_log_and_the_holders_that_are_removed(path: Path, store: SQLiteStore, other: SQLiteStore) -> None:
+    """Who finds it saves the log; a process that was idle meanwhile, and can be told by no file, goes on as well."""
+    stored = await put(store, record(payload=b"new"))
+    assert await other.load("acme") == stored
+    beside(path, "-wal").unlink()
+    shutil.rmtree(beside(path, "-holders"))
+    again = await put(store, stored)
+    assert await other.load("acme") == again
+    last = await put(other, again)
+    assert await store.load("acme") == last
+
+
+async def test_a_log_that_vanishes_while_it_is_opened(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two looks at it: said, nothing is left open, and the next call works."""
+    now = Names.now
+    for replaced in (False, True):
+        store = SQLiteStore(path)
+
+        def remove(names: Names, replaced: bool = replaced) -> Files:
+            found = now(names)
+            Path(names.log).unlink(missing_ok=True)
+            if replaced:
+                Path(names.log).touch(0o600)
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Names, "now", remove)
+            with pytest.raises(StoreError, match=r"the -wal of .* cannot be used \((No such file|it is another)"):
+                await store.load("acme")
+        assert await store.load("acme") is None
+        await store.close()
 
 
 async def test_a_log_that_is_removed_amid_a_write(path: Path, store: SQLiteStore) -> None:

@@ -85,11 +85,18 @@ async def _client_credentials(
     granted = await token_requests.fetch_client_credentials(context, credential, organization)
     _check_granted(organization, granted.scope, parse_scope(grant.asked))
 
-    family = new_family()
+    family, now = new_family(), context.clock.time()
 
     def change(record: Record | None) -> Record:
         return record_.replaced(
-            record, organization, family=family, credential=credential, token=None, lifetime=0.0, due_at=None
+            record,
+            organization,
+            family=family,
+            credential=credential,
+            token=None,
+            lifetime=0.0,
+            due_at=None,
+            now=now,
         )
 
     stored = await Commit(organization, record, change, _any).write(context.store)
@@ -176,7 +183,7 @@ async def save(
     The error is set where the store does not take it: it works, and saving goes on.
     """
     token, lifetime = exchanged.token, exchanged.lifetime
-    family, due_at = new_family(), token.expires_at - head_start(context.clock, lifetime)
+    family, now, due_at = new_family(), context.clock.time(), token.expires_at - head_start(context.clock, lifetime)
     replaced: list[Record] = []
 
     def change(record: Record | None) -> Record:
@@ -189,6 +196,7 @@ async def save(
             token=token,
             lifetime=lifetime,
             due_at=due_at,
+            now=now,
         )
 
     error = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -10,7 +11,8 @@ import attrs
 from tribe_oauth._clock import Clock
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.context import RefreshContext
-from tribe_oauth._refresh.payload import Credential, Payload, encode
+from tribe_oauth._refresh.payload import Credential, Payload, decode, encode
+from tribe_oauth.errors import StoreError
 from tribe_oauth.stores import Record
 
 SKEW: Final = 3600.0
@@ -77,9 +79,14 @@ def from_record(
 def to_record(context: RefreshContext, organization: str, cached: CachedToken, lost: Record | None) -> Record:
     """What memory has, as a record to be written over an older one that the store came back with.
 
-    Leases were lost as well: a peer may have sent this refresh token just now. So it counts as leased and maybe spent.
+    Leases were lost as well: a peer may have sent this refresh token just now. So it counts as leased and maybe spent,
+    and so does a candidate that came since.
     """
-    now = context.clock.time()
+    now, kept = context.clock.time(), Payload()
+    if lost is not None:
+        with suppress(StoreError):  # one that cannot be read is not in the way of what replaces it
+            kept = decode(lost)
+    candidate = None if kept.candidate is None else attrs.evolve(kept.candidate, maybe_spent=True)
     payload = Payload(
         credential=cached.credential,
         token=cached.token,
@@ -87,6 +94,8 @@ def to_record(context: RefreshContext, organization: str, cached: CachedToken, l
         age=round(cached.lifetime - _remaining(context, cached), 3),
         maybe_spent_at=now,
         maybe_spent_generation=cached.generation,
+        candidate=candidate,
+        seen=kept.seen,
     )
     return Record(
         organization=organization,

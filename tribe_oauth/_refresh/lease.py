@@ -13,7 +13,7 @@ from typing import Self
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Payload, decode
-from tribe_oauth._refresh.record import Spend
+from tribe_oauth._refresh.spend import Spend, is_lost, matches, nonce_for
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores import Record
 
@@ -39,7 +39,7 @@ class Lease:
 
         Raises StoreError where it is not known to be ours: then nothing may be sent.
         """
-        nonce = record_.nonce_for(spend, secrets.token_hex(16))
+        nonce = nonce_for(spend, secrets.token_hex(16))
         ends = context.clock.monotonic() + context.timing.lease
         try:
             stored = await context.store.swap(
@@ -54,13 +54,9 @@ class Lease:
         payload = payload if stored.payload == record.payload else decode(stored)
         return cls(context, spend, stored, payload, nonce=nonce, ends=ends)
 
-    def lasts(self, seconds: float) -> bool:
-        """Whether it lasts for so long yet, as far as its holder knows."""
-        return self._context.clock.monotonic() + seconds <= self._ends
-
     def may_send(self) -> bool:
         """Whether enough is left of it for all that can follow a request. To be asked right before the bytes leave."""
-        return self.lasts(self._context.timing.before_sending)
+        return self._context.clock.monotonic() + self._context.timing.before_sending <= self._ends
 
     async def renew(self) -> bool:
         """Read the record again, and hold it for the whole time from now on. False: it is not ours any more."""
@@ -90,10 +86,10 @@ class Lease:
     async def look(self) -> bool:
         """Read the record again. False: the lease is not ours any more, or its refresh token not the one to use."""
         current = await self._context.store.load(self.record.organization)
-        if current is None or record_.is_lost(current, self.spend):
+        if current is None or is_lost(current, self.spend):
             self.record = record_.in_place_of(current, self.record)  # with the lease, and all that is known
             return True
-        if current.lease != self.nonce or not record_.matches(current, self.spend):
+        if current.lease != self.nonce or not matches(current, self.spend):
             return False
         self.record, self.payload = current, decode(current)
         return True

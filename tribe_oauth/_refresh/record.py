@@ -1,8 +1,8 @@
 """What a write means: every change that a record can undergo, as a pure function from record to record.
 
 A record's `payload` holds the tokens of its family and, while a pasted refresh token is being tried, a *candidate*
-beside them: it takes the family's place only when the server has accepted it. A `Spend` names which of the two refresh
-tokens a rotation uses, and for which generation; a change applies only while the record still matches it.
+beside them: it takes the family's place only when the server has accepted it. `spend` says which of the two refresh
+tokens a rotation uses; a change applies only while the record still matches it.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ from contextlib import suppress
 
 import attrs
 
-from tribe_oauth._oauth.values import Secret, Token
+from tribe_oauth._oauth.values import Token
 from tribe_oauth._oauth.verdict import LONGEST_WAIT
-from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode
+from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode, fingerprint
+from tribe_oauth._refresh.spend import Spend
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._contract import Record
 
@@ -21,47 +22,12 @@ MAX_SEEN = 64
 """Hashes of pasted refresh tokens that are remembered for an organization."""
 
 
-@attrs.frozen(repr=False)
-class Spend:
-    """A refresh token about to be used: the family's own, or the candidate's."""
+def first_generation(record: Record | None, now: float) -> int:
+    """A new family's first: Unix time, so that a store that was emptied cannot make it look older than what it follows.
 
-    family: str
-    generation: int
-    credential: Credential
-    refresh_token: Secret
-    is_candidate: bool
-
-
-# Reading
-
-
-def spend_of(record: Record, payload: Payload, *, candidate: bool) -> Spend | None:
-    """The refresh token that a rotation would use; None where there is no candidate any more."""
-    if candidate:
-        tried = payload.candidate
-        if tried is None:
-            return None
-        return Spend(tried.family, record.generation, tried.credential, tried.refresh_token, True)
-    credential, token = payload.credential, payload.token
-    assert credential is not None  # a family has both
-    assert token is not None
-    assert token.refresh_token is not None
-    return Spend(record.family, record.generation, credential, token.refresh_token, False)
-
-
-def matches(record: Record | None, spend: Spend) -> bool:
-    """Whether this refresh token is still the one to use, so that its result belongs into the record."""
-    if record is None or record.generation != spend.generation:
-        return False
-    if spend.is_candidate:
-        candidate = decode(record).candidate
-        return candidate is not None and candidate.family == spend.family
-    return record.family == spend.family and record.status != "disconnected"
-
-
-def is_lost(record: Record | None, spend: Spend) -> bool:
-    """Whether the store has less than it had when this was read: it was emptied, or an older copy was put back."""
-    return record is None or record.generation < spend.generation
+    Where the generations that were used are ahead of that, the next of them.
+    """
+    return max(1 if record is None else record.generation + 1, int(now))
 
 
 def in_place_of(lost: Record | None, known: Record) -> Record:
@@ -79,22 +45,6 @@ def believable(record: Record, now: float) -> Record:
     return attrs.evolve(record, not_before=now if record.maybe_spent else 0.0)
 
 
-def may_be_spent(record: Record, spend: Spend) -> bool:
-    """Whether this refresh token may have been spent already."""
-    if spend.is_candidate:
-        candidate = decode(record).candidate
-        return candidate is not None and candidate.maybe_spent
-    return record.maybe_spent
-
-
-def may_still_arrive(record: Record, spend: Spend) -> bool:
-    """Whether a request with this refresh token may still arrive, of a rotation that is over.
-
-    How long ago that was is not known here: the wall clocks of two hosts differ.
-    """
-    return may_be_spent(record, spend) and (spend.is_candidate or record.not_before > 0)
-
-
 # The lease
 
 
@@ -106,11 +56,6 @@ def leased(record: Record, nonce: str, *, now: float) -> Record:
     if record.lease is not None:
         record = _marked(record, record.lease.partition(":")[0], now)
     return attrs.evolve(record, lease=nonce)
-
-
-def nonce_for(spend: Spend, random_part: str) -> str:
-    """A lease's nonce."""
-    return f"{spend.family}:{random_part}"
 
 
 def marked_maybe_spent(record: Record, spend: Spend, *, now: float) -> Record:
@@ -146,13 +91,14 @@ def committed(
 ) -> Record:
     """The next generation. The lease of a peer is left alone. `payload` is the record's, `new` what the answer gave."""
     own_lease = record.lease == nonce
-    seen, candidate = payload.seen, payload.candidate
-    if spend.is_candidate and candidate is not None:
-        seen = (*seen, candidate.fingerprint)[-MAX_SEEN:]
-        payload = Payload(
-            maybe_spent_generation=record.generation, maybe_spent_at=now if candidate.maybe_spent else 0.0
-        )
-        maybe_spent, candidate = candidate.maybe_spent, None
+    seen, candidate, generation = payload.seen, payload.candidate, record.generation + 1
+    if spend.is_candidate:
+        generation = first_generation(record, now)
+        seen = (*seen, fingerprint(spend.refresh_token))[-MAX_SEEN:]
+        maybe_spent = True  # what is not in the record any more, others may have sent
+        if candidate is not None and candidate.family == spend.family:
+            maybe_spent, candidate = candidate.maybe_spent, None
+        payload = attrs.evolve(payload, maybe_spent_generation=generation - 1, maybe_spent_at=now)
     else:
         maybe_spent = record.maybe_spent and not (own_lease and _doubt_is_over(record, payload, now, quiet))
     kept = attrs.evolve(
@@ -163,7 +109,7 @@ def committed(
         maybe_spent_generation=payload.maybe_spent_generation if maybe_spent else 0,
     )
     lease = None if own_lease else record.lease
-    return _connected(record, spend.family, kept, due_at, maybe_spent=maybe_spent, lease=lease)
+    return _connected(record, spend.family, generation, kept, due_at, maybe_spent=maybe_spent, lease=lease)
 
 
 def _doubt_is_over(record: Record, payload: Payload, now: float, quiet: float) -> bool:
@@ -224,6 +170,7 @@ def replaced(
     token: Token | None,
     lifetime: float,
     due_at: float | None,
+    now: float,
 ) -> Record:
     """A new family that has already proved itself, in one write. What was there before is gone."""
     base = record or Record(organization=organization, status="connected")
@@ -231,17 +178,25 @@ def replaced(
     with suppress(StoreError):  # one that cannot be read is not in the way of what replaces it
         seen = () if record is None else decode(record).seen
     payload = Payload(credential=credential, token=token, lifetime=lifetime, seen=seen)
-    return _connected(base, family, payload, due_at, maybe_spent=False, lease=None)
+    generation = first_generation(record, now)
+    return _connected(base, family, generation, payload, due_at, maybe_spent=False, lease=None)
 
 
 def _connected(
-    record: Record, family: str, payload: Payload, due_at: float | None, *, maybe_spent: bool, lease: str | None
+    record: Record,
+    family: str,
+    generation: int,
+    payload: Payload,
+    due_at: float | None,
+    *,
+    maybe_spent: bool,
+    lease: str | None,
 ) -> Record:
     return Record(
         organization=record.organization,
         version=record.version,
         family=family,
-        generation=record.generation + 1,
+        generation=generation,
         status="connected",
         due_at=due_at,
         payload=encode(payload),

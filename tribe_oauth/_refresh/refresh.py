@@ -21,6 +21,7 @@ from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import Credential, Payload, decode
 from tribe_oauth._refresh.rejections import is_too_soon
 from tribe_oauth._refresh.rotation import Rotation
+from tribe_oauth._refresh.spend import Spend, may_still_arrive, spend_of
 from tribe_oauth.errors import (
     REVOKED,
     ManagerError,
@@ -268,18 +269,18 @@ class _Refresh:
                 return None
             rejected = self._wanted.purpose is Purpose.REJECTED
             rotation = Rotation(context, lease, patient=not ahead and record.failures == 0, rejected=rejected)
-            if record.lease is None and not record_.may_still_arrive(lease.record, spend):
+            if record.lease is None and not may_still_arrive(lease.record, spend):
                 return await rotation.run()
         if not await hold_off(context, lease, ahead=ahead):
             return None
         async with context.tasks.rotations:  # not held meanwhile: others need not wait for this
             return await rotation.run() if await lease.renew() else None
 
-    def _spend_of(self, record: Record, payload: Payload) -> record_.Spend:
+    def _spend_of(self, record: Record, payload: Payload) -> Spend:
         """The refresh token to use. Raises TokenEndpointError where the candidate is not there any more."""
         wanted, candidate = self._wanted, payload.candidate
         trial = wanted.purpose is Purpose.CANDIDATE
-        spend = record_.spend_of(record, payload, candidate=trial or record.status == "connecting")
+        spend = spend_of(record, payload, candidate=trial or record.status == "connecting")
         if spend is None or (trial and (candidate is None or candidate.fingerprint != wanted.candidate)):
             raise _refused_elsewhere(record.organization)
         return spend

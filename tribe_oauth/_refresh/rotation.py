@@ -25,6 +25,7 @@ from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import Payload, decode
 from tribe_oauth._refresh.rejections import counted
+from tribe_oauth._refresh.spend import is_lost, takes_answer
 from tribe_oauth.errors import ReauthorizationRequired, StoreError, TokenEndpointError
 from tribe_oauth.stores import Record
 
@@ -154,11 +155,7 @@ class Rotation:
             self._context.tasks.spawn(token_requests.revoke(self._context, credential, old, self._organization))
 
     def _fits(self, record: Record | None) -> bool:
-        """Family and generation decide, not the holder of the lease and not the status.
-
-        A record that is absent or older is one of a store that lost something: a disconnect leaves a tombstone.
-        """
-        return record_.is_lost(record, self._spend) or record_.matches(record, self._spend)
+        return takes_answer(record, self._spend)
 
     def _new_payload(self, granted: Granted, sent: Sent, date: float | None) -> Payload:
         """What the answer gives to keep."""
@@ -197,7 +194,7 @@ class Rotation:
             not_before = clock.time() + back_off(Verdict.COMMIT, lease.record.failures, retry_after=None, chance=1.0)
 
         def change(record: Record | None) -> Record:
-            if record is None or record_.is_lost(record, self._spend):
+            if record is None or is_lost(record, self._spend):
                 record = record_.in_place_of(record, lease.record)
             committed = record_.committed(
                 record,

@@ -19,7 +19,7 @@ from tribe_oauth._oauth.verdict import Verdict, back_off, error_for, judge, paus
 from tribe_oauth._refresh.cached_token import CachedToken, with_deadlines
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Credential
-from tribe_oauth._refresh.record import Spend
+from tribe_oauth._refresh.spend import Spend
 from tribe_oauth.errors import ConfigurationError, TokenEndpointError, named
 from tribe_oauth.stores import Record
 

@@ -15,7 +15,7 @@ import attrs
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._columns import NAMES, from_row, unsound, values, written
 from tribe_oauth.stores._contract import Record
-from tribe_oauth.stores._sqlite_files import Names, check_database, check_log, prepare_files, rescue_folder
+from tribe_oauth.stores._sqlite_files import Log, Names, check_database, prepare_files, rescue_folder
 from tribe_oauth.stores._sqlite_holder import Holder
 from tribe_oauth.stores._sqlite_rescue import Copy, Rescue
 from tribe_oauth.stores._sqlite_schema import INSERT, LEASE_AT, SELECT, UPDATE, prepare, store_error
@@ -71,6 +71,7 @@ class Database:
             self._rescue.take_in(self._take_in)
             self.connection.execute("SELECT 1 FROM organizations").fetchone()  # opens the -wal
             self._files = self._names.now()
+            self._log = Log(self._path, self._files)
             self._holder.has_opened(self._files.database, self._files.log)
         except BaseException:
             self.connection.close()
@@ -80,6 +81,7 @@ class Database:
         """Close it. Where no other process has it open, SQLite removes its -wal."""
         self._holder.has_opened()
         self.connection.close()
+        self._log.close()
 
     def _take_in(self, kept: Record) -> None:
         """Write what a process could not, unless the stored record has reached that generation since."""
@@ -145,7 +147,7 @@ class Database:
         with self._holder.alone():
             found = self._names.now()
             if found.log not in {None, self._files.log}:
-                check_log(self._path, self._holder)
+                self._log.check_saved()
             elif self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 raise StoreError(f"the -wal of {str(self._path)!r} was removed, and is in use: try again")
             self._holder.log_is_saved(self._files.database, self._files.log)

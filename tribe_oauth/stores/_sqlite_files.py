@@ -73,10 +73,37 @@ def check_database(path: Path, opened: Files, found: Files) -> None:
         )
 
 
-def check_log(path: Path, holder: Holder) -> None:
-    """Where the -wal is another than the one that was opened: ours has to have been saved. Raises StoreError."""
-    if not holder.was_saved():
-        raise StoreError(f"the -wal of {str(path)!r} was replaced while it was open: {_END_ALL}")
+class Log:
+    """The -wal as it was opened, to be asked when it has no name any more. SQLite has no locks on this file.
+
+    Raises StoreError where it is not there, or another by now.
+    """
+
+    def __init__(self, path: Path, opened: Files) -> None:
+        self._path = path
+        try:
+            self._file = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise _log_removed(path, error.strerror) from None
+        if os.fstat(self._file).st_ino != opened.log:
+            os.close(self._file)
+            raise _log_removed(path, "it is another by now")
+
+    def check_saved(self) -> None:
+        """Another took its place: what was in it has to be in the database by now. Raises StoreError.
+
+        Who finds it removed saves it, which empties it.
+        """
+        if os.fstat(self._file).st_size:
+            raise StoreError(f"the -wal of {str(self._path)!r} was replaced while it was open: {_END_ALL}")
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._file)
+
+
+def _log_removed(path: Path, reason: str | None) -> StoreError:
+    return StoreError(f"the -wal of {str(path)!r} cannot be used ({reason}): find out what removes it, and try again")
 
 
 def _inode(name: str) -> int | None:

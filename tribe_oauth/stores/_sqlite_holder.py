@@ -104,11 +104,6 @@ class Holder:
                 with path.open("rb+") as file:
                     file.write(_content(os.fstat(file.fileno()).st_ino))
 
-    def was_saved(self) -> bool:
-        """Whether another process has saved the log that this one has open."""
-        found = _read(Path(self._name))
-        return found is not None and not found.is_copy and not found.opened
-
     def _others(self) -> list[tuple[Path, _Found]]:
         paths = [path for path in self._folder.glob("?" * len(self.id)) if path.name != self.id]
         return [(path, found) for path in paths if (found := _read(path)) is not None]
