@@ -7,8 +7,9 @@ parties that can each fail: this process, the store, and the authorization serve
 **What is stored.** A record for each organization (`stores.Record`, its secret part: `payload`). A *family* is a random
 id for each connection: all refresh tokens that follow from one grant. `generation` grows with each new token and is
 never used again; a family's first is Unix time, so that of two connections the newer one has the higher numbers, even
-with an emptied store between them. `version` grows with each write, and every write is a compare-and-swap on it (`record` has each change
-as a pure function). A *lease* is the right to send: a nonce, with an end by the store's clock (`lease`).
+with an emptied store between them. `version` grows with each write, and every write is a compare-and-swap on it
+(`record` has each change as a pure function). A *lease* is the right to send: a nonce, with an end by the store's clock
+(`lease`).
 
     status                    what it means                               what a caller of `token` gets
     (no record), disconnected not connected; a tombstone keeps the        UnknownOrganizationError
@@ -33,8 +34,8 @@ as a pure function). A *lease* is the right to send: a nonce, with an end by the
    store cannot be seen does not count. Write once more, look at the lease right before the bytes leave; send.
 5. *Commit* (`commit`): compare-and-swap on family and generation, also where a peer has the lease by then: an answer is
    never thrown away, nor is it where the store forgot the record meanwhile, or where the family beside which a
-   candidate was tried has gone on (`spend`). It is durable before any caller sees the
-   token. While the store fails it is *owed*: one prober looks for the store every second or two and saves all of it.
+   candidate was tried has gone on (`spend`). It is durable before any caller sees the token. While the store fails it
+   is *owed*: one prober looks for the store every second or two and saves all of it.
 6. *Publish*, and wake the callers.
 
 **What an answer means** (`_oauth.verdict` has it as a table).
