@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
+import sqlite3
 from pathlib import Path
 
 import attrs
 import pytest
 
 from tribe_oauth import MemoryStore, RefreshTokenGrant, StoreError, TokenManager
+from tribe_oauth._refresh.payload import decode
 from tribe_oauth._strict_json import to_json
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import Record, Rekeyer, Rescuer
@@ -270,6 +273,33 @@ async def test_a_copy_that_is_not_needed_any_more(path: Path, monkeypatch: pytes
             await manager.refresh("acme")
             assert len(copies(path)) == 1
         assert copies(path) == []
+
+
+async def test_a_copy_from_the_first_failure_on(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each attempt to write a file that is locked takes seconds, in which the process may be killed."""
+    found: list[int] = []
+    async with Sandbox() as sandbox:
+        client, store = sandbox.client(), SQLiteStore(path, busy_timeout=0.02)
+        async with TokenManager(client, store=store) as manager:
+            await manager.connect("acme", RefreshTokenGrant(client, sandbox.paste_token("Acme")))
+            blocker, rescue = sqlite3.connect(path, isolation_level=None), store.rescue
+            fault = sandbox.fault("hang")
+            refreshing = asyncio.ensure_future(manager.refresh("acme"))
+            await fault.reached()
+            blocker.execute("BEGIN IMMEDIATE")
+
+            async def unlocking(organization: str, kept: Record | None) -> None:
+                await rescue(organization, kept)
+                found.append(len(copies(path)))
+                blocker.close()
+
+            monkeypatch.setattr(store, "rescue", unlocking)
+            fault.release()
+            token = await refreshing
+            assert found == [1, 0]
+            stored = await store.load("acme")
+            assert stored is not None
+            assert decode(stored).token == token
 
 
 async def test_neither_store_nor_copy(

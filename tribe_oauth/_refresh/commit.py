@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import attrs
@@ -98,13 +99,12 @@ class Commits:
 
         That is a named window: spent, answered, and not stored. It is logged as CRITICAL, and StoreError is raised.
         """
-        for pause in PAUSES:
-            try:
-                return await commit.write(self._store)
-            except StoreError:
-                await self._tasks.pause(pause)
         try:
             return await commit.write(self._store)
+        except StoreError:  # a store that is locked takes its time to say so: each attempt is a window
+            await self._keep_copy(commit.organization, commit.change(commit.record))
+        try:
+            stored = await self._write_again(commit)
         except StoreError as error:
             logger.critical(
                 "a new refresh token of organization %r could not be saved (%s): it is kept in memory and saved as soon"
@@ -112,10 +112,19 @@ class Commits:
                 commit.organization,
                 error,
             )
-            await self._keep_copy(commit.organization, commit.change(commit.record))
             self._owed.append(commit)
             self._begin_probing()
             raise
+        await self._keep_copy(commit.organization, None)
+        return stored
+
+    async def _write_again(self, commit: Commit) -> Record | None:
+        for pause in PAUSES[:-1]:
+            await self._tasks.pause(pause)
+            with suppress(StoreError):
+                return await commit.write(self._store)
+        await self._tasks.pause(PAUSES[-1])
+        return await commit.write(self._store)
 
     def _begin_probing(self) -> None:
         if self._prober is None or self._prober.done():
