@@ -16,7 +16,7 @@ from tribe_oauth._oauth.endpoint import Answered, NotSent, Outcome
 from tribe_oauth._oauth.messages import Form, Granted
 from tribe_oauth._oauth.values import Secret, Token
 from tribe_oauth._oauth.verdict import Verdict, back_off, error_for, judge, pause_before, retry_after_of
-from tribe_oauth._refresh.cached_token import CachedToken, with_deadlines
+from tribe_oauth._refresh.cached_token import CachedToken, place_of, with_deadlines
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Credential
 from tribe_oauth._refresh.spend import Spend
@@ -92,9 +92,8 @@ def cached_in_memory(
     assert granted.access_token is not None  # _usable() made sure of it
     lifetime = float(granted.expires_in)
     token = Token(access_token=granted.access_token, expires_at=context.clock.time() + lifetime, scope=granted.scope)
-    cached = CachedToken(
-        family=family.encode(), generation=generation, credential=credential, token=token, lifetime=lifetime
-    )
+    place = place_of(family, generation)
+    cached = CachedToken(place=place, credential=credential, token=token, lifetime=lifetime)
     return with_deadlines(context, cached, lifetime)
 
 
