@@ -441,6 +441,27 @@ async def test_a_store_that_was_emptied_keeps_what_is_being_tried(
     assert len(decode(record).seen) == 1
 
 
+async def test_a_store_put_back_to_a_trial_that_is_over(
+    manager: TokenManager, server: TokenServer, clock: VirtualClock, store: MemoryStore
+) -> None:
+    """What was being tried then is the family of now: it is not tried again, and what is learned of it is its own."""
+    swap, trials = store.swap, []
+
+    async def watching(record: Record, *, lease_for: float | None = None) -> Record | None:
+        trials.append(record)
+        return await swap(record, lease_for=lease_for)
+
+    store.swap = watching  # type: ignore[method-assign]
+    await manager.connect("acme", paste(server))
+    (trial, *_) = [record for record in trials if decode(record).candidate is not None]
+    store.swap = swap  # type: ignore[method-assign]
+    await store.swap(attrs.evolve(trial, version=(await stored(store)).version, lease=None))
+    clock.advance(DAY * 0.95)
+    await manager.token("acme")
+    await until(lambda: not manager._single_flight._in_flight)
+    assert decode(await stored(store)).candidate is None
+
+
 async def test_a_family_refreshed_while_a_candidate_was_cut_off(
     manager: TokenManager, make_manager: MakeManager, server: TokenServer, clock: VirtualClock, store: MemoryStore
 ) -> None:

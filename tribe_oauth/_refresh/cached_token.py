@@ -101,7 +101,9 @@ def to_record(context: RefreshContext, organization: str, cached: CachedToken, l
     if lost is not None:
         with suppress(StoreError):  # one that cannot be read is not in the way of what replaces it
             kept = decode(lost)
-    candidate = None if kept.candidate is None else attrs.evolve(kept.candidate, maybe_spent=True)
+    candidate = kept.candidate
+    if candidate is not None:  # not the one that this family began with
+        candidate = None if candidate.family == cached.family else attrs.evolve(candidate, maybe_spent=True)
     payload = Payload(
         credential=cached.credential,
         token=cached.token,
