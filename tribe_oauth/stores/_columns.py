@@ -130,5 +130,15 @@ written: Callable[[Record, float], Record] = _constructor(
 )
 """The record as `TokenStore.swap` returns it, given the seconds that its lease has left."""
 
+
+def begun(record: Record, now: float) -> Record:
+    """A record before its first write, with a version that none before it had, also where the store was emptied since.
+
+    Else a writer that had read what was lost could write over what came after it. `now`: seconds; they become
+    microseconds, of which each write takes one.
+    """
+    return attrs.evolve(record, version=int(now * 1_000_000))
+
+
 with_payload: Callable[[Record, bytes], Record] = _constructor("record, payload", _SAME | {"payload": "payload"})
 """The same record with another payload."""

@@ -68,7 +68,8 @@ class TokenStore(Protocol):
         """Write `record` if the stored version is still `record.version`; otherwise change nothing and return None.
 
         Version 0 means: there must be no record yet. Returned is the record as stored, its version one higher. It is
-        durable by then: it survives a power cut.
+        durable by then: it survives a power cut. The first version is one that none before it had, also where the store
+        was emptied since, as Unix microseconds are: a writer that had read what was lost must not match.
 
         The lease is written as it stands in the record: None removes it. With `lease_for` it ends that many seconds
         from now by the store's clock; without, its end stays as it was.

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import attrs
 
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._columns import NAMES, from_row, unsound, values, written
+from tribe_oauth.stores._columns import NAMES, begun, from_row, unsound, values, written
 from tribe_oauth.stores._contract import Record
 from tribe_oauth.stores._sqlite_files import Log, Names, check_database, prepare_files, rescue_folder
 from tribe_oauth.stores._sqlite_holder import Holder
@@ -259,6 +259,7 @@ class Database:
         elif lease_for is not None:
             lease, left = (self._clock() + lease_for, lease_for, self._holder.id), lease_for
         if record.version == 0:
+            record = begun(record, time.time())
             cursor = self.connection.execute(INSERT, (key, *values(record), *lease))
         else:
             cursor = self.connection.execute(UPDATE, (*values(record), *lease, key, record.version))

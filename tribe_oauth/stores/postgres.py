@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._columns import NAMES, definitions, from_row, keys_of, values, written
+from tribe_oauth.stores._columns import NAMES, begun, definitions, from_row, keys_of, values, written
 from tribe_oauth.stores._contract import Record
 
 try:
@@ -147,12 +148,15 @@ class PostgresStore:
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
+        statement = _UPDATE
+        if record.version == 0:
+            statement, record = _INSERT, begun(record, time.time())
         parameters = dict(zip(NAMES, values(record), strict=True)) | {
             "organization": record.organization.encode(),
             "renew": record.lease is None or lease_for is not None,
             "lease_for": 0.0 if record.lease is None or lease_for is None else lease_for,
         }
-        rows = await self._execute(_INSERT if record.version == 0 else _UPDATE, parameters)
+        rows = await self._execute(statement, parameters)
         return written(record, rows[0][0]) if rows else None
 
     async def organizations(self) -> AsyncIterator[str]:

@@ -16,12 +16,13 @@ import hashlib
 import heapq
 import json
 import re
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._columns import COLUMNS, NAMES, from_row, keys_of, unsound, written
+from tribe_oauth.stores._columns import COLUMNS, NAMES, begun, from_row, keys_of, unsound, written
 from tribe_oauth.stores._contract import Record
 
 try:
@@ -58,9 +59,9 @@ return {{r[1], r[2], r[3], left(r[4], r[5])}}
 """
 _SWAP: Final = f"""{_NOW}{_LEFT}
 local record, due, listed = KEYS[1], KEYS[2], KEYS[3]
-local version, fields, payload, renew, lease_for, due_at, is_listed, member = unpack(ARGV)
+local version, following, fields, payload, renew, lease_for, due_at, is_listed, member = unpack(ARGV)
 if (redis.call('HGET', record, 'version') or '0') ~= version then return false end
-redis.call('HSET', record, 'version', tonumber(version) + 1, 'fields', fields, 'payload', payload)
+redis.call('HSET', record, 'version', following, 'fields', fields, 'payload', payload)
 if renew == '1' then
   redis.call('HSET', record, 'lease_end', string.format('%.6f', now + tonumber(lease_for)), 'lease_for', lease_for)
 end
@@ -133,11 +134,14 @@ class RedisStore:
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
-        renew = record.version == 0 or record.lease is None or lease_for is not None
+        version, renew = record.version, record.lease is None or lease_for is not None
+        if version == 0:
+            record, renew = begun(record, time.time()), True
         left = await self._run(
             _SWAP,
             [self._record(record.organization), *self._indexes(_bucket(record.organization))],
-            record.version,
+            version,
+            record.version + 1,
             json.dumps(dict(zip(_FIELDS, _fields(record), strict=True))),
             record.payload,
             int(renew),
