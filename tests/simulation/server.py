@@ -207,7 +207,8 @@ class Server:
             return "the answer was lost on the wire"
         if not delivery.undisturbed:
             return f"its host was {delivery.host.fate}"
-        if self.back_for() < SOON and not delivery.host.has_own_trouble():
+        blind = lost_at >= self.first_sent[token] or delivery.host.has_own_trouble()
+        if self.back_for() < SOON and not blind:  # the store did not lose the lease, and its holder could see it
             raise self.violation(f"{token} was sent {self.back_for():.1f} s after the store's return, and was spent")
         if self.stored_at.get(successor, self.now()) < delivery.host.trouble() + SAVED_WITHIN:
             return "its host could not reach the store"
