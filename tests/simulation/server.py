@@ -223,6 +223,8 @@ class Server:
         family = self.families[token]
         if self.records.get(family.organization) is family and not (family.replaced or family.revoked):
             raise self.violation(f"the family of {family.organization} was revoked, and the store had no other")
+        if self.candidates.get(family.organization) is family and not family.revoked:
+            raise self.violation(f"the answer to what was pasted for {family.organization} was revoked")
         self.note(f"{token} is revoked")
         family.death = family.death or "revoked, since it was replaced"
         self.saw("revocation")
