@@ -21,7 +21,7 @@ class Status:
 
     fresh: a token is in hand. stale: the next call fetches one. backing_off: the last attempts failed.
     reauthorization_required: it has to be connected again, because of `cause`. `refreshed_at`: when the token was
-    fetched. None: not known.
+    fetched. `said`: what the last attempt was answered where it failed, the server's words among it. None: not known.
     """
 
     organization: str
@@ -31,6 +31,14 @@ class Status:
     next_attempt_at: float | None = None
     scope: frozenset[str] | None = None
     refreshed_at: float | None = None
+    said: str | None = None
+
+    @property
+    def why(self) -> str | None:
+        """The cause, and what was said, where that is not in it."""
+        if self.cause is None or self.said is None or self.said in self.cause:
+            return self.cause
+        return f"{self.cause}: {self.said}"
 
 
 def status_of(record: Record, cached: CachedToken | None, *, now: float, failing: tuple[str, float] | None) -> Status:
@@ -56,4 +64,5 @@ def status_of(record: Record, cached: CachedToken | None, *, now: float, failing
         next_attempt_at=next_attempt_at,
         scope=None if token is None else token.scope,
         refreshed_at=None if token is None else token.expires_at - lifetime,
+        said=payload.said or None if state in {"backing_off", "reauthorization_required"} else None,
     )
