@@ -166,7 +166,10 @@ async def test_two_hosts_paste_the_same_wrong_token(make_manager: MakeManager, s
     results = await asyncio.gather(
         *(host.connect("acme", RefreshTokenGrant(server.client(), "wrong")) for host in hosts), return_exceptions=True
     )
-    assert all(isinstance(error, TokenEndpointError) and error.error == "invalid_grant" for error in results)
+    for error in results:
+        assert isinstance(error, TokenEndpointError)
+        assert (error.error, error.error_description) == ("invalid_grant", "gone")
+        assert "(invalid_grant: gone)" in str(error)
 
 
 async def test_pasting_over_client_credentials(make_manager: MakeManager, server: TokenServer) -> None:

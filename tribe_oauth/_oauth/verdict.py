@@ -62,7 +62,7 @@ LONGEST_BACK_OFF_UNSENT: Final = 60.0
 
 
 _USED: Final = re.compile(r"already (?:been )?used|was used", re.IGNORECASE)
-_EXPIRED: Final = re.compile(r"\bexpired\b", re.IGNORECASE)
+_EXPIRED: Final = re.compile(r"(?:token|has|is|was) expired|expired (?:at|token)", re.IGNORECASE)
 
 
 def judge(outcome: Outcome) -> Verdict:
