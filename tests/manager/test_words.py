@@ -19,7 +19,7 @@ from tribe_oauth import (
     TokenEndpointError,
     TokenManager,
 )
-from tribe_oauth._oauth.client import AuthorizationCodeGrant
+from tribe_oauth._oauth.client import AuthorizationCodeGrant, Grant
 from tribe_oauth.errors import (
     CLIENT_REFUSED,
     EXPIRED,
@@ -76,10 +76,10 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
             yield World(sandbox, client, clock, store, manager)
 
 
-async def refused(manager: TokenManager, grant: object) -> TokenEndpointError:
+async def refused(manager: TokenManager, grant: Grant) -> TokenEndpointError:
     """The error of a grant that is refused for good."""
     with pytest.raises(TokenEndpointError) as error:
-        await manager.connect("acme", grant)  # type: ignore[arg-type]
+        await manager.connect("acme", grant)
     assert not error.value.retryable
     assert STANDARD not in str(error.value)
     return error.value
@@ -168,11 +168,14 @@ async def test_a_grant_type(world: World, grant_type: str) -> None:
     """The Application is named, and the grant type that it may not use; 1.5 calls that an invalid grant."""
     allowed = sorted({"client_credentials", "refresh_token", "authorization_code"} - {grant_type})
     client = world.sandbox.client(grant_types=allowed)
-    grant = {
-        "client_credentials": lambda: ClientCredentialsGrant(client),
-        "refresh_token": lambda: RefreshTokenGrant(client, world.sandbox.paste_token("Acme", client=client)),
-    }
-    error = await refused(world.manager, grant[grant_type]() if grant_type in grant else await world.consent(client))
+    grant: Grant
+    if grant_type == "client_credentials":
+        grant = ClientCredentialsGrant(client)
+    elif grant_type == "refresh_token":
+        grant = RefreshTokenGrant(client, world.sandbox.paste_token("Acme", client=client))
+    else:
+        grant = await world.consent(client)
+    error = await refused(world.manager, grant)
     assert error.cause == GRANT_TYPE
     assert f"{client.client_id!r} may not use the grant type {grant_type}" in str(error)
     assert "Configuration > Applications in Tribe" in str(error)

@@ -30,7 +30,7 @@ REQUEST_HINT = (
 )
 
 
-def words(sent: bytes = b"", **members: object) -> str:
+def words(members: dict[str, object], sent: bytes = b"") -> str:
     """What is kept of an error with these members."""
     body = json.dumps({"error": "invalid_grant"} | members).encode()
     reading = read_answer(400, "application/json", body, sent=sent)
@@ -64,13 +64,13 @@ def words(sent: bytes = b"", **members: object) -> str:
 )
 def test_only_what_helps_is_kept(members: dict[str, object], kept: str) -> None:
     """The sentence that stands in every such error is left out, wherever the version puts what is behind it."""
-    assert words(**members) == kept
+    assert words(members) == kept
 
 
 @pytest.mark.parametrize("character", ["x ", "\x1b", "\u202e", "\U000e0001", "é "])
 def test_words_are_bounded(character: str) -> None:
     """S18: 600 printable characters, counted as they are shown, however much the server says."""
-    kept = words(error_description=f"{GRANT}. {character * 4_000}")
+    kept = words({"error_description": f"{GRANT}. {character * 4_000}"})
     assert kept.isprintable()
     assert len(kept) == MAX_WORDS + 1
     assert kept.endswith("…")
@@ -79,7 +79,7 @@ def test_words_are_bounded(character: str) -> None:
 def test_600_characters_are_kept() -> None:
     """S18: behind the standard sentence, to the last one."""
     said = "word " * 119 + "last."
-    assert words(error_description=f"{GRANT}. {said}") == said
+    assert words({"error_description": f"{GRANT}. {said}"}) == said
     assert len(said) == 600
 
 
@@ -100,7 +100,7 @@ def test_an_echo_in_another_writing(echo: str) -> None:
     """S18, S24: percent-encoded as it was sent, in two ways, for HTML, or around a sentence that is left out."""
     sent = refresh_request("id", Secret(SECRET), refresh_token=Secret("refresh-token"), redirect_uri=None)
     for name in ("error_description", "error_hint"):
-        kept = words(sent, **{name: f"no {echo} here"})
+        kept = words({name: f"no {echo} here"}, sent)
         assert "canary" not in kept or "&=<canary>" not in kept.replace(" ", "")
         assert SECRET not in kept
         assert kept.startswith("no ")
@@ -119,7 +119,7 @@ def test_an_echo_in_another_writing(echo: str) -> None:
 )
 def test_tokens_of_others(token: str) -> None:
     """S18, S24: what was not sent by us and cannot be a word is masked as well: a token, a key, a hash."""
-    kept = words(error_description=f"token '{token}' is not known")
+    kept = words({"error_description": f"token '{token}' is not known"})
     assert kept == "token '***' is not known"
 
 
@@ -133,13 +133,13 @@ def test_tokens_of_others(token: str) -> None:
 )
 def test_what_is_no_secret(said: str) -> None:
     """Ids, addresses and scopes help, and stay."""
-    assert words(error_description=said) == said
+    assert words({"error_description": said}) == said
 
 
 def test_an_endless_sentence() -> None:
     """S18: the beginnings of a thousand standard sentences are read in no time."""
     began = time.perf_counter()
-    words(error_description="The provided authorization grant (e.g., " * 1_600)
+    words({"error_description": "The provided authorization grant (e.g., " * 1_600})
     assert time.perf_counter() - began < 0.5
 
 
