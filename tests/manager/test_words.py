@@ -337,6 +337,18 @@ async def test_a_code_of_an_organization_that_is_connected(world: World) -> None
     fault.cancel()
 
 
+async def test_a_code_beside_a_record_that_cannot_be_read(world: World) -> None:
+    """It says nothing about the client, and is no error of its own."""
+    await world.manager.connect("acme", RefreshTokenGrant(world.client, world.sandbox.paste_token("Acme")))
+    record = await world.store.load("acme")
+    assert record is not None
+    assert await world.store.swap(attrs.evolve(record, payload=b"{"))
+    world.sandbox.fault("database_away", times=None)
+    async with world.another_manager() as restarted:
+        with pytest.raises(TokenEndpointError, match="a server whose database is away says the same"):
+            await restarted.connect("acme", await world.consent(world.client))
+
+
 async def test_client_credentials_that_worked_before(world: World) -> None:
     """F9: of an organization that asks for another scope now, and of one that was stored before a restart."""
     await world.manager.connect("acme", ClientCredentialsGrant(world.client))
