@@ -146,6 +146,20 @@ async def test_a_grant_type_that_the_client_may_not_use(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
+async def test_a_scope_that_is_taken_from_the_application(name: str) -> None:
+    """A refresh is refused for it, with the scope's name; nothing is spent, and given back, it works again."""
+    async with serve(name) as server:
+        assert server.sandbox is not None
+        application = server.sandbox._authority.applications[server.client_id]
+        allowed, application.scope = application.scope, frozenset({"read", "offline"})
+        status, answer = await server.refresh()
+        assert (status, answer["error"]) == (400, "invalid_scope")
+        assert "The OAuth 2.0 Client is not allowed to request scope 'write'." in str(answer)
+        application.scope = allowed
+        assert (await server.refresh())[0] == 200
+
+
+@pytest.mark.parametrize("name", PROFILES)
 async def test_a_get_of_the_token_endpoint(name: str) -> None:
     """405 up to 2.3; later ones answer with 404 and HTML."""
     async with serve(name) as server:

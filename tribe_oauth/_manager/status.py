@@ -21,7 +21,8 @@ class Status:
 
     fresh: a token is in hand. stale: the next call fetches one. backing_off: the last attempts failed.
     reauthorization_required: it has to be connected again, because of `cause`. `refreshed_at`: when the token was
-    fetched. `said`: what the last attempt was answered where it failed, the server's words among it. None: not known.
+    fetched. `said`: what the server, or what stands before it, answered the last attempt where that is not in `cause`.
+    None: not known.
     """
 
     organization: str
@@ -35,10 +36,8 @@ class Status:
 
     @property
     def why(self) -> str | None:
-        """The cause, and what was said, where that is not in it."""
-        if self.cause is None or self.said is None or self.said in self.cause:
-            return self.cause
-        return f"{self.cause}: {self.said}"
+        """The cause, with what was said."""
+        return self.cause if self.said is None else f"{self.cause}: {self.said}"
 
 
 def status_of(record: Record, cached: CachedToken | None, *, now: float, failing: tuple[str, float] | None) -> Status:
@@ -49,13 +48,14 @@ def status_of(record: Record, cached: CachedToken | None, *, now: float, failing
         token, lifetime = cached.token, cached.lifetime
     expires_at = None if token is None else token.expires_at
     state: State = "fresh" if expires_at is not None and now < expires_at else "stale"
-    cause, next_attempt_at = None, record.due_at
+    cause, said, next_attempt_at = None, None, record.due_at
     if record.status == "reauthorization_required":
-        state, cause, next_attempt_at = "reauthorization_required", record.cause, None
+        state, cause, said, next_attempt_at = "reauthorization_required", record.cause, payload.said or None, None
     elif failing is not None:
         state, (cause, next_attempt_at) = "backing_off", failing
     elif record.not_before > now:
         state, cause, next_attempt_at = "backing_off", f"{record.failures} attempts failed", record.not_before
+        said = payload.said or None
     return Status(
         organization=record.organization,
         state=state,
@@ -64,5 +64,5 @@ def status_of(record: Record, cached: CachedToken | None, *, now: float, failing
         next_attempt_at=next_attempt_at,
         scope=None if token is None else token.scope,
         refreshed_at=None if token is None else token.expires_at - lifetime,
-        said=payload.said or None if state in {"backing_off", "reauthorization_required"} else None,
+        said=said,
     )

@@ -154,6 +154,18 @@ def pasted_refused(organization: str, outcome: Outcome, cause: str) -> TokenEndp
     return _made(TokenEndpointError, text, organization, outcome, cause, None)
 
 
+def refused_elsewhere(organization: str, said: str) -> TokenEndpointError:
+    """The error for a pasted refresh token that another process has tried. `said`: the server's words, as far as known."""
+    reason = f"invalid_grant: {said}" if said else "invalid_grant"
+    return TokenEndpointError(
+        f"the refresh token for organization {organization!r} was refused ({reason}) when another process tried it:"
+        " copy a new one from Tribe and connect it",
+        organization=organization,
+        error="invalid_grant",
+        error_description=said or None,
+    )
+
+
 def _remedy_for(cause: str | None, asked: Asked) -> str | None:
     """What to do about a cause; None where that is not known."""
     remedy = _REMEDIES.get((cause or "", asked.grant_type)) or _REMEDIES.get((cause or "", ""))
@@ -188,7 +200,7 @@ def _made(
         organization=organization,
         status=outcome.status if isinstance(outcome, Answered) else None,
         error=None if refused is None else refused.error,
-        error_description=None if refused is None else refused.description,
+        error_description=None if refused is None else refused.description or None,
         cause=cause,
         next_attempt_at=next_attempt_at,
     )

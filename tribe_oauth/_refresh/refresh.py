@@ -11,6 +11,7 @@ from typing import Self
 
 import attrs
 
+from tribe_oauth._oauth.explanation import refused_elsewhere
 from tribe_oauth._oauth.values import Secret
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh import token_requests
@@ -27,7 +28,6 @@ from tribe_oauth.errors import (
     ManagerError,
     ReauthorizationRequired,
     TemporarilyUnavailable,
-    TokenEndpointError,
     UnknownOrganizationError,
 )
 from tribe_oauth.stores import Record
@@ -162,7 +162,7 @@ class _Refresh:
             record = await self._write_back(cached, record)
         if record is None or record.status == "disconnected":
             if self._wanted.purpose is Purpose.CANDIDATE:
-                raise _refused_elsewhere(organization, "" if record is None else decode(record).said)
+                raise refused_elsewhere(organization, "" if record is None else decode(record).said)
             raise UnknownOrganizationError(
                 f"organization {organization!r} is not connected: connect() it first", organization=organization
             )
@@ -285,16 +285,5 @@ class _Refresh:
         trial = wanted.purpose is Purpose.CANDIDATE
         spend = spend_of(record, payload, candidate=trial or record.status == "connecting")
         if spend is None or (trial and (candidate is None or candidate.fingerprint != wanted.candidate)):
-            raise _refused_elsewhere(record.organization, "")
+            raise refused_elsewhere(record.organization, "")
         return spend
-
-
-def _refused_elsewhere(organization: str, said: str) -> TokenEndpointError:
-    reason = f"invalid_grant: {said}" if said else "invalid_grant"
-    return TokenEndpointError(
-        f"the refresh token for organization {organization!r} was refused ({reason}) when another process tried it:"
-        " copy a new one from Tribe and connect it",
-        organization=organization,
-        error="invalid_grant",
-        error_description=said,
-    )

@@ -254,9 +254,8 @@ class Rotation:
             return
         if self._spend.is_candidate:
             raise pasted_refused(self._organization, outcome, cause)
-        logger.warning(
-            "organization %r has to be connected again: %s (%s)", self._organization, cause, said or "no words"
-        )
+        why = f"{cause}; the server says: {said}" if said else cause
+        logger.warning("organization %r has to be connected again: %s", self._organization, why)
         raise ReauthorizationRequired(cause, organization=self._organization, error_description=said)
 
     async def _give_up(self, verdict: Verdict, outcome: Outcome) -> None:

@@ -1,7 +1,8 @@
 """Token requests, as an organization makes them: whose secret goes along, and which may be sent again.
 
-Client credentials may be asked for at any time (Tribe's page). A code is exchanged once. A refresh is sent by a
-rotation, under its lease; only its form is made here. A revocation is worth one attempt.
+Client credentials may be asked for at any time (Tribe's page). A code is exchanged once, and sent again only where the
+server has not looked at it. A refresh is sent by a rotation, under its lease; only its form is made here. A revocation
+is worth a few attempts, for which nobody waits.
 """
 
 from __future__ import annotations
