@@ -155,7 +155,7 @@ def pasted_refused(organization: str, outcome: Outcome, cause: str) -> TokenEndp
 
 
 def refused_elsewhere(organization: str, said: str) -> TokenEndpointError:
-    """The error for a pasted refresh token that another process has tried. `said`: the server's words, as far as known."""
+    """The error for a pasted refresh token that another process tried. `said`: the server's words, if known."""
     reason = f"invalid_grant: {said}" if said else "invalid_grant"
     return TokenEndpointError(
         f"the refresh token for organization {organization!r} was refused ({reason}) when another process tried it:"
