@@ -27,10 +27,11 @@ HOUSE = """
 """
 FOLDERS = {
     "_oauth": """
-        values  salvage
+        values  salvage  words
         authorization  messages
         client  endpoint
         verdict
+        explanation
         __init__
     """,
     "stores": """

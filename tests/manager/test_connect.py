@@ -78,7 +78,7 @@ async def test_a_refused_paste_destroys_nothing(
 ) -> None:
     """A wrong refresh token over a connection that works: the error has the server's code, the connection goes on."""
     old = await manager.token("acme")
-    with pytest.raises(TokenEndpointError, match=r"refused \(invalid_grant\).*copy a new one") as error:
+    with pytest.raises(TokenEndpointError, match=r"refused \(invalid_grant: gone\).*copy a new one") as error:
         await manager.connect("acme", RefreshTokenGrant(server.client(), "wrong"))
     assert error.value.error == "invalid_grant"
     assert await manager.token("acme") == old
@@ -166,7 +166,10 @@ async def test_two_hosts_paste_the_same_wrong_token(make_manager: MakeManager, s
     results = await asyncio.gather(
         *(host.connect("acme", RefreshTokenGrant(server.client(), "wrong")) for host in hosts), return_exceptions=True
     )
-    assert all(isinstance(error, TokenEndpointError) and error.error == "invalid_grant" for error in results)
+    for error in results:
+        assert isinstance(error, TokenEndpointError)
+        assert (error.error, error.error_description) == ("invalid_grant", "gone")
+        assert "(invalid_grant: gone)" in str(error)
 
 
 async def test_pasting_over_client_credentials(make_manager: MakeManager, server: TokenServer) -> None:
@@ -673,14 +676,17 @@ async def test_one_callback_makes_one_exchange(make_manager: MakeManager, server
     assert await other.token("acme") == token
 
 
-async def test_the_same_grant_after_invalid_client(make_manager: MakeManager, server: TokenServer) -> None:
+async def test_the_same_grant_after_invalid_client(
+    make_manager: MakeManager, server: TokenServer, clock: VirtualClock
+) -> None:
     """S6: the server did not look at the code: that grant, and no other of the same code, may try again."""
     manager, request = make_manager(), server.client().authorization_request()
     callback = f"https://app.example/callback?code=c0de&state={request.state}"
     grant = request.grant(callback)
-    server.order(oauth_error("invalid_client", 401))
+    server.order(*[oauth_error("invalid_client", 401)] * 3)  # within five seconds, no fourth attempt can begin
     with pytest.raises(TokenEndpointError, match="invalid_client"):
         await manager.connect("acme", grant)
+    assert sum(clock.slept) == 1 + 2
     with pytest.raises(CallbackError, match="used already"):
         await manager.connect("acme", request.grant(callback))
     assert await manager.connect("acme", grant) == await manager.token("acme")

@@ -124,11 +124,11 @@ def steps(record: Record, number: int) -> list[Callable[[Record], Record]]:
         possible += [
             lambda record, nonce=nonce: record_.leased(record, nonce, now=1.0),  # type: ignore[misc]
             lambda record, spent=spent: record_.marked_maybe_spent(record, spent, now=1.0),  # type: ignore[misc]
-            lambda record, spent=spent: record_.refused(record, spent, "because"),  # type: ignore[misc]
+            lambda record, spent=spent: record_.refused(record, spent, "because", "why"),  # type: ignore[misc]
             lambda record, spent=spent: commit(record, spent, nonce=record.lease or "n"),  # type: ignore[misc]
         ]
     return [
         *possible,
-        lambda record: record_.postponed(record, not_before=1.0),
+        lambda record: record_.postponed(record, not_before=1.0, said="why"),
         lambda record: record_.released(record),
     ]

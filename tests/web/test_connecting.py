@@ -10,13 +10,16 @@ from urllib.parse import parse_qsl, quote, urlsplit
 
 import pytest
 from aiohttp import ClientSession, web
+from yarl import URL
 
 from tribe_oauth import ClientCredentialsGrant, MemoryStore, StoreError, TokenManager, TribeOAuthError
 from tribe_oauth import web as tribe_web
 from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.sandbox import PROFILES
 from tribe_oauth.web._pending import LIFETIME
 from tribe_oauth.web._setup import _SITE
 
+from ..manager.helpers import VirtualClock
 from .world import World, account, browsing, listening, serving, world
 
 
@@ -383,9 +386,37 @@ async def test_the_code_cannot_be_exchanged() -> None:
         there.sandbox.fault("lost_answer")
         assert (await browser.connect()).outcome == "unavailable"
         assert there.sandbox.ledger.count("authorization_code") == 1
-        there.sandbox.fault("invalid_client")
-        assert (await browser.connect()).outcome == "failed"
         assert (await browser.connect()).outcome == "connected"
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_the_client_is_refused(profile: str, caplog: pytest.LogCaptureFixture) -> None:
+    """F9: for a moment, and nobody notices; for longer, it is a setting where the client never worked, else a fault."""
+    clock = VirtualClock()
+    async with world(sandbox={"profile": profile}, manager={"clock": clock}) as there, browsing(there) as browser:
+        fault = there.sandbox.fault("database_away", times=None)
+        assert (await browser.connect()).outcome == "failed"
+        assert "a server whose database is away says the same" in caplog.text
+        fault.cancel()
+        there.sandbox.fault("database_away", times=2)
+        assert (await browser.connect()).outcome == "connected"
+        there.sandbox.fault("database_away", times=None)
+        assert (await browser.connect()).outcome == "unavailable"
+        assert "which worked before" in caplog.text
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+async def test_a_consent_that_loses_the_challenge(profile: str, caplog: pytest.LogCaptureFixture) -> None:
+    """S3: the customer is not told of an old link: the log names the setting, which helps."""
+    lost = ("code_challenge", "code_challenge_method")
+    async with world(sandbox={"profile": profile}) as there, browsing(there) as browser:
+        url = URL(await browser.start()).without_query_params(*lost)
+        assert (await browser.get(await browser.consent(str(url)))).outcome == "failed"
+        assert "pkce=False for authorization_request or web.setup" in caplog.text
+    async with world(sandbox={"profile": profile}, pkce=False) as there, browsing(there) as browser:
+        url = URL(await browser.start())
+        assert not url.query.keys() & set(lost)
+        assert (await browser.get(await browser.consent(str(url)))).outcome == "connected"
 
 
 async def test_the_code_has_run_out() -> None:

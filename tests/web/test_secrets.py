@@ -14,6 +14,7 @@ from tribe_oauth import web as tribe_web
 from tribe_oauth.web import HideCallbacks
 from tribe_oauth.web._setup import _SITE
 
+from ..manager.helpers import VirtualClock
 from .world import browsing, world
 
 
@@ -29,11 +30,13 @@ async def test_a_canary_search(caplog: pytest.LogCaptureFixture) -> None:
 
     secrets: set[str] = set()
     shown: list[str] = []
-    async with world(store=Watched()) as there, browsing(there) as browser:
+    clock = {"clock": VirtualClock()}
+    async with world(store=Watched(), manager=clock) as there, browsing(there) as browser:
         sandbox = there.sandbox
-        for deny, fault in ((False, ""), (True, ""), (False, "invalid_client"), (False, "lost_answer")):
+        faults = ((False, "", 0), (True, "", 0), (False, "database_away", 3), (False, "lost_answer", 1))
+        for deny, fault, times in faults:
             if fault:
-                sandbox.fault(fault)  # type: ignore[arg-type]
+                sandbox.fault(fault, times=times)  # type: ignore[arg-type]
             out = await browser.get(there.path("connect"))
             callback = await browser.consent(out.location, deny=deny)
             answers = [await browser.get(callback) for _ in range(2)]

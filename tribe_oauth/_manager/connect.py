@@ -82,7 +82,10 @@ async def _client_credentials(
     record = await context.store.load(organization)
     if record is not None and record.status == "connected" and decode(record).credential == credential:
         return await refresh(context, RefreshParameters.expired(organization, cached))  # an equal grant
-    granted = await token_requests.fetch_client_credentials(context, credential, organization)
+    worked_before = record is not None and token_requests.has_worked(credential, record)
+    granted = await token_requests.fetch_client_credentials(
+        context, credential, organization, worked_before=worked_before
+    )
     _check_granted(organization, granted.scope, parse_scope(grant.asked))
 
     family, now = new_family(), context.clock.time()
@@ -125,8 +128,12 @@ async def _refresh_token(
             if changed is None or await context.store.swap(changed) is not None:
                 return await refresh(context, RefreshParameters.expired(organization, cached))
             continue
-        if payload.candidate is not None and payload.candidate.fingerprint == pasted:
-            break
+        tried = payload.candidate
+        if tried is not None and tried.fingerprint == pasted:
+            if tried.credential == candidate.credential:
+                break
+            # With another client than before, perhaps the right one; what was sent by then stays known.
+            candidate = attrs.evolve(tried, credential=candidate.credential)
         if await context.store.swap(record_.with_candidate(record, organization, candidate)) is not None:
             break
     return await refresh(context, RefreshParameters.of_candidate(organization, pasted))
@@ -149,7 +156,8 @@ async def exchange(context: RefreshContext, grant: AuthorizationCodeGrant, organ
         _check_offline(organization, "offline" in grant.granted)
     await claim_code(context, grant)
     started = context.clock.time()
-    granted = await token_requests.exchange_code(context, grant, organization)
+    credential = _credential(context, grant.client, kind="refresh_token", redirect_uri=grant.redirect_uri)
+    granted = await token_requests.exchange_code(context, grant, credential, organization)
     assert granted.access_token is not None  # exchange_code() made sure of it
     lifetime = float(granted.expires_in)
     token = Token(
@@ -158,7 +166,6 @@ async def exchange(context: RefreshContext, grant: AuthorizationCodeGrant, organ
         expires_at=started + lifetime,
         scope=granted.scope if granted.scope is not None else grant.granted,
     )
-    credential = _credential(context, grant.client, kind="refresh_token", redirect_uri=grant.redirect_uri)
     exchanged = Exchanged(credential=credential, token=token, lifetime=lifetime)
     try:
         _check_granted(organization, token.scope, grant.asked)

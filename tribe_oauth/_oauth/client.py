@@ -169,6 +169,7 @@ class AuthorizationRequest:
             redirect_uri=client.redirect_uri,
             state=self.state,
             issuer=client.endpoints.issuer,
+            scope=self.scope,
         )
         return AuthorizationCodeGrant(_FROM_A_CHECKED_CALLBACK, self, callback)
 

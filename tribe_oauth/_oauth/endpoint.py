@@ -29,7 +29,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
-from tribe_oauth._oauth.messages import Granted, Refused, Unreadable, read_answer
+from tribe_oauth._oauth.messages import Granted, Refused, Unreadable, client_mark, read_answer
 from tribe_oauth._retry_after import read_date, read_retry_after
 from tribe_oauth.errors import ConfigurationError
 
@@ -63,13 +63,15 @@ class Lost:
 class Answered:
     """The server, or something in front of it, answered. `retry_after` is in seconds, `date` in Unix time.
 
-    `date` is the server's own clock, where it tells it.
+    `date` is the server's own clock, where it tells it. `client_worked`: this server has taken the same client id and
+    secret before, in this process.
     """
 
     reading: Granted | Refused | Unreadable
     status: int
     retry_after: float | None
     date: float | None = None
+    client_worked: bool = False
 
 
 Outcome = NotSent | Lost | Answered
@@ -137,6 +139,7 @@ class TokenEndpoint:
         self._connector = connector
         self._request_timeout = request_timeout
         self._session: ClientSession | None = None
+        self._worked: set[tuple[str, bytes]] = set()
 
     async def post(self, url: str, form: bytes, *, may_leave: Callable[[], bool] = _always) -> Outcome:
         """Send once, within `request_timeout` seconds in all. `may_leave` is asked right before the bytes go."""
@@ -149,8 +152,15 @@ class TokenEndpoint:
         except (ClientError, OSError) as error:
             failure = _failed(body, f"the connection failed ({type(error).__name__})", over=_ended_by_peer(error))
         else:
-            return arrived.answered(form)
+            return self._known(url, form, arrived.answered(form))
         return arrived.saved_from(failure, form) or failure
+
+    def _known(self, url: str, form: bytes, answered: Answered) -> Answered:
+        """Remember a client whose credentials were taken, and tell of one that a refusal is for."""
+        client = url, client_mark(form)
+        if isinstance(answered.reading, Granted):
+            self._worked.add(client)
+        return attrs.evolve(answered, client_worked=client in self._worked)
 
     async def _exchange(self, url: str, body: _Body, arrived: _Arrived) -> None:
         async with self._open().post(

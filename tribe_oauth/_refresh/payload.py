@@ -28,6 +28,14 @@ class Credential:
     redirect_uri: str | None = None
     scope: str = ""
 
+    def is_same_client(self, other: Credential | None) -> bool:
+        """Whether the other one has the same client id and secret."""
+        return other is not None and (self.token_endpoint, self.client_id, self.client_secret) == (
+            other.token_endpoint,
+            other.client_id,
+            other.client_secret,
+        )
+
 
 @lru_cache(maxsize=512)
 def _the_same(credential: Credential) -> Credential:
@@ -60,7 +68,7 @@ class Payload:
     that fails can make that long. `issued_at`: when the refresh token was issued, by this side's clock, and
     `issued_date`, by the server's; 0: not known. `maybe_spent_at`, `maybe_spent_generation`: when, and for which
     generation, a request was last sent whose answer was not read. `rejections`: rotations for a 401 of the API, the
-    last one at `rejected_at`.
+    last one at `rejected_at`. `said`: what the last attempt was answered where it failed, as a printable text.
     """
 
     credential: Credential | None = attrs.field(default=None, converter=_shared)
@@ -75,6 +83,7 @@ class Payload:
     maybe_spent_generation: int = 0
     rejections: int = 0
     rejected_at: float = 0.0
+    said: str = ""
 
 
 def encode(payload: Payload) -> bytes:

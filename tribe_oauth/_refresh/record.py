@@ -73,9 +73,10 @@ def _marked(record: Record, family: str, now: float) -> Record:
     return attrs.evolve(record, maybe_spent=True, payload=encode(payload))
 
 
-def postponed(record: Record, *, not_before: float) -> Record:
-    """Give the lease back after a failure; nobody sends before `not_before`."""
-    return attrs.evolve(record, lease=None, not_before=not_before, failures=record.failures + 1)
+def postponed(record: Record, *, not_before: float, said: str) -> Record:
+    """Give the lease back after a failure; nobody sends before `not_before`. `said`: why, for all processes."""
+    payload = encode(attrs.evolve(decode(record), said=said))
+    return attrs.evolve(record, lease=None, not_before=not_before, failures=record.failures + 1, payload=payload)
 
 
 def released(record: Record, *, not_before: float = 0.0) -> Record:
@@ -120,12 +121,18 @@ def _doubt_is_over(record: Record, payload: Payload, now: float, quiet: float) -
     return record.generation >= payload.maybe_spent_generation + 2 and not 0 <= now - payload.maybe_spent_at < quiet
 
 
-def refused(record: Record, spend: Spend, cause: str) -> Record:
-    """The server will never take this refresh token again. The record is kept; a candidate is dropped."""
+def refused(record: Record, spend: Spend, cause: str, said: str) -> Record:
+    """The server will never take this refresh token again. The record is kept; a candidate is dropped.
+
+    `said`: the server's words.
+    """
+    payload = decode(record)
     if not spend.is_candidate:
+        record = attrs.evolve(record, payload=encode(attrs.evolve(payload, said=said)))
         return attrs.evolve(record, status="reauthorization_required", cause=cause, due_at=None, lease=None)
-    payload = attrs.evolve(decode(record), candidate=None)
-    status = "disconnected" if record.status == "connecting" else record.status
+    was_alone = record.status == "connecting"
+    payload = attrs.evolve(payload, candidate=None, said=said if was_alone else payload.said)  # else it is the family's
+    status = "disconnected" if was_alone else record.status
     return attrs.evolve(record, status=status, payload=encode(payload), lease=None)
 
 

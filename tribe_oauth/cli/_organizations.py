@@ -53,7 +53,7 @@ async def status(
         for key in [organization] if organization else await all_of(manager):
             found = await manager.status(key)
             times = told_time(found.expires_at), told_time(found.next_attempt_at)
-            table.add_row(escape(key), told_state(found), *times, found.cause and escape(found.cause))
+            table.add_row(escape(key), told_state(found), *times, found.why and escape(found.why))
     Console().print(table if table.rows else "no organization is connected")
 
 

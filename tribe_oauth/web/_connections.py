@@ -83,7 +83,7 @@ class ConnectionsPage:
             organization=organization,
             status=status,
             # Without a prefix it is an operator, who runs this application; others are its customers.
-            error=_for_customers(status) if prefix else error or (status and status.cause),
+            error=_for_customers(status) if prefix else error or (status and status.why),
             reconnect=site.url("connect", again=organization, next=site.url("connections")),
         )
 

@@ -10,7 +10,7 @@ from aiohttp import ClientError, ClientSession, web
 
 from tribe_oauth import CallbackError, StoreError, Token, TokenEndpointError
 from tribe_oauth._oauth.values import parse_scope
-from tribe_oauth.errors import ConfigurationError, ManagerError, ScopeError, UnsavedError
+from tribe_oauth.errors import ConfigurationError, ManagerError, ScopeError, TemporarilyUnavailable, UnsavedError
 from tribe_oauth.odata import ODataError
 from tribe_oauth.web import _pending
 from tribe_oauth.web._organization import normal
@@ -83,7 +83,7 @@ class Flow:
             if pinned is None:
                 return None
         return Pending(
-            request=self.site.client.authorization_request(organization_id=pinned),
+            request=self.site.client.authorization_request(organization_id=pinned, pkce=self.site.pkce),
             prefix=prefix,
             expected=expected,
             next=following,
@@ -192,12 +192,12 @@ def judge(error: Exception) -> Outcome:
             return Outcome.OTHER_ORGANIZATION
         case ScopeError(error="insufficient_scope"):
             return Outcome.NOT_OFFLINE
-        case CallbackError(error=None) | TokenEndpointError(error="invalid_grant"):
-            return Outcome.UNKNOWN
+        case CallbackError(error=None) | TokenEndpointError(error="invalid_grant", cause=None):
+            return Outcome.UNKNOWN  # with a cause, it is the application that is not set up right
         case CallbackError(error=code) if code not in _ASK_AGAIN | _OUR_FAULT:
             return Outcome.DENIED  # servers have other codes than access_denied for it
         case CallbackError(error=code) | TokenEndpointError(error=code) if code is None or code in _ASK_AGAIN:
             return Outcome.UNAVAILABLE
-        case StoreError() | ODataError() | ClientError() | TimeoutError() | ManagerError():
+        case TemporarilyUnavailable() | StoreError() | ODataError() | ClientError() | TimeoutError() | ManagerError():
             return Outcome.UNAVAILABLE  # a manager that is closing belongs to a worker that ends: the next one answers
     return Outcome.FAILED

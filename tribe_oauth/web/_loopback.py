@@ -39,6 +39,7 @@ async def login(
     show_problem: Callable[[str], object],
     pasted: Callable[[], Awaitable[str]],
     organization_id: str | None = None,
+    pkce: bool = True,
     timeout: float = LIFETIME,
 ) -> Connected:
     """Have a person consent in a browser, and connect with what comes back.
@@ -56,7 +57,7 @@ async def login(
         )
     listener = _Listener()
     async with listener.listening(client) as client:
-        request = client.authorization_request(organization_id=organization_id)
+        request = client.authorization_request(organization_id=organization_id, pkce=pkce)
         listener.state = request.state
         show(request.url)
         try:

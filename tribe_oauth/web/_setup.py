@@ -38,6 +38,7 @@ def setup(
     path: str | None = None,
     client: Client | None = None,
     pages: Pages | None = None,
+    pkce: bool = True,
 ) -> None:
     """Add consent, callback and the connections page to an application, which runs the manager from now on.
 
@@ -51,13 +52,14 @@ def setup(
     With None, only the link says which organization it is, and nothing checks which one consents.
 
     `path`: the part of the redirect URI's path that this application sees, where a proxy or a parent application takes
-    away another part. `client`: by default the manager's. `pages`: your own. Raises ConfigurationError.
+    away another part. `client`: by default the manager's. `pages`: your own. `pkce`: whether PKCE is used (RFC 7636);
+    where Tribe's consent does not pass it on, the exchange is refused and the log says so. Raises ConfigurationError.
     """
     if _SITE in app:
         raise ConfigurationError(
             "setup() was called for this application already: use a sub-application for the second manager"
         )
-    there = site(manager, client=client, authorize=authorize, find=find, path=path, pages=pages or Pages())
+    there = site(manager, client=client, authorize=authorize, find=find, path=path, pages=pages or Pages(), pkce=pkce)
     flow, connections = Flow(there), ConnectionsPage(there)
     router = app.router
     router.add_get(f"{there.path}/connect", _with_a_page_for_403(there, flow.connect), allow_head=False)
