@@ -14,6 +14,7 @@ from tribe_oauth._refresh.payload import Payload, decode, encode
 from tribe_oauth._refresh.spend import matches, nonce_for
 from tribe_oauth.stores import Record
 
+from ..stored import text_of
 from .records import BROUGHT, OWN, commit, connected, pasted, spend, token, trying
 
 
@@ -97,7 +98,7 @@ def test_in_any_order() -> None:
             assert kept.candidate is not None
         if before.maybe_spent and not record.maybe_spent:
             assert record.generation > before.generation
-        json.loads(record.payload or b"{}")
+        json.loads(text_of(record.payload) if record.payload else b"{}")
 
 
 def steps(record: Record, number: int) -> list[Callable[[Record], Record]]:

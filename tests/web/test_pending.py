@@ -11,6 +11,8 @@ from tribe_oauth import Client, MemoryStore
 from tribe_oauth.web._outcome import Outcome
 from tribe_oauth.web._pending import LIFETIME, NotPendingError, Pending, _key, cookie_name, keep, take
 
+from ..stored import checked, text_of
+
 CLIENT = Client("id", "secret", redirect_uri="https://app.example/tribe/callback")
 
 
@@ -47,7 +49,7 @@ async def test_back_and_forth() -> None:
 async def put_in_its_place(note: bytes) -> NotPendingError:
     """What comes of a callback whose note is this."""
     store, state = MemoryStore(), "a-state-of-forty-three-characters-and-more-"
-    await store.put(_key(state), note, lives_for=LIFETIME)
+    await store.put(_key(state), checked(note), lives_for=LIFETIME)
     with pytest.raises(NotPendingError) as caught:
         await take(store, CLIENT, state, {cookie_name(state, secure=True): "cookie"}, secure=True)
     return caught.value
@@ -81,7 +83,7 @@ async def test_what_is_no_note(note: bytes) -> None:
 async def a_note() -> dict[str, Any]:
     store = Watched()
     await keep(store, pending())
-    note: dict[str, Any] = json.loads(store.kept)
+    note: dict[str, Any] = json.loads(text_of(store.kept))
     return note
 
 

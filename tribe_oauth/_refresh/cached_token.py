@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -11,8 +10,7 @@ import attrs
 from tribe_oauth._clock import Clock
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.context import RefreshContext
-from tribe_oauth._refresh.payload import Credential, Payload, decode, encode
-from tribe_oauth.errors import StoreError
+from tribe_oauth._refresh.payload import Credential, Payload, encode, readable
 from tribe_oauth.stores import Record
 
 SKEW: Final = 3600.0
@@ -82,10 +80,8 @@ def to_record(context: RefreshContext, organization: str, cached: CachedToken, l
     Leases were lost as well: a peer may have sent this refresh token just now. So it counts as leased and maybe spent,
     and so does a candidate that came since.
     """
-    now, kept = context.clock.time(), Payload()
-    if lost is not None:
-        with suppress(StoreError):  # one that cannot be read is not in the way of what replaces it
-            kept = decode(lost)
+    now = context.clock.time()
+    kept = readable(lost) or Payload()  # one that cannot be read is not in the way of what replaces it
     candidate = None if kept.candidate is None else attrs.evolve(kept.candidate, maybe_spent=True)
     payload = Payload(
         credential=cached.credential,

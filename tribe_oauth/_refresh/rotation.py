@@ -23,7 +23,7 @@ from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_sta
 from tribe_oauth._refresh.commit import Change, Commit
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.lease import Lease
-from tribe_oauth._refresh.payload import Payload, decode
+from tribe_oauth._refresh.payload import Payload, decode, readable
 from tribe_oauth._refresh.rejections import counted
 from tribe_oauth._refresh.spend import is_lost, takes_answer
 from tribe_oauth.errors import ReauthorizationRequired, StoreError, TokenEndpointError
@@ -198,7 +198,7 @@ class Rotation:
                 record = record_.in_place_of(record, lease.record)
             committed = record_.committed(
                 record,
-                lease.payload if record.payload == lease.record.payload else decode(record),
+                lease.payload if record.payload == lease.record.payload else readable(record) or lease.payload,
                 self._spend,
                 attrs.evolve(payload, age=round(clock.monotonic() - sent.monotonic, 3)),
                 due_at=due_at,
