@@ -70,7 +70,16 @@ def _check_value(text: bytes) -> bytes:
 
 
 def _is_whole(stored: bytes) -> bool:
-    return stored[:_CHECKED] == _check_value(stored[_CHECKED:])
+    return stored[:_CHECKED] == _check_value(stored[_CHECKED:]) and (rb"\ud" not in stored or _is_text(stored))
+
+
+def _is_text(stored: bytes) -> bool:
+    """Not so of half a character, which JSON can name: it can be read, and neither sent nor written again."""
+    try:
+        json.dumps(_decode(str(stored[_CHECKED:], "utf-8")), ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _well_formed(value: T | None, kind: type[T]) -> T:

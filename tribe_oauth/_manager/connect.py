@@ -221,7 +221,7 @@ def _revoke_replaced(context: RefreshContext, before: Record) -> None:
     payload = readable(before) or Payload()
     credential, token = payload.credential, payload.token
     if credential is not None and token is not None and token.refresh_token is not None:
-        context.tasks.spawn(token_requests.revoke(context, credential, token.refresh_token, before.organization))
+        token_requests.revoke_meanwhile(context, credential, token.refresh_token, before.organization)
 
 
 def _any(record: Record | None) -> bool:

@@ -152,7 +152,7 @@ class Rotation:
         credential, token = self._lease.payload.credential, self._lease.payload.token
         old = None if token is None else token.refresh_token
         if self._spend.is_candidate and credential is not None and old is not None and old != self._spend.refresh_token:
-            self._context.tasks.spawn(token_requests.revoke(self._context, credential, old, self._organization))
+            token_requests.revoke_meanwhile(self._context, credential, old, self._organization)
 
     def _fits(self, record: Record | None) -> bool:
         return takes_answer(record, self._spend)

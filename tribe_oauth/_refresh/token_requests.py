@@ -20,7 +20,7 @@ from tribe_oauth._refresh.cached_token import CachedToken, with_deadlines
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Credential
 from tribe_oauth._refresh.spend import Spend
-from tribe_oauth.errors import ConfigurationError, TokenEndpointError, named
+from tribe_oauth.errors import ConfigurationError, TokenEndpointError, TribeOAuthError, named
 from tribe_oauth.stores import Record
 
 logger = logging.getLogger("tribe_oauth.token_requests")
@@ -135,6 +135,18 @@ async def revoke(context: RefreshContext, credential: Credential, token: Secret,
     """Tell the server that a refresh token is no longer needed (RFC 7009); where that fails, a few times later."""
     if not await _revoked(context, credential, token, organization):
         context.tasks.spawn(_revoke_later(context, credential, token, organization))
+
+
+def revoke_meanwhile(context: RefreshContext, credential: Credential, token: Secret, organization: str) -> None:
+    """The same, and nobody waits for it: what is in its way is logged."""
+
+    async def revoking() -> None:
+        try:
+            await revoke(context, credential, token, organization)
+        except TribeOAuthError as error:
+            logger.warning("what organization %r had before was not revoked at the server: %s", organization, error)
+
+    context.tasks.spawn(revoking())
 
 
 async def _revoked(context: RefreshContext, credential: Credential, token: Secret, organization: str | None) -> bool:
