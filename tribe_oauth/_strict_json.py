@@ -70,7 +70,7 @@ def _check_value(text: bytes) -> bytes:
 
 
 def _is_whole(stored: bytes) -> bool:
-    return stored[:_CHECKED] == _check_value(stored[_CHECKED:]) and (rb"\ud" not in stored or _is_text(stored))
+    return stored[:_CHECKED] == _check_value(stored[_CHECKED:]) and (b"\\" not in stored or _is_text(stored))
 
 
 def _is_text(stored: bytes) -> bool:

@@ -17,8 +17,9 @@ from tribe_oauth._shield import closing
 from tribe_oauth.errors import CallbackError, ConfigurationError, UnreadableError
 from tribe_oauth.stores import Record, Unreadable
 
-PASTED_KNOWN_FOR: Final = 90 * 24 * 3600.0
-"""Seconds for which a pasted refresh token is known to belong to its organization: three times its own life."""
+PASTED_KNOWN_FOR: Final = 3 * 365 * 24 * 3600.0
+"""Seconds for which a pasted refresh token is known to belong to its organization. It lives for 30 days; in a program's
+settings it stands for years, and sent again it would still end its family."""
 CODE_KNOWN_FOR: Final = 3600.0
 """Seconds for which a code is known to be used: several times its own life."""
 _NONCE: Final = 16
