@@ -166,5 +166,14 @@ class StoreError(TribeOAuthError):
     retryable = True
 
 
+class UnreadableError(StoreError):
+    """What is stored cannot be read: it was damaged, or is encrypted under a key that is not given.
+
+    Asking again gives the same. It was left as it is: `TokenManager.connect` replaces it, `disconnect` removes it.
+    """
+
+    retryable = False
+
+
 class UnsavedError(StoreError):
     """The organization is connected and works in this process, which goes on trying to save it."""

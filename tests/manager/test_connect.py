@@ -23,6 +23,7 @@ from tribe_oauth import (
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
 from tribe_oauth.errors import ConfigurationError, ScopeError, TemporarilyUnavailable
 
+from ..stored import with_other
 from .conftest import MakeManager
 from .helpers import (
     TokenServer,
@@ -620,6 +621,22 @@ async def test_what_is_replaced_is_revoked(make_manager: MakeManager, server: To
         assert new.refresh_token is not None
         assert new.refresh_token.reveal() in server.live
         old = new
+
+
+@pytest.mark.parametrize("way", ["code", "paste"])
+async def test_what_is_replaced_cannot_be_revoked(
+    manager: TokenManager, server: TokenServer, store: MemoryStore, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """It was connected at another Tribe than this manager's: that is said, and connecting works."""
+    record = await store.load("acme")
+    assert record is not None
+    payload = with_other(record.payload, server.base.encode(), b"https://staging.example")
+    await store.swap(attrs.evolve(record, payload=payload))
+    grant = consent(server.client()) if way == "code" else RefreshTokenGrant(server.client(), server.paste())
+    assert await manager.connect("acme", grant)
+    await until(lambda: "organization 'acme' had before was not revoked at the server" in caplog.text)
+    assert "connected at another token endpoint than this manager's" in caplog.text
+    assert server.revoked == []
 
 
 async def test_a_revocation_while_tribe_is_down(

@@ -12,6 +12,7 @@ from tribe_oauth._refresh.payload import decode, encode
 from tribe_oauth.errors import ManagerError
 from tribe_oauth.stores import Record
 
+from ..stored import with_other
 from .conftest import MakeManager
 from .helpers import TokenServer, VirtualClock, held_back, oauth_error, page, until
 
@@ -147,7 +148,7 @@ async def test_overtaken_while_waiting_for_quiet(
     """The frozen holder's commit arrives while its successor waits: that is what is taken."""
     record = await stored(store)
     late = attrs.evolve(record, generation=record.generation + 1, lease=None, due_at=clock.time() + 3 * DAY)
-    late = attrs.evolve(late, payload=late.payload.replace(b'"expires_at":18', b'"expires_at":19'))
+    late = attrs.evolve(late, payload=with_other(late.payload, b'"expires_at":18', b'"expires_at":19'))
     await store.swap(attrs.evolve(record, lease=f"{record.family}:frozen"), lease_for=1)
     clock.advance(DAY)
     sleep = clock.sleep
@@ -588,7 +589,7 @@ async def test_a_peer_that_commits_during_our_request(
     caller = asyncio.ensure_future(manager.token("acme"))
     await server.arrived.wait()
     record = await stored(store)
-    payload = record.payload.replace(b'"expires_at":18', b'"expires_at":19')
+    payload = with_other(record.payload, b'"expires_at":18', b'"expires_at":19')
     await store.swap(attrs.evolve(record, generation=record.generation + 1, payload=payload))
     server.released.set()
     await caller
@@ -612,7 +613,7 @@ async def test_a_peer_that_commits_while_we_pause(
 
     async def meanwhile(seconds: float) -> None:
         record = await stored(store)
-        payload = record.payload.replace(b'"expires_at":18', b'"expires_at":19')
+        payload = with_other(record.payload, b'"expires_at":18', b'"expires_at":19')
         await store.swap(attrs.evolve(record, generation=record.generation + 1, payload=payload, lease=None))
         await sleep(seconds)
 

@@ -7,7 +7,8 @@ from typing import Literal
 import attrs
 import pytest
 
-from tribe_oauth.stores import MemoryStore, Record
+from tribe_oauth.errors import UnreadableError
+from tribe_oauth.stores import MemoryStore, Record, Unreadable
 from tribe_oauth.stores._columns import COLUMNS, NAMES, Column, _column, definitions, from_row, values, with_payload
 from tribe_oauth.stores._columns import written as as_written
 from tribe_oauth.stores.contract import put, record
@@ -58,6 +59,37 @@ def test_a_row_and_its_record() -> None:
     assert read == FULL
     assert read.maybe_spent is True
     assert type(read.payload) is bytes
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"status": "odd"}, {}),
+        ({"family": 7, "generation": "7"}, {"generation": 0}),
+        ({"generation": -1, "status": "odd"}, {"generation": 0}),
+        ({"cause": b"", "generation": 2**60}, {"generation": 0}),
+        ({"failures": 1.5, "status": "disconnected"}, {"status": "disconnected"}),
+        ({"payload": "text"}, {"payload": b""}),
+        pytest.param({"due_at": "x", "payload": memoryview(b"view")}, {"payload": b"view"}, id="a view"),
+    ],
+    ids=repr,
+)
+def test_what_there_is_of_an_altered_row(change: dict[str, object], left: dict[str, object]) -> None:
+    """Enough to replace it and to remove it: its version, its generation where that is one, that it was removed."""
+    full = dict(zip(NAMES, values(FULL), strict=True)) | {"version": 3}
+    found = from_row("acme", list((full | change).values()), 9.0)
+    expected = {"version": 3, "generation": 7, "status": "connected", "payload": b"secret"} | left
+    assert attrs.asdict(found) == attrs.asdict(Record(organization="acme", status="connected")) | expected
+    assert isinstance(found.payload, Unreadable)
+    assert "secret" not in repr(found)
+
+
+@pytest.mark.parametrize("version", [None, "3", 0, -1, 1.5, True, 2**60])
+def test_a_row_without_a_version(version: object) -> None:
+    """There is nothing to compare by."""
+    full = dict(zip(NAMES, values(FULL), strict=True)) | {"version": version, "status": "odd"}
+    with pytest.raises(UnreadableError, match="'acme' cannot be read: it was altered by something else"):
+        from_row("acme", list(full.values()), 9.0)
 
 
 def test_records_from_records() -> None:

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 
 from tribe_oauth import Client, MemoryStore
+from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.web._outcome import Outcome
 from tribe_oauth.web._pending import LIFETIME, NotPendingError, Pending, _key, cookie_name, keep, take
+
+from ..stored import checked, text_of
 
 CLIENT = Client("id", "secret", redirect_uri="https://app.example/tribe/callback")
 
@@ -47,7 +50,7 @@ async def test_back_and_forth() -> None:
 async def put_in_its_place(note: bytes) -> NotPendingError:
     """What comes of a callback whose note is this."""
     store, state = MemoryStore(), "a-state-of-forty-three-characters-and-more-"
-    await store.put(_key(state), note, lives_for=LIFETIME)
+    await store.put(_key(state), checked(note), lives_for=LIFETIME)
     with pytest.raises(NotPendingError) as caught:
         await take(store, CLIENT, state, {cookie_name(state, secure=True): "cookie"}, secure=True)
     return caught.value
@@ -78,10 +81,36 @@ async def test_what_is_no_note(note: bytes) -> None:
     assert str(error) == "unknown"
 
 
+async def test_a_note_that_is_not_as_it_was_written() -> None:
+    """One flipped bit, of the prefix too, which tells whose it is: the flow ends, though it is this browser's."""
+    store = Watched()
+    begun = pending()
+    browser = await keep(store, begun)
+    state, kept = begun.request.state, store.kept
+    cookies = {cookie_name(state, secure=True): browser}
+    flipped = [bytes([*kept[:at], kept[at] ^ 1 << at % 8, *kept[at + 1 :]]) for at in range(len(kept))]
+    for note in flipped:
+        await store.take(_key(state))
+        await store.put(_key(state), note, lives_for=LIFETIME)
+        with pytest.raises(NotPendingError) as caught:
+            await take(store, CLIENT, state, cookies, secure=True)
+        assert caught.value.outcome is Outcome.UNKNOWN
+
+
+async def test_a_note_under_a_key_that_is_gone() -> None:
+    """The same: who began before the keys changed begins once more."""
+    inner, begun = MemoryStore(), pending()
+    cookie = await keep(EncryptedStore(inner, [generate_key()]), begun)
+    state, now = begun.request.state, EncryptedStore(inner, [generate_key()])
+    with pytest.raises(NotPendingError) as caught:
+        await take(now, CLIENT, state, {cookie_name(state, secure=True): cookie}, secure=True)
+    assert caught.value.outcome is Outcome.UNKNOWN
+
+
 async def a_note() -> dict[str, Any]:
     store = Watched()
     await keep(store, pending())
-    note: dict[str, Any] = json.loads(store.kept)
+    note: dict[str, Any] = json.loads(text_of(store.kept))
     return note
 
 

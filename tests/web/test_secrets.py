@@ -15,6 +15,7 @@ from tribe_oauth.web import HideCallbacks
 from tribe_oauth.web._setup import _SITE
 
 from ..manager.helpers import VirtualClock
+from ..stored import text_of
 from .world import browsing, world
 
 
@@ -25,7 +26,7 @@ async def test_a_canary_search(caplog: pytest.LogCaptureFixture) -> None:
 
     class Watched(MemoryStore):
         async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
-            kept.append(json.loads(value)["request"]["verifier"] if key.startswith("authorization") else "")
+            kept.append(json.loads(text_of(value))["request"]["verifier"] if key.startswith("authorization") else "")
             return await super().put(key, value, lives_for=lives_for)
 
     secrets: set[str] = set()

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from contextlib import suppress
 from typing import assert_never
 
 import attrs
 
-from tribe_oauth._manager.claims import claim_code, claim_pasted
+from tribe_oauth._manager.claims import claim_code, claim_pasted, known_where_pasted
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._oauth.values import Token, format_scope, parse_scope
 from tribe_oauth._printable import printable
@@ -21,7 +20,7 @@ from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_start
 from tribe_oauth._refresh.commit import Commit
 from tribe_oauth._refresh.context import RefreshContext
-from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, fingerprint
+from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, fingerprint, readable
 from tribe_oauth._refresh.refresh import RefreshParameters, refresh
 from tribe_oauth.errors import ConfigurationError, ScopeError, StoreError, TribeOAuthError, UnsavedError, named
 from tribe_oauth.stores import Record
@@ -80,9 +79,10 @@ async def _client_credentials(
 ) -> CachedToken:
     credential = _credential(context, grant.client, kind="client_credentials", redirect_uri=None, scope=grant.asked)
     record = await context.store.load(organization)
-    if record is not None and record.status == "connected" and decode(record).credential == credential:
+    known = readable(record) or Payload()
+    if record is not None and record.status == "connected" and known.credential == credential:
         return await refresh(context, RefreshParameters.expired(organization, cached))  # an equal grant
-    worked_before = record is not None and token_requests.has_worked(credential, record)
+    worked_before = token_requests.has_worked(credential, record)
     granted = await token_requests.fetch_client_credentials(
         context, credential, organization, worked_before=worked_before
     )
@@ -112,7 +112,7 @@ async def _refresh_token(
 ) -> CachedToken:
     """Quick Setup: saved as a candidate before it is spent; an equal or older paste changes nothing."""
     pasted = fingerprint(grant.refresh_token)
-    await claim_pasted(context, organization, pasted)
+    is_new = await claim_pasted(context, organization, pasted)
     candidate = Candidate(
         family=new_family(),
         credential=_credential(context, grant.client, kind="refresh_token", redirect_uri=None),
@@ -121,8 +121,7 @@ async def _refresh_token(
     )
     while True:
         record = await context.store.load(organization)
-        known = record is not None and record.status != "disconnected"
-        payload = decode(record) if record is not None and known else Payload()
+        payload = known_where_pasted(record, is_new=is_new)
         if record is not None and pasted in payload.seen:
             changed = record_.with_secret_of(record, candidate.credential)
             if changed is None or await context.store.swap(changed) is not None:
@@ -226,10 +225,10 @@ async def save(
 
 def _revoke_replaced(context: RefreshContext, before: Record) -> None:
     """The family that was there before is no longer needed. One that cannot be read is left to die by itself."""
-    with suppress(StoreError):
-        credential, token = (payload := decode(before)).credential, payload.token
-        if credential is not None and token is not None and token.refresh_token is not None:
-            context.tasks.spawn(token_requests.revoke(context, credential, token.refresh_token, before.organization))
+    payload = readable(before) or Payload()
+    credential, token = payload.credential, payload.token
+    if credential is not None and token is not None and token.refresh_token is not None:
+        token_requests.revoke_meanwhile(context, credential, token.refresh_token, before.organization)
 
 
 def _any(record: Record | None) -> bool:

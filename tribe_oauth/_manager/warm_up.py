@@ -18,7 +18,7 @@ from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.refresh import RefreshParameters
 from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth._shield import closing
-from tribe_oauth.errors import StoreError, TribeOAuthError
+from tribe_oauth.errors import StoreError, TribeOAuthError, UnreadableError
 
 logger = logging.getLogger("tribe_oauth.warm_up")
 
@@ -82,7 +82,11 @@ async def _put_off(context: RefreshContext) -> AsyncIterator[str]:
     """Organizations whose token is due at a time that no clock which is right can have written."""
     async with closing(context.store.organizations()) as organizations:
         async for organization in organizations:
-            record = await context.store.load(organization)
+            try:
+                record = await context.store.load(organization)
+            except UnreadableError as error:
+                logger.warning("an organization was passed over: %s", error)
+                continue
             if record is not None and (record.due_at or 0.0) > context.clock.time() + FURTHEST:
                 yield organization
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -11,8 +10,7 @@ import attrs
 from tribe_oauth._clock import Clock
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.context import RefreshContext
-from tribe_oauth._refresh.payload import Credential, Payload, decode, encode
-from tribe_oauth.errors import StoreError
+from tribe_oauth._refresh.payload import Credential, Payload, encode, readable
 from tribe_oauth.stores import Record
 
 GENERATION_BITS: Final = 64
@@ -97,10 +95,8 @@ def to_record(context: RefreshContext, organization: str, cached: CachedToken, l
     Leases were lost as well: a peer may have sent this refresh token just now. So it counts as leased and maybe spent,
     and so does a candidate that came since.
     """
-    now, kept = context.clock.time(), Payload()
-    if lost is not None:
-        with suppress(StoreError):  # one that cannot be read is not in the way of what replaces it
-            kept = decode(lost)
+    now = context.clock.time()
+    kept = readable(lost) or Payload()  # one that cannot be read is not in the way of what replaces it
     candidate = kept.candidate
     if candidate is not None:  # not the one that this family began with
         candidate = None if candidate.family == cached.family else attrs.evolve(candidate, maybe_spent=True)

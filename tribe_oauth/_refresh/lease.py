@@ -77,8 +77,9 @@ class Lease:
             ends = context.clock.monotonic() + length
             stored = await context.store.swap(change(self.record), lease_for=length if renew else None)
             if stored is not None:
-                self.record, self.payload = stored, decode(stored)
-                self._ends = ends if renew else self._ends
+                self.record = stored
+                if renew:
+                    self.payload, self._ends = decode(stored), ends
                 return True
             if not await self.look():
                 return False

@@ -24,7 +24,7 @@ from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_sta
 from tribe_oauth._refresh.commit import Change, Commit
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.lease import Lease
-from tribe_oauth._refresh.payload import Payload, decode
+from tribe_oauth._refresh.payload import Payload, decode, readable
 from tribe_oauth._refresh.rejections import counted
 from tribe_oauth._refresh.spend import is_lost, may_be_spent, takes_answer
 from tribe_oauth.errors import ReauthorizationRequired, StoreError
@@ -157,7 +157,7 @@ class Rotation:
         credential, token = self._lease.payload.credential, self._lease.payload.token
         old = None if token is None else token.refresh_token
         if self._spend.is_candidate and credential is not None and old is not None and old != self._spend.refresh_token:
-            self._context.tasks.spawn(token_requests.revoke(self._context, credential, old, self._organization))
+            token_requests.revoke_meanwhile(self._context, credential, old, self._organization)
 
     def _fits(self, record: Record | None) -> bool:
         return takes_answer(record, self._spend)
@@ -203,7 +203,7 @@ class Rotation:
                 record = record_.in_place_of(record, lease.record)
             committed = record_.committed(
                 record,
-                lease.payload if record.payload == lease.record.payload else decode(record),
+                lease.payload if record.payload == lease.record.payload else readable(record) or lease.payload,
                 self._spend,
                 attrs.evolve(payload, age=round(clock.monotonic() - sent.monotonic, 3)),
                 due_at=due_at,

@@ -21,9 +21,9 @@ from tribe_oauth._oauth.values import Secret, Token, format_scope
 from tribe_oauth._oauth.verdict import PAUSES, Verdict, back_off, judge, pause_before, retry_after_of
 from tribe_oauth._refresh.cached_token import CachedToken, place_of, with_deadlines
 from tribe_oauth._refresh.context import RefreshContext
-from tribe_oauth._refresh.payload import Credential, decode
+from tribe_oauth._refresh.payload import Credential, readable
 from tribe_oauth._refresh.spend import Spend
-from tribe_oauth.errors import ConfigurationError, StoreError, named
+from tribe_oauth.errors import ConfigurationError, StoreError, TribeOAuthError, named
 from tribe_oauth.stores import Record
 
 logger = logging.getLogger("tribe_oauth.token_requests")
@@ -148,16 +148,21 @@ async def _sent(context: RefreshContext, grant: AuthorizationCodeGrant) -> Outco
             return outcome
 
 
-def has_worked(credential: Credential, record: Record) -> bool:
-    """Whether the organization of a record is connected by the same client. Raises StoreError."""
-    return record.status == "connected" and credential.is_same_client(decode(record).credential)
+def has_worked(credential: Credential, record: Record | None) -> bool:
+    """Whether the organization of a record is connected by the same client. One that cannot be read says nothing."""
+    payload = readable(record)
+    return (
+        record is not None
+        and payload is not None
+        and record.status == "connected"
+        and credential.is_same_client(payload.credential)
+    )
 
 
 async def _worked_before(context: RefreshContext, credential: Credential, organization: str) -> bool:
     """Whether the organization is connected already, by the same client."""
-    with suppress(StoreError):  # a record that cannot be read says nothing about the client
-        record = await context.store.load(organization)
-        return record is not None and has_worked(credential, record)
+    with suppress(StoreError):  # a store that is away says nothing about the client
+        return has_worked(credential, await context.store.load(organization))
     return False
 
 
@@ -166,6 +171,18 @@ async def revoke(context: RefreshContext, credential: Credential, token: Secret,
     reason = await _revoked(context, credential, token, organization)
     if reason is not None:
         context.tasks.spawn(_revoke_later(context, credential, token, organization, reason))
+
+
+def revoke_meanwhile(context: RefreshContext, credential: Credential, token: Secret, organization: str) -> None:
+    """The same, and nobody waits for it: what is in its way is logged."""
+
+    async def revoking() -> None:
+        try:
+            await revoke(context, credential, token, organization)
+        except TribeOAuthError as error:
+            logger.warning("what organization %r had before was not revoked at the server: %s", organization, error)
+
+    context.tasks.spawn(revoking())
 
 
 async def _revoked(

@@ -14,8 +14,8 @@ from typing import Any, Final, get_args, get_type_hints
 
 import attrs
 
-from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._contract import Record, RecordStatus
+from tribe_oauth.errors import UnreadableError
+from tribe_oauth.stores._contract import Record, RecordStatus, Unreadable, unreadable
 
 logger = logging.getLogger("tribe_oauth.stores")
 
@@ -93,7 +93,7 @@ _from_row: Callable[[str, Sequence[Any], float], Record] = _constructor(
 def from_row(organization: str, row: Sequence[Any], lease_left: float) -> Record:
     """The record of an organization, of a row that begins with the columns, and of the seconds that its lease has left.
 
-    Raises StoreError for values that no store of ours wrote. `unsound` makes the same for a row that cannot be had.
+    Of values that no store of ours wrote, what there is: see `altered`.
     """
     try:
         record = _from_row(organization, row, lease_left)
@@ -101,16 +101,38 @@ def from_row(organization: str, row: Sequence[Any], lease_left: float) -> Record
             return record
     except (TypeError, ValueError, LookupError, OverflowError):
         pass
-    raise unsound(organization)
+    return altered(organization, **dict(zip(NAMES, row, strict=False)))
 
 
-def unsound(organization: str) -> StoreError:
-    """That the record of an organization cannot be read."""
-    return StoreError(
-        f"the record of organization {organization!r} was altered by something else: restore it from a backup;"
-        " nothing was changed",
+def altered(
+    organization: str, *, version: Any, generation: Any = 0, status: Any = None, payload: Any = b"", **_: Any
+) -> Record:
+    """What there is of a record that something else altered: enough to replace it and to remove it, and no more.
+
+    Its generation is not forgotten where it can be read; where not, that of a new family is Unix time, and so higher.
+    Raises UnreadableError where there is not even a version to compare by.
+    """
+    if not _is_count(version) or version == 0:
+        raise unsound(organization)
+    return Record(
         organization=organization,
+        version=version,
+        generation=generation if _is_count(generation) else 0,
+        status="disconnected" if status == "disconnected" else "connected",
+        payload=Unreadable(bytes(payload) if isinstance(payload, bytes | memoryview) else b"", _ALTERED),
     )
+
+
+_ALTERED: Final = "was altered by something else; restore it from a backup"
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**53  # none gets there; from there on some databases cannot count
+
+
+def unsound(organization: str) -> UnreadableError:
+    """That there is nothing of the record of an organization that can be read."""
+    return unreadable(organization, _ALTERED)
 
 
 def keys_of(stored: Iterable[bytes]) -> list[str]:

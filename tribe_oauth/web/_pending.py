@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 
 from tribe_oauth import AuthorizationRequest, Client, Secret, TokenStore
-from tribe_oauth._strict_json import MalformedError, from_json, to_json
+from tribe_oauth._strict_json import MalformedError, from_json, from_stored, to_json, to_stored
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.web._outcome import Outcome
 
@@ -86,7 +86,7 @@ async def keep(store: TokenStore, pending: Pending) -> str:
         next=pending.next,
         link=pending.link,
     )
-    await store.put(_key(request.state), to_json(note), lives_for=LIFETIME)
+    await store.put(_key(request.state), to_stored(note), lives_for=LIFETIME)
     return browser
 
 
@@ -99,9 +99,9 @@ async def take(store: TokenStore, client: Client, state: str, cookies: Mapping[s
     if kept is None:
         raise NotPendingError(Outcome.UNKNOWN)
     try:
-        note = from_json(kept, _Note)
+        note = from_stored(kept, _Note)
         request = client.resume(to_json(attrs.evolve(note.request, state=state)).decode())
-    except (MalformedError, ConfigurationError):  # begun by another version, or for another client
+    except (MalformedError, ConfigurationError):  # damaged, under a key that is gone, or another client's
         raise NotPendingError(Outcome.UNKNOWN) from None
     browser = _hash(cookies.get(cookie_name(state, secure=secure), ""))
     if not hmac.compare_digest(browser.encode(), note.browser.encode()):
