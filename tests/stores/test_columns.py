@@ -54,8 +54,9 @@ def test_a_schema() -> None:
 def test_a_row_and_its_record() -> None:
     """What a record has in the columns makes the record again, also of a database's integers and buffers."""
     row = [int(value) if value is True else value for value in values(FULL)]
-    read = from_row("acme", [*row[:-1], memoryview(b"secret"), "more columns"], 9.0)
-    assert read == FULL
+    row[NAMES.index("version")] = 1
+    read = from_row("acme", [*row[:-1], memoryview(b"secret"), "more columns"], 9.0, 10.0)
+    assert read == attrs.evolve(FULL, version=1)
     assert read.maybe_spent is True
     assert type(read.payload) is bytes
 

@@ -277,19 +277,6 @@ async def test_a_server_that_hangs() -> None:
     server.close()
 
 
-async def test_waiting_for_a_connection_counts(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F4: the deadline is for all of a call; when a connection is free again, so is the store."""
-    await store.load("acme")
-    monkeypatch.setattr(store, "_timeout", 0.05)
-    for _ in range(8):
-        await pool_of(store)._slots.acquire()
-    with pytest.raises(StoreError, match=r"did not answer within 0\.05 s"):
-        await store.load("acme")
-    for _ in range(8):
-        pool_of(store)._slots.release()
-    assert await store.load("acme") is None
-
-
 def test_one_loop_after_another(redis_server: RedisServer) -> None:
     """Connections belong to their loop; the next loop gets its own."""
     store = RedisStore(redis_server.url, prefix=uuid.uuid4().hex)

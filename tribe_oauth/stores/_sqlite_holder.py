@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Container, Iterator
@@ -14,6 +15,7 @@ from tribe_oauth import _durable
 from tribe_oauth._durable import UnsafeFileError
 from tribe_oauth.errors import StoreError
 
+_ID: Final = re.compile("[0-9a-f]{32}")
 _LENGTH: Final = 80
 """Bytes in a holder's file: three numbers, filled up with spaces, so that a reader finds the old ones or the new."""
 
@@ -110,6 +112,8 @@ class Holder:
 
     def is_gone(self, other: str) -> bool:
         """Whether it is known that the process with this id has ended."""
+        if not _ID.fullmatch(other):
+            return False  # nobody's
         found = _read(self._folder / other)
         return found is not None and not found.lives and not found.is_copy
 
@@ -185,6 +189,6 @@ def _can_lock(file: int) -> bool:
     try:
         # Shared: two that ask at once don't take each other for the process.
         _durable.fcntl.flock(file, _durable.fcntl.LOCK_SH | _durable.fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError:  # it is locked, or there is no telling
         return False
     return True

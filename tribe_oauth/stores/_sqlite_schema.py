@@ -28,7 +28,6 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 _LEASE: Final = ("lease_end", "lease_for", "lease_holder")
-LEASE_AT: Final = NAMES.index("lease")
 _ALL: Final = ", ".join((*NAMES, *_LEASE))
 _VALUES: Final = tuple("? + 1" if name == "version" else "?" for name in NAMES)
 SELECT: Final = f"SELECT {_ALL} FROM organizations WHERE organization = ?"  # noqa: S608 (constants)
@@ -74,7 +73,7 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     for prefix, remedy in _REMEDIES.items():
         if name.startswith(prefix):
             return StoreError(f"{str(path)!r} {remedy} ({name})")
-    return StoreError(f"{str(path)!r} failed ({name})")
+    return StoreError(f"{str(path)!r} failed ({name}): see that nothing else changes it, or {_RESTORE}")
 
 
 _RESTORE: Final = "move it away, with its -wal, and restore a backup; nothing was changed"
