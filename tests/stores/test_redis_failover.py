@@ -23,6 +23,7 @@ from tribe_oauth.stores.redis import RedisStore
 
 from . import redis_servers, servers
 from .redis_servers import Node, Watched
+from .trouble import RedisTrouble
 
 Result = TypeVar("Result")
 
@@ -216,9 +217,10 @@ async def store(cluster: list[Node]) -> AsyncIterator[RedisStore]:
     await store.close()
 
 
-class TestRedisStoreOnACluster(StoreContract):
+class TestRedisStoreOnACluster(RedisTrouble, StoreContract):
     @pytest.fixture
     async def store(self, cluster: list[Node]) -> AsyncIterator[RedisStore]:
+        self.servers = [node.server for node in cluster]
         for node in cluster:
             node.ask("FLUSHALL")
         store = RedisStore(url_of(cluster[1]))
