@@ -72,7 +72,6 @@ class TestEncryptedPostgresStore(PostgresTrouble, StoreContract):
 
 ODD: Sequence[tuple[str, str]] = (
     ("bytea_output", "escape"),
-    ("client_encoding", "LATIN1"),
     ("default_transaction_deferrable", "on"),
     ("standard_conforming_strings", "off"),
     ("extra_float_digits", "-15"),
@@ -94,7 +93,8 @@ def odd_database(postgres_server: str, request: pytest.FixtureRequest) -> Iterat
         connection.execute(
             f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
         )
-        for setting, value in [("default_transaction_isolation", f"'{isolation}'"), *ODD]:
+        settings = [("default_transaction_isolation", f"'{isolation}'"), ("client_encoding", encoding), *ODD]
+        for setting, value in settings:
             connection.execute(f"ALTER DATABASE {name} SET {setting} = {value}")
         url = postgres_server.replace("/postgres?", f"/{name}?")
         with psycopg.connect(url, client_encoding="UTF8", autocommit=True) as inside:

@@ -67,8 +67,10 @@ class Pool:
             try:
                 yield connection
             finally:
-                is_old = self._closed or era != self._era
-                if is_old or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                is_well = connection.pgconn.transaction_status == TransactionStatus.IDLE
+                if is_well:
+                    self._turns.answered()
+                if self._closed or era != self._era or not is_well:
                     connection.pgconn.finish()
                 else:
                     self._idle.append((connection, until))

@@ -88,6 +88,7 @@ class Pool:
         return self._driver.make_connection(), time.monotonic() + LONGEST_LIFE
 
     async def _give_back(self, connection: Any, until: float, era: int) -> None:
+        self._turns.answered()
         if self._closed or era != self._era:
             await _close([connection])
         else:

@@ -48,9 +48,12 @@ class Turns:
             await self._wait(deadline)
         try:
             yield
-            self._answered = asyncio.get_running_loop().time()
         finally:
             self._pass_on()
+
+    def answered(self) -> None:
+        """The server has answered somebody, whatever it said."""
+        self._answered = asyncio.get_running_loop().time()
 
     async def _wait(self, deadline: asyncio.Timeout) -> None:
         loop = asyncio.get_running_loop()
