@@ -109,6 +109,13 @@ def simulation(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Spoiled records in every store: nox -s fuzz -- --records 10000 --seed 1 --store redis."""
+    install(session, "test")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+
+
+@nox.session(default=False)
 def cancellation(session: nox.Session) -> None:
     """Every public coroutine, cut at every await it has, in each kind of cancellation; and the table of how many."""
     install(session, "test")

@@ -35,6 +35,11 @@ _NOT_CONNECTED: Final = {
     "conversion between": "the database has an encoding that cannot be read as UTF-8: create it WITH ENCODING 'UTF8'",
 }
 
+
+class AlteredError(StoreError):
+    """What should be text is none, in an encoding that checks nothing: no store of ours wrote it."""
+
+
 _GRANT: Final = (
     "the database does not allow its user to do this: grant SELECT, INSERT, UPDATE and DELETE on the tables"
     " tribe_oauth_…, and to the user that calls create_schema(), CREATE on the schema"
@@ -70,9 +75,6 @@ _REFUSED: Final[dict[type[psycopg.Error], str]] = {
     errors.UntranslatableCharacter: (
         "the database has an encoding without a character that is stored: create it WITH ENCODING 'UTF8'"
     ),
-    errors.CharacterNotInRepertoire: (
-        "the database has text that is not in its encoding: something else wrote it; restore it from a backup"
-    ),
     errors.DiskFull: "the database's disk is full: make room",
     errors.TooManyConnections: "the database has no connection left: raise max_connections, or make pool_size smaller",
 }
@@ -94,6 +96,8 @@ def store_error(error: Exception, timeout: float) -> StoreError:
     """What went wrong in an operation, with the remedy and without any value."""
     if isinstance(error, StoreError):
         return error
+    if isinstance(error, UnicodeDecodeError | errors.CharacterNotInRepertoire):  # here, or already there
+        return AlteredError("the database has text that is none: something else wrote it; restore it from a backup")
     if isinstance(error, TimeoutError):
         return StoreError(f"the database did not answer within {timeout:g} s: look whether it runs")
     for kind, said in _REFUSED.items():

@@ -16,11 +16,11 @@ _FIELDS: Final = tuple(column.name for column in COLUMNS if column.readable and 
 """What is kept as one JSON object, beside the version, which a script compares, and the payload, which is bytes."""
 
 _NOW: Final = "local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1000000\n"
-_LEASE: Final = "string.format('%.6f', now), r[#r - 1] or '', r[#r] or ''"
+_LEASE: Final = "string.format('%.6f', now), r[#r - 1], r[#r]"
 LOAD: Final = f"""{_NOW}
 local r = redis.call('HMGET', KEYS[1], 'version', 'fields', 'payload', 'lease_end', 'lease_for')
 if not r[1] and redis.call('EXISTS', KEYS[1]) == 0 then return false end
-return {{r[1] or '', r[2] or '', r[3] or '', {_LEASE}}}
+return {{r[1], r[2], r[3], {_LEASE}}}
 """
 SWAP: Final = f"""{_NOW}
 local record, due, listed = KEYS[1], KEYS[2], KEYS[3]
@@ -75,6 +75,6 @@ def left(record: Record, now: bytes, lease_end: bytes, lease_for: bytes) -> floa
     """Seconds that the lease of a record has left that a script has written. Raises StoreError."""
     try:
         remaining = float(lease_end) - float(now)
-    except ValueError:
+    except (ValueError, TypeError):
         raise unsound(record.organization) from None
     return lease_left(record, remaining, lease_for)

@@ -110,9 +110,9 @@ class Holder:
         paths = [path for path in self._folder.glob("?" * len(self.id)) if path.name != self.id]
         return [(path, found) for path in paths if (found := _read(path)) is not None]
 
-    def is_gone(self, other: str) -> bool:
+    def is_gone(self, other: object) -> bool:
         """Whether it is known that the process with this id has ended."""
-        if not _ID.fullmatch(other):
+        if not isinstance(other, str) or not _ID.fullmatch(other):
             return False  # nobody's
         found = _read(self._folder / other)
         return found is not None and not found.lives and not found.is_copy

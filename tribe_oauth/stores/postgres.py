@@ -21,7 +21,7 @@ try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    from tribe_oauth.stores._postgres_errors import store_error
+    from tribe_oauth.stores._postgres_errors import AlteredError, store_error
     from tribe_oauth.stores._postgres_pool import Connection, Pool, Row
 except ImportError:
     raise ImportError("PostgresStore needs an extra: pip install 'tribe-oauth[postgres]'") from None
@@ -134,7 +134,7 @@ class PostgresStore:
         """See `TokenStore.load`."""
         try:
             rows = await self._execute(_LOAD, {"organization": organization.encode()})
-        except UnicodeDecodeError:  # an encoding that checks nothing: what should be text is not
+        except AlteredError:
             raise unsound(organization) from None
         return from_row(organization, rows[0], *rows[0][-2:]) if rows else None
 
@@ -188,8 +188,6 @@ class PostgresStore:
                 if look and not self._looked:
                     await self._look(connection)
                 return await _rows(connection, sql, parameters)
-        except UnicodeDecodeError:
-            raise  # to a caller that knows whose record it is
         except Exception as error:
             # Whatever it was: the name may lead to another server by now, which has settings of its own.
             pool.renew()
