@@ -40,6 +40,7 @@ _WITHOUT_CODE: Final = (
     (re.compile("cluster support disabled", re.IGNORECASE), "NOCLUSTER"),
     (re.compile(r"unknown command|can't run this command|ACL failure in script", re.IGNORECASE), "NOPERM"),
     (re.compile("without any password configured|no password is set", re.IGNORECASE), "NOPASS"),
+    (re.compile("closed by server", re.IGNORECASE), "CLOSED"),
     (re.compile("max number of clients", re.IGNORECASE), "MAXCLIENTS"),
 )
 _REMEDIES: Final = {
@@ -74,6 +75,10 @@ _REMEDIES: Final = {
     "NOREPLICAS": "Redis has too few replicas to take writes (NOREPLICAS): look whether they run",
     "CROSSSLOT": "something before Redis moves keys between its slots (CROSSSLOT): name the servers themselves",
     "MAXCLIENTS": "Redis has no connection left (MAXCLIENTS): raise maxclients, or make pool_size smaller",
+    "CLOSED": (
+        "Redis cut the connection: look whether it runs, whether that port has TLS (then write rediss://), and into its"
+        " log"
+    ),
     "TLS": (
         "TLS with Redis failed: write redis:// where that port has none, and rediss:// where it has, with ssl_ca_certs"
         " where its certificate is of an authority of your own"
@@ -129,5 +134,7 @@ def store_error(error: Exception, timeout: float, organization: str | None = Non
     if code in _REMEDIES:
         return StoreError(_REMEDIES[code])
     if isinstance(error, TimeoutError | OSError):
-        return StoreError(f"Redis did not answer within {timeout:g} s: look whether it runs")
+        return StoreError(
+            f"Redis did not answer within {timeout:g} s: look whether it runs; rediss:// needs a port with TLS"
+        )
     return StoreError(f"Redis failed ({code}): look whether it runs, and into its log")

@@ -37,6 +37,10 @@ end
 local r = redis.call('HMGET', record, 'lease_end', 'lease_for')
 return {{{_LEASE}}}
 """
+ODD_SCORES: Final = """
+return redis.call('ZCOUNT', KEYS[1], '-inf', '(0') + redis.call('ZCOUNT', KEYS[1], '(0', '+inf')
+"""
+"""Pages of an index in another order than that of its members leave some out, or have no end."""
 PUT: Final = """
 local standing = redis.call('GET', KEYS[1])
 if standing then return standing end

@@ -16,7 +16,6 @@ import hashlib
 import heapq
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from itertools import pairwise
 from typing import Any, Final
 
 from tribe_oauth.errors import ConfigurationError
@@ -29,7 +28,7 @@ try:
 
     from tribe_oauth.stores._redis_errors import AlteredError, store_error
     from tribe_oauth.stores._redis_pool import driver
-    from tribe_oauth.stores._redis_scripts import LOAD, PUT, SWAP, TAKE, fields_of, left, read
+    from tribe_oauth.stores._redis_scripts import LOAD, ODD_SCORES, PUT, SWAP, TAKE, fields_of, left, read
     from tribe_oauth.stores._redis_servers import Servers, servers
     from tribe_oauth.stores._redis_settings import Settings, pairs
     from tribe_oauth.stores._redis_url import read_url
@@ -118,20 +117,15 @@ class RedisStore:
         """A page of one bucket, and after what the next begins; None: it was the last."""
         _, listed = self._indexes(bucket)
         try:
+            if after == b"-" and await self._run(ODD_SCORES, [listed]):
+                logger.error("the index %r has scores that something else wrote: ZADD all its members with 0", listed)
+                return sorted(await self._call(listed, "ZRANGE", listed, 0, -1)), None
             keys = await self._call(listed, "ZRANGEBYLEX", listed, after, b"+", "LIMIT", 0, PAGE)
-            if not keys:
-                return [], None
-            if all(one < another for one, another in pairwise([*([after[1:]] if after != b"-" else []), *keys])):
-                return keys, b"(" + keys[-1]
-            # Something else gave one of them a score: pages of such an index have no end.
-            logger.error(
-                "the index %r has scores other than 0, which something else wrote: ZADD its members with 0", listed
-            )
-            everything = await self._call(listed, "ZRANGE", listed, 0, -1)
-            return sorted(key for key in everything if after == b"-" or key > after[1:]), None
         except AlteredError:
             _left_out(listed)
             return [], None
+        is_last = len(keys) < PAGE or keys[-1] < after[1:]  # one that was altered meanwhile
+        return keys, None if is_last else b"(" + keys[-1]
 
     async def due(self, before: float) -> AsyncIterator[str]:
         """See `TokenStore.due`."""
