@@ -234,7 +234,7 @@ async def test_notes_of_another_type(path: Path, store: SQLiteStore) -> None:
 
 
 async def test_a_process_that_is_ending(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its holder's file can be the last that the kernel takes from it: it is looked at again before anything is said."""
+    """Its holder's file can be the last that the kernel takes: it is looked at again before anything is said."""
     looks: list[list[tuple[int, ...]]] = [[(1, 2)], [(1, 2)], []]
     monkeypatch.setattr(Holder, "opened_by_others", lambda _: looks.pop(0))
     assert await store.load("acme") is None

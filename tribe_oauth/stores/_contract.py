@@ -56,8 +56,14 @@ class TokenStore(Protocol):
     goes wrong is a `StoreError`, which for a write means: *not known whether it happened*. Nothing is held between two
     calls: no transaction, no connection, no lock. `tribe_oauth.stores.contract` tests all of this for any store.
 
-    A store may have an attribute `timeout`: the seconds that one operation can take at most. Where it is missing, 5.0
-    is assumed. By it a process that takes a lease over knows for how long the earlier holder may still be saving.
+    What stands in it and no store wrote is a `StoreError` whose `organization` says whose record it is; it disturbs no
+    other, and listings go on past it, with a line in the log. Thousands of calls may come at once: who waits for the
+    store's own connections waits, and does not fail for that. No call waits for ever for what does not answer.
+
+    A store may have an attribute `timeout`: the seconds that one operation can take at most, from when what it stands
+    on is asked. Where it is missing, 5.0 is assumed. By it a process that takes a lease over knows for how long the
+    earlier holder may still be saving: in a store with a queue, what `Commits` saves goes first (`_turns`); one of your
+    own that has another queue counts the wait in it.
     """
 
     async def load(self, organization: str) -> Record | None:
