@@ -21,6 +21,9 @@ BURST: Final = 2_000
 LONGEST: Final = 120.0
 """Seconds after which a test believes that a call never ends."""
 
+PATIENCE: Final = 5.0
+"""Seconds for a machine that is busy."""
+
 
 class TroubleContract:
     """The tests. `damage`, `damage_key` and `out_of_reach` have to be overridden."""
@@ -108,7 +111,9 @@ class TroubleContract:
             seconds = asyncio.get_running_loop().time() - begun
         odd = [answer for answer in found if isinstance(answer, Exception) and not isinstance(answer, StoreError)]
         assert not odd, f"what does not answer came out as {odd[0]!r}: it has to be a StoreError"
-        assert seconds < 3 * timeout + 5.0, f"{len(calls)} calls took {seconds:.1f} s, with a timeout of {timeout:g} s"
+        assert seconds < 3 * timeout + PATIENCE, (
+            f"{len(calls)} calls took {seconds:.1f} s, with a timeout of {timeout:g} s"
+        )
         assert await store.load("acme") == stored
         await put(store, attrs.evolve(stored, cause="again"))
 
