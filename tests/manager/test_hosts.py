@@ -78,6 +78,20 @@ async def test_a_lease_that_ran_out_is_taken_over(
     assert after.lease is None
 
 
+async def test_a_lease_that_never_ends(make_manager: MakeManager, server: TokenServer, clock: VirtualClock) -> None:
+    """The store's clock stands, or was set back: who waits counts for itself, and nobody waits for ever."""
+    store = MemoryStore(clock=lambda: 0.0)
+    manager = make_manager(store=store)
+    await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    record = await stored(store)
+    await store.swap(attrs.evolve(record, lease=f"{record.family}:dead"), lease_for=30)
+    clock.advance(DAY)
+    clock.slept.clear()
+    assert await asyncio.wait_for(manager.token("acme"), 30)
+    assert sum(clock.slept) > 39
+    assert len(server.refreshes()) == 2
+
+
 async def test_a_take_over_of_a_spent_token_is_a_lost_rotation(
     manager: TokenManager, store: MemoryStore, server: TokenServer, clock: VirtualClock
 ) -> None:

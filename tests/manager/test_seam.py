@@ -430,6 +430,40 @@ async def test_an_idle_organization_that_was_put_off(
         assert len(server.refreshes()) == 2
 
 
+async def test_one_that_was_put_off_beside_one_that_cannot_be_read(
+    make_manager: MakeManager,
+    server: TokenServer,
+    store: MemoryStore,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A record that something else altered stops nobody's refresh; a store that is away is another thing."""
+    clock.jump(5 * YEAR)
+    ahead = make_manager()
+    for key in ("damaged", "acme"):
+        await ahead.connect(key, RefreshTokenGrant(server.client(), server.paste()))
+    clock.jump(-5 * YEAR)
+    load, reason = store.load, "damaged"
+
+    async def unreadable(organization: str) -> Record | None:
+        if organization == "damaged":
+            raise StoreError("it was altered", organization=organization if reason == "damaged" else None)
+        return await load(organization)
+
+    monkeypatch.setattr(store, "load", unreadable)
+    async with make_manager():
+        await until(lambda: len(clock.sleepers) == 1)
+        clock.advance(10 * DAY)
+        await until(lambda: len(clock.sleepers) == 2)
+        assert len(server.refreshes()) == 3
+        assert "organization 'damaged' is not kept alive: it was altered" in caplog.text
+        reason = "away"
+        clock.advance(10 * DAY)
+        await until(lambda: len(clock.sleepers) == 3)
+        assert "idle organizations could not be looked for: it was altered" in caplog.text
+
+
 async def test_a_refusal_after_a_jump_of_the_clock(
     manager: TokenManager, server: TokenServer, clock: VirtualClock
 ) -> None:

@@ -128,7 +128,7 @@ async def test_codes_that_a_server_sends(name: tuple[Forwarder, str], store: Pos
     between, _ = name
     await busy(store)
     assert store._pool is not None
-    async with store._pool.connection() as in_use:
+    async with asyncio.timeout(30) as deadline, store._pool.connection(deadline) as in_use:
         with pytest.raises(StoreError):
             await store._execute(f"DO $$BEGIN RAISE EXCEPTION 'canary' USING ERRCODE = '{code}'; END$$", None)
         assert store._pool._idle == []

@@ -18,7 +18,7 @@ from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.refresh import RefreshParameters
 from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth._shield import closing
-from tribe_oauth.errors import StoreError, TribeOAuthError, UnreadableError
+from tribe_oauth.errors import StoreError, TribeOAuthError
 
 logger = logging.getLogger("tribe_oauth.warm_up")
 
@@ -84,8 +84,10 @@ async def _put_off(context: RefreshContext) -> AsyncIterator[str]:
         async for organization in organizations:
             try:
                 record = await context.store.load(organization)
-            except UnreadableError as error:
-                logger.warning("an organization was passed over: %s", error)
+            except StoreError as error:
+                if error.organization is None:
+                    raise  # it is not about this one
+                logger.error("organization %r is not kept alive: %s", organization, error)  # noqa: TRY400 (the text says all)
                 continue
             if record is not None and (record.due_at or 0.0) > context.clock.time() + FURTHEST:
                 yield organization

@@ -18,7 +18,7 @@ from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, to_record, with_deadlines
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.hold_off import hold_off
-from tribe_oauth._refresh.lease import Lease
+from tribe_oauth._refresh.lease import Lease, PeerLease
 from tribe_oauth._refresh.payload import Credential, Payload, decode
 from tribe_oauth._refresh.rejections import is_too_soon
 from tribe_oauth._refresh.rotation import Rotation
@@ -133,6 +133,7 @@ class _Refresh:
         self._began = self._now()
         self._first: int | None = None  # the generation at the first look, which may be newer than ours
         self._known = None if wanted.cached is None else wanted.cached.generation
+        self._peer = PeerLease()
 
     async def run(self) -> CachedToken:
         while True:
@@ -145,7 +146,7 @@ class _Refresh:
             if found is not None and self._is_enough(found, payload):
                 return found
             self._respect_back_off(record, payload)
-            if record.lease is None or record.lease_left <= 0:
+            if record.lease is None or self._peer.left(record, self._now()) <= 0:
                 if (rotated := await self._rotate(record, payload)) is not None:
                     return rotated
             elif found is not None and self._can_go_on_with(found):
@@ -250,14 +251,16 @@ class _Refresh:
 
     async def _wait_for_peer(self, record: Record) -> None:
         """Look until the peer has written something or its lease has ended."""
-        poll, left = SHORTEST_POLL, record.lease_left
+        poll, left = SHORTEST_POLL, self._peer.left(record, self._now())
         while True:
             if not await self._context.tasks.pause(min(poll, left) * (0.5 + self._context.clock.random())):
                 raise ManagerError("the manager is closing", organization=record.organization)
             current = await self._context.store.load(record.organization)
-            if current is None or current.version != record.version or current.lease_left <= 0:
+            if current is None or current.version != record.version:
                 return
-            poll, left = min(poll * 1.5, LONGEST_POLL), current.lease_left
+            if (left := self._peer.left(current, self._now())) <= 0:
+                return
+            poll = min(poll * 1.5, LONGEST_POLL)
 
     # Rotate
 

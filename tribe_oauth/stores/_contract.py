@@ -83,11 +83,16 @@ class TokenStore(Protocol):
     goes wrong is a `StoreError`, which for a write means: *not known whether it happened*. Nothing is held between two
     calls: no transaction, no connection, no lock. `tribe_oauth.stores.contract` tests all of this for any store.
 
-    A store may have an attribute `timeout`: the seconds that one operation can take at most. Where it is missing, 5.0
-    is assumed. By it a process that takes a lease over knows for how long the earlier holder may still be saving.
-
     A record that is damaged disturbs no other. Where at least its version can be read, `load` gives what there is of
-    it, the payload `Unreadable`, so that it can be replaced and removed; else it raises UnreadableError.
+    it, the payload `Unreadable`, so that it can be replaced and removed; else it raises UnreadableError, whose
+    `organization` says whose record it is. Listings go on past what is odd, with a line in the log. Thousands of calls
+    may come at once: who waits for the store's own connections waits, and does not fail for that. No call waits for
+    ever for what does not answer.
+
+    A store may have an attribute `timeout`: the seconds that one operation can take at most, from when what it stands
+    on is asked. Where it is missing, 5.0 is assumed. By it a process that takes a lease over knows for how long the
+    earlier holder may still be saving: in a store with a queue, what `Commits` saves goes first (`_turns`); one of your
+    own that has another queue counts the wait in it.
     """
 
     async def load(self, organization: str) -> Record | None:
@@ -97,9 +102,9 @@ class TokenStore(Protocol):
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """Write `record` if the stored version is still `record.version`; otherwise change nothing and return None.
 
-        Version 0 means: there must be no record yet. Returned is the record as stored, its version one higher. It is
-        durable by then: it survives a power cut. The first version is one that none before it had, also where the store
-        was emptied since, as Unix microseconds are: a writer that had read what was lost must not match.
+        Version 0 means: there must be no record yet. Returned is the record as stored, its version higher than
+        any before, also than those that the store has lost, as Unix microseconds are: a writer that had read what was
+        lost must not match. It is durable by then: it survives a power cut.
 
         The lease is written as it stands in the record: None removes it. With `lease_for` it ends that many seconds
         from now by the store's clock; without, its end stays as it was.

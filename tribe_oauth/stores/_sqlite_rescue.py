@@ -19,7 +19,8 @@ import attrs
 
 from tribe_oauth import _durable
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
-from tribe_oauth.errors import StoreError
+from tribe_oauth.errors import StoreError, named
+from tribe_oauth.stores._columns import is_sound
 from tribe_oauth.stores._contract import Record
 from tribe_oauth.stores._sqlite_holder import private_folder
 
@@ -69,19 +70,21 @@ class Rescue:
 
     def find(self, organization: str) -> Copy | None:
         """The copy that is kept for an organization. One look at the disk where there is none. Raises StoreError."""
-        return None if not os.path.lexists(self._folder) else self._read(self._path(organization))
+        if not os.path.lexists(self._folder):
+            return None
+        return self._read(self._path(organization), organization)
 
-    def _read(self, path: Path) -> Copy | None:
+    def _read(self, path: Path, organization: str | None = None) -> Copy | None:
         try:
             inode, content = _content(path)
             record = from_json(content, Record, complete=True)
-            belongs = self._path(record.organization) == path
+            belongs = self._path(record.organization) == path and is_sound(record)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, MalformedError):
             belongs = False
         if not belongs:
-            raise _unreadable(path)
+            raise _unreadable(path, organization)
         return Copy(path, inode, record)
 
 
@@ -98,7 +101,7 @@ class Copy:
         try:
             write(self.record)
         except (OverflowError, ValueError):
-            raise _unreadable(self.path) from None
+            raise _unreadable(self.path, self.record.organization) from None
 
     def remove(self) -> None:
         """Remove it, durably, unless there is a later one by now. Raises StoreError."""
@@ -110,8 +113,10 @@ class Copy:
 def _content(path: Path) -> tuple[int, bytes]:
     """A file's number and what is in it. A pipe, or a file without an end, is not waited for. Raises OSError."""
     file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(file, "rb") as reader:
-        return os.fstat(file).st_ino, reader.read(LARGEST)
+    with contextlib.ExitStack() as last:
+        last.callback(os.close, file)
+        with open(file, "rb", closefd=False) as reader:  # which refuses a folder
+            return os.fstat(file).st_ino, reader.read(LARGEST)
 
 
 def _remove(path: Path) -> None:
@@ -121,8 +126,10 @@ def _remove(path: Path) -> None:
         raise StoreError(f"the copy {str(path)!r} cannot be removed ({error.strerror}): remove it") from None
 
 
-def _unreadable(path: Path) -> StoreError:
+def _unreadable(path: Path, organization: str | None) -> StoreError:
+    whose = "its organization" if organization is None else named(organization)
     return StoreError(
         f"the copy {str(path)!r} of a record that could not be stored cannot be read: move it away;"
-        " its organization may have to be connected again"
+        f" {whose} may have to be connected again",
+        organization=organization,
     )

@@ -9,7 +9,7 @@ from heapq import heappop, heappush
 
 import attrs
 
-from tribe_oauth.stores._columns import begun, written
+from tribe_oauth.stores._columns import next_version, written
 from tribe_oauth.stores._contract import Record
 
 
@@ -53,7 +53,7 @@ class MemoryStore:
             lease_end = 0.0
         elif lease_for is not None:
             lease_end = now + lease_for
-        new = written(begun(record, now) if stored is None else record, max(0.0, lease_end - now))
+        new = written(record, next_version(record, now), max(0.0, lease_end - now))
         if stored is None:
             self._keys.append(record.organization)
         self._index(stored, new)
