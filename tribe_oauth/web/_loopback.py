@@ -24,6 +24,7 @@ from tribe_oauth.web._pages import Links, Pages
 from tribe_oauth.web._pending import LIFETIME
 from tribe_oauth.web._serving import serving
 from tribe_oauth.web._site import guarded
+from tribe_oauth.web._speculative import is_speculative
 
 HOST: Final = "127.0.0.1"
 
@@ -138,13 +139,18 @@ class _Listener:
                     self.outcome.set_result(Outcome.UNAVAILABLE)  # for a browser that waits
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if is_speculative(request):
+            return await _page(request, Outcome.AHEAD_OF_TIME, Links(again=""))  # the address that it has
         state = request.query.get("state", "").encode("utf-8", "surrogatepass")
-        if self.callback.done() or not hmac.compare_digest(state, self.state.encode()):
-            outcome = Outcome.UNKNOWN  # a second callback, or one of another login: neither ends this one
-        else:
+        if not hmac.compare_digest(state, self.state.encode()):
+            return await _page(request, Outcome.UNKNOWN)  # that of another login, which does not end this one
+        if not self.callback.done():
             self.callback.set_result(request.rel_url.raw_path_qs)
-            outcome = await asyncio.shield(self.outcome)
-        return guarded(await Pages().outcome(request, outcome, Links()))
+        return await _page(request, await asyncio.shield(self.outcome))  # the same for a page that is loaded twice
+
+
+async def _page(request: web.Request, outcome: Outcome, links: Links | None = None) -> web.StreamResponse:
+    return guarded(await Pages().outcome(request, outcome, links or Links()))
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, redirect: SplitResult) -> int:
