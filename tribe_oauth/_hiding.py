@@ -14,6 +14,7 @@ from tribe_oauth.errors import TribeOAuthError
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Class = TypeVar("Class", bound=type)
 
 
 def hiding(call: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
@@ -30,3 +31,9 @@ def hiding(call: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
         raise failure
 
     return hidden
+
+
+def hiding_init(made: Class) -> Class:
+    """The same class, whose constructor is one that hides."""
+    made.__init__ = hiding(made.__init__)  # type: ignore[misc]
+    return made

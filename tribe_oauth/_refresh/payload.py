@@ -8,7 +8,7 @@ from typing import Literal
 
 import attrs
 
-from tribe_oauth._oauth.values import Secret, Token
+from tribe_oauth._oauth.values import Secret, SecretBytes, Token
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._contract import Record
@@ -79,7 +79,7 @@ class Payload:
 
 def encode(payload: Payload) -> bytes:
     """The payload as it is stored: JSON."""
-    return to_json(payload)
+    return SecretBytes(to_json(payload))
 
 
 def decode(record: Record) -> Payload:

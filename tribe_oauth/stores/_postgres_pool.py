@@ -20,6 +20,7 @@ from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import wait_async
 
+from tribe_oauth._oauth.values import Secret
 from tribe_oauth.errors import StoreError
 
 Row = tuple[Any, ...]
@@ -45,7 +46,7 @@ class Pool:
     `renew` has every connection opened anew.
     """
 
-    def __init__(self, dsn: str, size: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, dsn: Secret, size: int, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._dsn = dsn
         self._slots = asyncio.Semaphore(size)
@@ -79,7 +80,7 @@ class Pool:
 
     async def _connect(self) -> Connection:
         try:
-            return await Connection.connect(self._dsn, autocommit=True, prepare_threshold=None)
+            return await Connection.connect(self._dsn.reveal(), autocommit=True, prepare_threshold=None)
         except asyncio.CancelledError as cancelled:
             # The driver's frames hold a socket that is half open, for as long as the traceback holds the frames.
             raise cancelled.with_traceback(None) from None

@@ -13,6 +13,8 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
+from tribe_oauth._hiding import hiding
+from tribe_oauth._oauth.values import Secret, secret
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._columns import NAMES, definitions, from_row, keys_of, values, written
 from tribe_oauth.stores._contract import Record
@@ -111,9 +113,10 @@ class PostgresStore:
     that can be written.
     """
 
-    def __init__(self, dsn: str, *, pool_size: int = 4, timeout: float = 5.0) -> None:
+    @hiding
+    def __init__(self, dsn: str | Secret, *, pool_size: int = 4, timeout: float = 5.0) -> None:
         try:
-            self._dsn = _with_connect_timeout(dsn, timeout)
+            self._dsn = Secret(_with_connect_timeout(secret(dsn).reveal(), timeout))
         except psycopg.ProgrammingError:
             raise ConfigurationError(
                 "the DSN cannot be read: write postgresql://user:password@host/database,"
@@ -199,7 +202,8 @@ class PostgresStore:
             # Whatever it was: the name may lead to another server by now, which has settings of its own.
             pool.renew()
             self._looked = False
-            raise self._error(error) from None
+            failure = self._error(error)
+        raise failure  # and not from there: the driver's frames show passwords
 
     def _error(self, error: Exception) -> StoreError:
         """What went wrong, with the remedy and without any value."""

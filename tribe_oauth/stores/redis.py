@@ -20,6 +20,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
+from tribe_oauth._hiding import hiding
+from tribe_oauth._oauth.values import Secret, secret
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._columns import COLUMNS, NAMES, from_row, keys_of, unsound, written
 from tribe_oauth.stores._contract import Record
@@ -97,15 +99,18 @@ class RedisStore:
     another. A cluster's ``MOVED`` and ``ASK`` are followed.
     """
 
-    def __init__(self, url: str, *, prefix: str = "tribe_oauth", pool_size: int = 8, timeout: float = 5.0) -> None:
+    @hiding
+    def __init__(
+        self, url: str | Secret, *, prefix: str = "tribe_oauth", pool_size: int = 8, timeout: float = 5.0
+    ) -> None:
         self._prefix = prefix
         self._pool_size = pool_size
         self._timeout = timeout
         self._servers: Servers | None = None
         self._settings = Settings()
         try:
-            self._place = read_url(url, timeout)
-            driver(self._place.url_at(self._place.seeds[0]) if self._place.seeds else url, timeout)
+            self._place = read_url(secret(url).reveal(), timeout)
+            driver(self._place.url_at(self._place.seeds[0]) if self._place.seeds else self._place.url, timeout)
         except (ValueError, TypeError, RedisError):
             raise ConfigurationError(
                 "the URL cannot be read: write redis://user:password@host:port/number, rediss:// for TLS,"
@@ -233,7 +238,8 @@ class RedisStore:
             raise  # to the caller above
         except (RedisError, TimeoutError, OSError) as error:
             await servers.renew()  # whatever it was: the server may be another by now
-            raise self._error(error) from None
+            failure = self._error(error)
+        raise failure  # and not from there: the driver's frames show passwords
 
     def _error(self, error: Exception) -> StoreError:
         """What went wrong, with the remedy, and without the server's words."""

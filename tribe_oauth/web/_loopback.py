@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
-from tribe_oauth import AuthorizationRequest, Client
+from tribe_oauth import AuthorizationRequest, Client, Secret
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
 from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.errors import CallbackError, ConfigurationError
@@ -74,8 +74,8 @@ async def login(
         return connected
 
 
-async def _arrived(request: AuthorizationRequest, callback: Awaitable[str]) -> AuthorizationCodeGrant:
-    return request.grant(await callback)
+async def _arrived(request: AuthorizationRequest, callback: Awaitable[Secret]) -> AuthorizationCodeGrant:
+    return request.grant((await callback).reveal())
 
 
 async def _pasted(
@@ -115,7 +115,7 @@ class _Listener:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         self.state = ""
-        self.callback: asyncio.Future[str] = loop.create_future()
+        self.callback: asyncio.Future[Secret] = loop.create_future()  # which shows its result
         self.outcome: asyncio.Future[Outcome] = loop.create_future()
 
     @asynccontextmanager
@@ -145,7 +145,7 @@ class _Listener:
         if not hmac.compare_digest(state, self.state.encode()):
             return await _page(request, Outcome.UNKNOWN)  # that of another login, which does not end this one
         if not self.callback.done():
-            self.callback.set_result(request.rel_url.raw_path_qs)
+            self.callback.set_result(Secret(request.rel_url.raw_path_qs))
         return await _page(request, await asyncio.shield(self.outcome))  # the same for a page that is loaded twice
 
 

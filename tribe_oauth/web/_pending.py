@@ -19,6 +19,7 @@ from typing import Final
 import attrs
 
 from tribe_oauth import AuthorizationRequest, Client, Secret, TokenStore
+from tribe_oauth._oauth.values import SecretBytes
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.web._outcome import Outcome
@@ -123,7 +124,7 @@ async def keep(store: TokenStore, pending: Pending) -> Secret:
     )
     key = _key(Secret(request.state), browser)
     await _make_room(store, pending.account, key)
-    await store.put(key, to_json(note), lives_for=LIFETIME)
+    await store.put(key, SecretBytes(to_json(note)), lives_for=LIFETIME)
     return browser
 
 
@@ -154,7 +155,7 @@ async def take(store: TokenStore, client: Client, state: Secret | None, browser:
         raise NotPendingError(Outcome.UNKNOWN if state is None else Outcome.OTHER_BROWSER)
     key, now = _key(state, browser), asyncio.get_running_loop().time
     began, until, otherwise = now(), now() + _GAP, Outcome.UNKNOWN
-    while (note := await store.take(key)) in {None, _UNDER_WAY}:
+    while (note := await _look(store, key)) in {None, _UNDER_WAY}:
         if note is not None:
             await store.put(key, note, lives_for=_UNDER_WAY_LIVES)
             until, otherwise = began + _PATIENCE, Outcome.UNAVAILABLE
@@ -169,6 +170,11 @@ async def take(store: TokenStore, client: Client, state: Secret | None, browser:
         return _pending(client, state, note)
     await store.put(key, note, lives_for=LIFETIME)
     return ended
+
+
+async def _look(store: TokenStore, key: str) -> SecretBytes | None:
+    note = await store.take(key)
+    return None if note is None else SecretBytes(note)
 
 
 def _pending(client: Client, state: Secret, note: bytes) -> Pending:
