@@ -85,11 +85,12 @@ class Pool:
             # The driver's frames hold a socket that is half open, for as long as the traceback holds the frames.
             raise cancelled.with_traceback(None) from None
         except psycopg.Error as error:
-            error.__traceback__ = None  # for the same reason
-            raise StoreError(
-                f"no connection to the database ({type(error).__name__}): look whether it runs, whether user, password"
-                " and database in the DSN are right, and into its log"
-            ) from None
+            kind = type(error).__name__
+        # Not from there: the driver's error has the password in a field, and its frames a socket that is half open.
+        raise StoreError(
+            f"no connection to the database ({kind}): look whether it runs, whether user, password and database in the"
+            " DSN are right, and into its log"
+        )
 
     def renew(self) -> None:
         """Close what is idle, and what is in use after its use: the next caller asks for the server's name again."""

@@ -6,7 +6,6 @@ Where the browser is on another machine, or the redirect URI leads to one, the a
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -58,7 +57,7 @@ async def login(
     listener = _Listener()
     async with listener.listening(client) as client:
         request = client.authorization_request(organization_id=organization_id)
-        listener.state = request.state
+        listener.state = Secret(request.state)
         show(request.url)
         try:
             grant = await _first(
@@ -114,7 +113,7 @@ class _Listener:
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.state = ""
+        self.state = Secret("")
         self.callback: asyncio.Future[Secret] = loop.create_future()  # which shows its result
         self.outcome: asyncio.Future[Outcome] = loop.create_future()
 
@@ -141,8 +140,7 @@ class _Listener:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if is_speculative(request):
             return await _page(request, Outcome.AHEAD_OF_TIME, Links(again=""))  # the address that it has
-        state = request.query.get("state", "").encode("utf-8", "surrogatepass")
-        if not hmac.compare_digest(state, self.state.encode()):
+        if Secret(request.query.get("state", "")) != self.state:
             return await _page(request, Outcome.UNKNOWN)  # that of another login, which does not end this one
         if not self.callback.done():
             self.callback.set_result(Secret(request.rel_url.raw_path_qs))
