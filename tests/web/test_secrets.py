@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any, ClassVar
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from aiohttp import web
+from aiohttp.abc import AbstractAccessLogger
 
-from tribe_oauth import MemoryStore
+from tribe_oauth import MemoryStore, TokenManager
 from tribe_oauth import web as tribe_web
+from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.web import HideCallbacks
 from tribe_oauth.web._setup import _SITE
 
-from .world import browsing, world
+from .world import World, account, browsing, listening, world
 
 
 async def test_a_canary_search(caplog: pytest.LogCaptureFixture) -> None:
@@ -83,10 +86,45 @@ def test_the_filter(message: str, arguments: tuple[object, ...]) -> None:
 
 def test_the_filter_is_there_once() -> None:
     """However many applications are set up."""
-    from tribe_oauth import Client, TokenManager
+    from tribe_oauth import Client
 
     for _ in range(3):
         manager = TokenManager(Client("id", "secret", redirect_uri="https://app.example/callback"))
         tribe_web.setup(web.Application(), manager)
     filters = logging.getLogger("aiohttp.access").filters
     assert sum(isinstance(one, HideCallbacks) for one in filters) == 1
+
+
+class OwnFormat(AbstractAccessLogger):
+    """As applications have it that write their access log by themselves, to wherever they like."""
+
+    lines: ClassVar[list[str]] = []
+
+    def log(self, request: web.BaseRequest, response: web.StreamResponse, time: float) -> None:
+        self.lines.append(f"{request.path_qs} {request.raw_path} {request.url} {request.query_string}")
+
+
+@pytest.mark.parametrize("options", [{"access_log": logging.getLogger("my.own.log")}, {"access_log_class": OwnFormat}])
+async def test_an_access_log_of_ones_own(options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """S11, S30: whatever logger the server was given, and whatever class writes the lines of callbacks."""
+    caplog.set_level(logging.INFO)
+    listener = listening()
+    address = f"http://127.0.0.1:{listener.getsockname()[1]}/tribe"
+    async with Sandbox(redirect_uri=f"{address}/callback") as sandbox:
+        client = sandbox.client()
+        app = web.Application()
+        manager = TokenManager(client)
+        tribe_web.setup(app, manager, authorize=account)
+        runner = web.AppRunner(app, **options)
+        await runner.setup()
+        await web.SockSite(runner, listener).start()
+        async with browsing(
+            World(sandbox=sandbox, client=client, manager=manager, app=app, address=address)
+        ) as browser:
+            callback = await browser.consent(await browser.start())
+            assert (await browser.get(callback)).outcome == "connected"
+        await runner.cleanup()
+    log = caplog.text + "\n".join(OwnFormat.lines)
+    assert "/tribe/callback/?code=***" in log
+    for secret in dict(parse_qsl(urlsplit(callback).query)).values():
+        assert secret not in log or secret == "read write offline"
