@@ -104,10 +104,15 @@ class OwnFormat(AbstractAccessLogger):
         self.lines.append(f"{request.path_qs} {request.raw_path} {request.url} {request.query_string}")
 
 
-@pytest.mark.parametrize("options", [{"access_log": logging.getLogger("my.own.log")}, {"access_log_class": OwnFormat}])
+@pytest.mark.parametrize(
+    "options",
+    [{"access_log": logging.getLogger("my.own.log")}, {"access_log_class": OwnFormat}, {"access_log": None}],
+    ids=["logger", "class", "none"],
+)
 async def test_an_access_log_of_ones_own(options: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     """S11, S30: whatever logger the server was given, and whatever class writes the lines of callbacks."""
     caplog.set_level(logging.INFO)
+    OwnFormat.lines.clear()
     listener = listening()
     address = f"http://127.0.0.1:{listener.getsockname()[1]}/tribe"
     async with Sandbox(redirect_uri=f"{address}/callback") as sandbox:
@@ -125,6 +130,6 @@ async def test_an_access_log_of_ones_own(options: dict[str, Any], caplog: pytest
             assert (await browser.get(callback)).outcome == "connected"
         await runner.cleanup()
     log = caplog.text + "\n".join(OwnFormat.lines)
-    assert "/tribe/callback/?code=***" in log
+    assert ("/tribe/callback/?code=***" in log) is (options != {"access_log": None})
     for secret in dict(parse_qsl(urlsplit(callback).query)).values():
         assert secret not in log or secret == "read write offline"
