@@ -28,7 +28,10 @@ def hiding(call: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
             failure = error.again() if isinstance(error, TribeOAuthError) else error.with_traceback(None)
         del arguments, options
         failure.__cause__ = failure.__context__ = None  # they have frames too
-        raise failure
+        try:
+            raise failure from None
+        finally:
+            del failure  # its traceback has this frame, which would keep both
 
     return hidden
 

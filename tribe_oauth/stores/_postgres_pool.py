@@ -90,7 +90,7 @@ class Pool:
         raise StoreError(
             f"no connection to the database ({kind}): look whether it runs, whether user, password and database in the"
             " DSN are right, and into its log"
-        )
+        ) from None
 
     def renew(self) -> None:
         """Close what is idle, and what is in use after its use: the next caller asks for the server's name again."""

@@ -203,7 +203,10 @@ class PostgresStore:
             pool.renew()
             self._looked = False
             failure = self._error(error)
-        raise failure  # and not from there: the driver's frames show passwords
+        try:
+            raise failure from None  # and not from there: the driver's frames show passwords
+        finally:
+            del failure  # its traceback has this frame, which would keep both
 
     def _error(self, error: Exception) -> StoreError:
         """What went wrong, with the remedy and without any value."""

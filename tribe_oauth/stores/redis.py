@@ -239,7 +239,10 @@ class RedisStore:
         except (RedisError, TimeoutError, OSError) as error:
             await servers.renew()  # whatever it was: the server may be another by now
             failure = self._error(error)
-        raise failure  # and not from there: the driver's frames show passwords
+        try:
+            raise failure from None  # and not from there: the driver's frames show passwords
+        finally:
+            del failure  # its traceback has this frame, which would keep both
 
     def _error(self, error: Exception) -> StoreError:
         """What went wrong, with the remedy, and without the server's words."""
