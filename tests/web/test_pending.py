@@ -12,7 +12,18 @@ import pytest
 from tribe_oauth import Client, MemoryStore, Secret
 from tribe_oauth.web import _pending
 from tribe_oauth.web._outcome import Outcome
-from tribe_oauth.web._pending import LIFETIME, MAX_PENDING, Ended, NotPendingError, Pending, _key, end, keep, take
+from tribe_oauth.web._pending import (
+    LIFETIME,
+    MAX_PENDING,
+    Ended,
+    NotPendingError,
+    Pending,
+    _key,
+    end,
+    keep,
+    take,
+    under_way,
+)
 
 CLIENT = Client("id", "secret", redirect_uri="https://app.example/tribe/callback")
 STATE, BROWSER = Secret("a-state-of-forty-three-characters-and-more-"), Secret("cookie")
@@ -138,6 +149,7 @@ async def test_what_came_of_it() -> None:
     store, begun = MemoryStore(), pending()
     browser, state = await keep(store, begun), Secret(begun.request.state)
     await take(store, CLIENT, state, browser)
+    await under_way(store, state, browser)
     ended = Ended(outcome="denied", next=None, link={"again": "acme"})
     await end(store, state, browser, ended)
     for _ in range(3):
@@ -161,6 +173,7 @@ async def test_a_second_callback_waits_for_the_first() -> None:
     store, begun = MemoryStore(), pending()
     browser, state = await keep(store, begun), Secret(begun.request.state)
     await take(store, CLIENT, state, browser)
+    await under_way(store, state, browser)
     second = [asyncio.ensure_future(take(store, CLIENT, state, browser)) for _ in range(20)]
     await asyncio.wait(second, timeout=0.25)
     ended = Ended(outcome="connected", next="/x", link={})
@@ -174,6 +187,7 @@ async def test_a_first_callback_that_never_ends(monkeypatch: pytest.MonkeyPatch)
     store, begun = MemoryStore(), pending()
     browser, state = await keep(store, begun), Secret(begun.request.state)
     await take(store, CLIENT, state, browser)
+    await under_way(store, state, browser)
     with pytest.raises(NotPendingError, match="unavailable"):
         await take(store, CLIENT, state, browser)
 
@@ -195,6 +209,7 @@ async def test_a_look_that_is_put_back_late() -> None:
     store, begun = Late(), pending()
     browser, state = await keep(store, begun), Secret(begun.request.state)
     await take(store, CLIENT, state, browser)
+    await under_way(store, state, browser)
     ended = Ended(outcome="connected", next=None, link={})
     await end(store, state, browser, ended)
     assert await take(store, CLIENT, state, browser) == ended
@@ -218,7 +233,7 @@ async def test_an_account_has_so_many() -> None:
         with pytest.raises(NotPendingError, match="unknown"):
             await take(store, CLIENT, states[number], browsers[number])
     await end(store, states[0], browsers[0], Ended(outcome="connected", next=None, link={}))
-    assert len(store._notes) == MAX_PENDING + 1 + 2
+    assert len(store._notes) == MAX_PENDING + 1 + 2 - 3  # those that were taken
 
 
 async def test_many_at_once() -> None:

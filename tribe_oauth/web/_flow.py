@@ -10,6 +10,7 @@ from aiohttp import ClientError, ClientSession, web
 
 from tribe_oauth import CallbackError, Secret, StoreError, Token, TokenEndpointError
 from tribe_oauth._oauth.values import parse_scope
+from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.errors import ConfigurationError, ManagerError, ScopeError, UnsavedError
 from tribe_oauth.odata import ODataError
 from tribe_oauth.web import _pending
@@ -119,7 +120,10 @@ class Flow:
         try:
             account = await self._account(request)
             flow = await _pending.take(self.site.manager.store, self.site.client, back.state, back.browser)
-            outcome = Outcome(flow.outcome) if isinstance(flow, Ended) else await self._finish(flow, back, account)
+            if isinstance(flow, Ended):
+                outcome = Outcome(flow.outcome)
+            else:  # to its end, although the browser leaves: its next request shows the outcome
+                outcome = await run_uninterrupted(self._finish(flow, back, account))
         except NotPendingError as error:
             outcome = error.outcome
         except StoreError as error:
@@ -155,14 +159,15 @@ class Flow:
 
     async def _finish(self, pending: Pending, back: _Callback, account: str | None) -> Outcome:
         """Connect, and keep the outcome for a browser that comes back once more."""
+        assert back.state is not None  # or it would have found no flow
+        assert back.browser is not None
+        await _pending.under_way(self.site.manager.store, back.state, back.browser)
         if account in {None, pending.account}:
             outcome = await self._outcome_of(pending, back)
         else:
             logger.warning("a connection begun by account %.80r came back to another one: refused", pending.account)
             outcome = Outcome.OTHER_ACCOUNT
         ended = Ended(outcome=outcome.value, next=pending.next, link=pending.link)
-        assert back.state is not None  # or it would have found no flow
-        assert back.browser is not None
         try:
             await _pending.end(self.site.manager.store, back.state, back.browser, ended)
         except StoreError as error:

@@ -166,7 +166,6 @@ async def take(store: TokenStore, client: Client, state: Secret | None, browser:
     try:
         ended = from_json(note, Ended)
     except MalformedError:
-        await store.put(key, _UNDER_WAY, lives_for=_UNDER_WAY_LIVES)
         return _pending(client, state, note)
     await store.put(key, note, lives_for=LIFETIME)
     return ended
@@ -191,6 +190,11 @@ def _pending(client: Client, state: Secret, note: bytes) -> Pending:
         next=kept.next,
         link=kept.link,
     )
+
+
+async def under_way(store: TokenStore, state: Secret, browser: Secret) -> None:
+    """Have other callbacks of a flow that was taken wait for its end. Raises StoreError."""
+    await store.put(_key(state, browser), _UNDER_WAY, lives_for=_UNDER_WAY_LIVES)
 
 
 async def end(store: TokenStore, state: Secret, browser: Secret, ended: Ended) -> None:
