@@ -17,6 +17,7 @@ PACKAGE = Path(tribe_oauth.__file__).parent
 # The house, and each of its folders, from the ground up: a line is a floor, and a room imports from the floors below.
 HOUSE = """
     errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json
+    _hiding
     _oauth  odata
     stores  sandbox
     _refresh
@@ -77,7 +78,7 @@ FOLDERS = {
         __init__
     """,
     "web": """
-        _outcome  _organization  _log  _serving
+        _outcome  _organization  _log  _serving  _speculative
         _pending  _pages
         _site
         _connections  _flow
@@ -111,7 +112,7 @@ KNOWS = {
     "sync": {"__init__", "errors", "odata", "_durable", "_shield", "_strict_json"},
     "web": {
         *("__init__", "errors", "odata", "_oauth.client", "_oauth.values"),
-        *("_times", "_redaction", "_shield", "_strict_json"),
+        *("_times", "_redaction", "_hiding", "_shield", "_strict_json"),
     },
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import attrs
 import pytest
@@ -18,10 +19,13 @@ from tribe_oauth import (
     StoreError,
     TokenEndpointError,
     TokenManager,
+    TokenStore,
     UnknownOrganizationError,
 )
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
 from tribe_oauth.errors import ConfigurationError, ScopeError, TemporarilyUnavailable
+from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
+from tribe_oauth.stores.sqlite import SQLiteStore
 
 from ..stored import with_other
 from .conftest import MakeManager
@@ -707,3 +711,31 @@ async def test_the_same_grant_after_invalid_client(
     with pytest.raises(CallbackError, match="used already"):
         await manager.connect("acme", request.grant(callback))
     assert await manager.connect("acme", grant) == await manager.token("acme")
+
+
+@pytest.mark.parametrize(("kind", "times"), [("clear", 1), ("encrypted", 0), ("memory", 0)])
+async def test_a_secret_that_is_stored_in_clear(
+    kind: str,
+    times: int,
+    make_manager: MakeManager,
+    server: TokenServer,
+    store: MemoryStore,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another Application's secret in a store that does not encrypt: said once, with the remedy."""
+    clear = SQLiteStore(tmp_path / "tribe.db")
+    stores: dict[str, TokenStore] = {
+        "clear": clear,
+        "encrypted": EncryptedStore(clear, [generate_key()]),
+        "memory": store,
+    }
+    manager = make_manager(store=stores[kind])
+    await manager.connect("own", RefreshTokenGrant(server.client(), server.paste()))
+    assert "EncryptedStore" not in caplog.text
+    for number in range(3):
+        await manager.connect(f"acme {number}", RefreshTokenGrant(server.client("other"), server.paste()))
+    await manager.close()
+    assert caplog.text.count("put an EncryptedStore around the store") == times
+    in_clear = any(b"secret of other" in file.read_bytes() for file in tmp_path.glob("tribe.db*") if file.is_file())
+    assert in_clear is (kind == "clear")

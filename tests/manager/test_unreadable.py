@@ -250,7 +250,7 @@ async def test_idle_ones_behind_it_are_kept_alive(
         clock.advance(10 * DAY)
         await until(lambda: len(clock.sleepers) == 2)
     assert len(server.refreshes()) == 2
-    assert "an organization was passed over: nothing of it can be read" in caplog.text
+    assert "is not kept alive: nothing of it can be read" in caplog.text
 
 
 async def test_a_family_without_a_refresh_token(manager: TokenManager, make_manager: MakeManager) -> None:

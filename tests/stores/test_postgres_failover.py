@@ -229,10 +229,10 @@ async def test_several_hosts_and_the_first_never_answers(database: str, name: tu
 @pytest.mark.parametrize(("dsn", "seconds"), [("", 2), ("connect_timeout=7", 7)])
 def test_time_for_two_addresses(dsn: str, seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless the DSN, or the environment, says otherwise."""
-    assert f"connect_timeout={seconds}" in PostgresStore(dsn)._dsn
-    assert "connect_timeout=30" in PostgresStore("", timeout=60)._dsn
+    assert f"connect_timeout={seconds}" in PostgresStore(dsn)._dsn.reveal()
+    assert "connect_timeout=30" in PostgresStore("", timeout=60)._dsn.reveal()
     monkeypatch.setenv("PGCONNECT_TIMEOUT", "3")
-    assert PostgresStore("")._dsn == ""
+    assert PostgresStore("")._dsn.reveal() == ""
 
 
 async def test_waiting_costs_nothing(store: PostgresStore) -> None:

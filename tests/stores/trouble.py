@@ -124,7 +124,7 @@ class PostgresTrouble:
 def dsn_of(store: TokenStore) -> str:
     postgres = inner(store)
     assert isinstance(postgres, PostgresStore)
-    return postgres._dsn
+    return postgres._dsn.reveal()
 
 
 class RedisTrouble:

@@ -23,7 +23,7 @@ from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, fingerprint, readable
 from tribe_oauth._refresh.refresh import RefreshParameters, refresh
 from tribe_oauth.errors import ConfigurationError, ScopeError, StoreError, TribeOAuthError, UnsavedError, named
-from tribe_oauth.stores import Record
+from tribe_oauth.stores import MemoryStore, Record, Rekeyer
 
 logger = logging.getLogger("tribe_oauth.connect")
 
@@ -64,6 +64,8 @@ def _credential(
         client.client_id,
         client.client_secret,
     )
+    if not own:
+        _tell_of_stored_secret(context)
     return Credential(
         kind="client_credentials" if kind == "client_credentials" else "refresh_token",
         client_id=client.client_id,
@@ -71,6 +73,18 @@ def _credential(
         token_endpoint=client.endpoints.token_endpoint,
         redirect_uri=redirect_uri,
         scope=scope,
+    )
+
+
+def _tell_of_stored_secret(context: RefreshContext) -> None:
+    """Say once that the secret of a client that is not the manager's own is stored in clear, where it is."""
+    if context.told_of_stored_secret or isinstance(context.store.inner, Rekeyer | MemoryStore):
+        return
+    context.told_of_stored_secret = True
+    logger.warning(
+        "a client that is not the manager's own was connected: its secret is stored with the connection, and this store"
+        " does not encrypt, so that whoever reads the store or a backup has it; put an EncryptedStore around the store,"
+        " or set TRIBE_STORE_KEYS"
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import attrs
 
+from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.client import Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._oauth.values import TRIBE, Endpoints
 from tribe_oauth.errors import ConfigurationError
@@ -32,6 +33,7 @@ class Settings:
     store: TokenStore
 
 
+@hiding
 def read(environ: Mapping[str, str] | None = None, *, durable: bool = False) -> Settings:
     """Read ``TRIBE_…``; each variable also as ``…_FILE``, a path. Raises ConfigurationError.
 
@@ -57,6 +59,7 @@ def read(environ: Mapping[str, str] | None = None, *, durable: bool = False) -> 
     )
 
 
+@hiding
 def endpoints(environ: Mapping[str, str] | None = None) -> Endpoints:
     """Where Tribe is: ``TRIBE_AUTH_URL`` and ``TRIBE_API_URL``, with ``TRIBE_ALLOW_INSECURE_LOOPBACK``.
 
@@ -74,6 +77,7 @@ def endpoints(environ: Mapping[str, str] | None = None) -> Endpoints:
     return Endpoints.at(auth, api, allow_insecure_loopback=allowed in _YES)
 
 
+@hiding
 def store(environ: Mapping[str, str] | None = None, *, durable: bool) -> TokenStore:
     """The store that ``TRIBE_STORE`` names: a path, ``sqlite:…``, a URL of PostgreSQL or Redis, or ``memory:``.
 

@@ -77,13 +77,18 @@ class Answered:
 Outcome = NotSent | Lost | Answered
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Arrived:
     """What of an answer has arrived so far."""
 
     status: int = 0
     headers: Mapping[str, str] = attrs.Factory(dict)
     content: bytearray = attrs.Factory(bytearray)
+
+    def take(self, chunk: bytes) -> bool:
+        """Add what came; whether more of it is wanted."""
+        self.content += chunk
+        return bool(chunk) and len(self.content) <= MAX_READ_BYTES
 
     def answered(self, form: bytes) -> Answered:
         """All of it, read."""
@@ -167,8 +172,8 @@ class TokenEndpoint:
             url, data=body, headers=_HEADERS, allow_redirects=False, raise_for_status=False, middlewares=()
         ) as response:
             arrived.status, arrived.headers = response.status, response.headers
-            while len(arrived.content) <= MAX_READ_BYTES and (chunk := await response.content.readany()):
-                arrived.content += chunk
+            while arrived.take(await response.content.readany()):
+                pass  # nothing of it stands in a variable here, which a crash reporter shows
 
     def _open(self) -> ClientSession:
         if self._session is None or self._session.closed:

@@ -21,7 +21,14 @@ from urllib.parse import parse_qsl, quote_plus
 import attrs
 
 from tribe_oauth._oauth.salvage import salvage
-from tribe_oauth._oauth.values import MAX_TOKEN_CHARACTERS, Secret, is_scope_text, is_token_text, parse_scope
+from tribe_oauth._oauth.values import (
+    MAX_TOKEN_CHARACTERS,
+    Secret,
+    SecretBytes,
+    is_scope_text,
+    is_token_text,
+    parse_scope,
+)
 from tribe_oauth._oauth.words import MAX_CODE, shown, words_of
 
 MAX_ANSWER_BYTES = 64 * 1024
@@ -36,13 +43,8 @@ _SECRET_FIELDS = frozenset({"client_secret", "code", "code_verifier", "refresh_t
 # The token request (RFC 6749 §4.1.3, §4.4.2, §6): client credentials always in the form body
 
 
-class Form(bytes):
-    """The body of a token request. It does not show itself: it stands in the frames of most tracebacks."""
-
-    def __repr__(self) -> str:
-        return "Form('***')"
-
-    __str__ = __repr__
+class Form(SecretBytes):
+    """The body of a token request."""
 
 
 def code_request(

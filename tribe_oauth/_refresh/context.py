@@ -54,7 +54,10 @@ class Timing:
 
 @attrs.define(kw_only=True, eq=False, repr=False)
 class RefreshContext:
-    """The collaborators. `client` is the manager's own, where it has one; `endpoints` are for all organizations."""
+    """The collaborators. `client` is the manager's own, where it has one; `endpoints` are for all organizations.
+
+    `told_of_stored_secret`: it was logged that a client's secret is stored in clear.
+    """
 
     store: GuardedStore
     commits: Commits
@@ -64,3 +67,4 @@ class RefreshContext:
     client: Client | None
     endpoints: Endpoints
     tasks: Tasks
+    told_of_stored_secret: bool = False

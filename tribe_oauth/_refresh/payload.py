@@ -8,7 +8,7 @@ from typing import Literal
 
 import attrs
 
-from tribe_oauth._oauth.values import Secret, Token
+from tribe_oauth._oauth.values import Secret, SecretBytes, Token
 from tribe_oauth._strict_json import MalformedError, from_stored, to_stored
 from tribe_oauth.errors import UnreadableError
 from tribe_oauth.stores._contract import Record, Unreadable, unreadable
@@ -91,7 +91,7 @@ class Payload:
 
 def encode(payload: Payload) -> bytes:
     """The payload as it is stored: JSON, behind a check value."""
-    return to_stored(payload)
+    return SecretBytes(to_stored(payload))
 
 
 def decode(record: Record) -> Payload:

@@ -20,6 +20,7 @@ from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import wait_async
 
+from tribe_oauth._oauth.values import Secret
 from tribe_oauth.stores._postgres_errors import not_connected
 from tribe_oauth.stores._turns import Turns
 
@@ -46,7 +47,7 @@ class Pool:
     `renew` has every connection opened anew. `patience`: see `Turns`.
     """
 
-    def __init__(self, dsn: str, size: int, patience: float, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, dsn: Secret, size: int, patience: float, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._dsn = dsn
         self._turns = Turns(size, patience)
@@ -86,13 +87,16 @@ class Pool:
     async def _connect(self) -> Connection:
         try:
             # Whatever the database's encoding, the DSN and the environment say: text is text for us.
-            return await Connection.connect(self._dsn, autocommit=True, prepare_threshold=None, client_encoding="UTF8")
+            return await Connection.connect(
+                self._dsn.reveal(), autocommit=True, prepare_threshold=None, client_encoding="UTF8"
+            )
         except asyncio.CancelledError as cancelled:
             # The driver's frames hold a socket that is half open, for as long as the traceback holds the frames.
             raise cancelled.with_traceback(None) from None
         except psycopg.Error as error:
-            error.__traceback__ = None  # for the same reason
-            raise not_connected(error) from None
+            failure = not_connected(error)
+        # Not from there: the driver's error has the password in a field, and its frames a socket that is half open.
+        raise failure from None
 
     def renew(self) -> None:
         """Close what is idle, and what is in use after its use: the next caller asks for the server's name again."""

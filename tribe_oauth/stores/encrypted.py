@@ -15,6 +15,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final, Protocol
 
+from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.values import Secret
 from tribe_oauth.errors import ConfigurationError, UnreadableError
 from tribe_oauth.stores._columns import with_payload
@@ -62,6 +63,7 @@ class EncryptedStore:
         """One that can keep copies of records, where `store` can."""
         return super().__new__(_EncryptedRescuer if cls is EncryptedStore and isinstance(store, Rescuer) else cls)
 
+    @hiding
     def __init__(self, store: TokenStore, keys: Sequence[str | Secret]) -> None:
         if not keys:
             raise ConfigurationError("EncryptedStore needs at least one key: generate_key() makes one")

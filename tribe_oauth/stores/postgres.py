@@ -14,6 +14,8 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
+from tribe_oauth._hiding import hiding
+from tribe_oauth._oauth.values import Secret, secret
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._columns import (
     NAMES,
@@ -114,9 +116,10 @@ class PostgresStore:
     that can be written.
     """
 
-    def __init__(self, dsn: str, *, pool_size: int = 4, timeout: float = 5.0) -> None:
+    @hiding
+    def __init__(self, dsn: str | Secret, *, pool_size: int = 4, timeout: float = 5.0) -> None:
         try:
-            self._dsn = _with_connect_timeout(dsn, timeout)
+            self._dsn = Secret(_with_connect_timeout(secret(dsn).reveal(), timeout))
         except psycopg.ProgrammingError:
             raise ConfigurationError(
                 "the DSN cannot be read: write postgresql://user:password@host/database,"
@@ -205,7 +208,11 @@ class PostgresStore:
             # Whatever it was: the name may lead to another server by now, which has settings of its own.
             pool.renew()
             self._looked = False
-            raise store_error(error, self._timeout) from None
+            failure = store_error(error, self._timeout)
+        try:
+            raise failure from None  # and not from there: the driver's frames show passwords
+        finally:
+            del failure  # its traceback has this frame, which would keep both
 
     async def _look(self, connection: Connection) -> None:
         """Refuse another version's tables; warn of a server that is set to confirm what it has not written."""

@@ -19,6 +19,8 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Any, Final
 
+from tribe_oauth._hiding import hiding
+from tribe_oauth._oauth.values import Secret, secret
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.stores._columns import keys_of, next_version, unsound, written
 from tribe_oauth.stores._contract import Record
@@ -58,15 +60,18 @@ class RedisStore:
     another. A cluster's ``MOVED`` and ``ASK`` are followed.
     """
 
-    def __init__(self, url: str, *, prefix: str = "tribe_oauth", pool_size: int = 8, timeout: float = 5.0) -> None:
+    @hiding
+    def __init__(
+        self, url: str | Secret, *, prefix: str = "tribe_oauth", pool_size: int = 8, timeout: float = 5.0
+    ) -> None:
         self._prefix = prefix
         self._pool_size = pool_size
         self._timeout = timeout
         self._servers: Servers | None = None
         self._settings = Settings()
         try:
-            self._place = read_url(url, timeout)
-            driver(self._place.url_at(self._place.seeds[0]) if self._place.seeds else url, timeout)
+            self._place = read_url(secret(url).reveal(), timeout)
+            driver(self._place.url_at(self._place.seeds[0]) if self._place.seeds else self._place.url, timeout)
         except (ValueError, TypeError, RedisError):
             raise ConfigurationError(
                 "the URL cannot be read: write redis://user:password@host:port/number, rediss:// for TLS,"
@@ -208,7 +213,11 @@ class RedisStore:
             if isinstance(error, NoScriptError) and command[0] == "EVALSHA":
                 raise  # to the caller above
             await servers.renew()  # whatever it was: the server may be another by now
-            raise store_error(error, self._timeout, organization) from None
+            failure = store_error(error, self._timeout, organization)
+        try:
+            raise failure from None  # and not from there: the driver's frames show passwords
+        finally:
+            del failure  # its traceback has this frame, which would keep both
 
     def _open(self) -> Servers:
         """The connections of the running loop; those of a loop that is gone are left to it."""
