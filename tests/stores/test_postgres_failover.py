@@ -67,6 +67,9 @@ async def fail_over(database: str, other_database: str, between: Forwarder) -> N
         found = await source.load(organization)
         assert found is not None
         await put(other, attrs.evolve(found, version=0))
+        with psycopg.connect(other_database, autocommit=True) as connection:
+            sql = "UPDATE tribe_oauth_organizations SET version = %s WHERE organization = %s"
+            connection.execute(sql, (found.version, organization.encode()))
     await source.close()
     await other.close()
     between.target = socket_of(other_database)
