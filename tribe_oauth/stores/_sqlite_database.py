@@ -65,17 +65,17 @@ class Database:
         self.connection = sqlite3.connect(
             self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
         )
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.connection.close)
             prepare(self.connection, self._path)
             self._holder.remove_dead(self._holders)
             self._rescue.take_in(self._take_in)
             self.connection.execute("SELECT 1 FROM organizations").fetchone()  # opens the -wal
             self._files = self._names.now()
             self._log = Log(self._path, self._files)
+            opened.callback(self._log.close)
             self._holder.has_opened(self._files.database, self._files.log)
-        except BaseException:
-            self.connection.close()
-            raise
+            opened.pop_all()
 
     def close(self) -> None:
         """Close it. Where no other process has it open, SQLite removes its -wal."""
