@@ -76,6 +76,14 @@ def test_whether_a_candidates_answer_belongs(tried: Record, found: Record, belon
     assert takes_answer(found, spend(tried, candidate=True)) is belongs
 
 
+def test_what_is_written_over_an_older_copy() -> None:
+    """All that is known; but whoever sees it appear does not take its token for one that was issued just now."""
+    for lost, version in ((None, 0), (connected(version=7, generation=2), 7)):
+        written = record_.in_place_of(lost, connected(lease="n"))
+        assert attrs.evolve(written, payload=b"") == connected(version=version, lease="n", payload=b"")
+        assert decode(written) == attrs.evolve(decode(connected()), age=100.0)
+
+
 def test_a_new_family_is_newer_than_all_before() -> None:
     """Also where the store was emptied between; and where a clock was behind."""
     assert first_generation(None, 0.5) == 1

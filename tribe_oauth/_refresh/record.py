@@ -28,8 +28,13 @@ def first_generation(record: Record | None, now: float) -> int:
 
 
 def in_place_of(lost: Record | None, known: Record) -> Record:
-    """What is known of a record, to be written over what the store came back with."""
-    return attrs.evolve(known, version=0 if lost is None else lost.version)
+    """What is known of a record, to be written over what the store came back with.
+
+    Its token counts as run out for whoever sees it appear, and would take it for a new one.
+    """
+    payload = decode(known)
+    aged = encode(attrs.evolve(payload, age=payload.lifetime))
+    return attrs.evolve(known, version=0 if lost is None else lost.version, payload=aged)
 
 
 def believable(record: Record, now: float) -> Record:
