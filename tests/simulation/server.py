@@ -171,7 +171,7 @@ class Server:
 
     # What a request meets
 
-    def sent(self, token: str, host: Process) -> None:
+    def sent(self, token: str, host: Process, connecting_since: float) -> None:
         """Bytes leave. The promises about sending are judged here."""
         family = self.families[token]
         self.note(f"{family.organization}: {host} sends {token}")
@@ -183,7 +183,7 @@ class Server:
             self._causes[token] = "the store lost a lease"
         elif token in self.successors and not family.revoked:
             self._causes[token] = self._why(token, family, host)
-        self.under_way[token] = self.now()
+        self.under_way[token] = connecting_since  # it had the lease then; a store that loses that later cannot tell it
         self.first_sent.setdefault(token, self.now())
 
     def _why(self, token: str, family: Family, host: Process) -> str:
