@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from pathlib import Path
 
 import attrs
@@ -23,6 +24,7 @@ from tribe_oauth import (
     UnknownOrganizationError,
 )
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
+from tribe_oauth._oauth.endpoint import Outcome
 from tribe_oauth.errors import ConfigurationError, ScopeError, TemporarilyUnavailable
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.sqlite import SQLiteStore
@@ -465,6 +467,27 @@ async def test_disconnect_without_a_revocation_endpoint(
     await manager.connect("acme", RefreshTokenGrant(client, server.paste()))
     await manager.disconnect("acme")
     assert "could not be revoked" in caplog.text
+
+
+async def test_closing_amid_a_revocation_that_is_tried_again(
+    manager: TokenManager, server: TokenServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is given up, with a line in the log; no task ends with an error that nobody hears."""
+    server.revoking = [503]
+    await manager.disconnect("acme")
+    again = asyncio.Event()
+
+    async def never(*_: object, **__: object) -> Outcome:
+        again.set()
+        nothing: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        return await nothing
+
+    monkeypatch.setattr(manager._context.endpoint, "post", never)
+    await again.wait()
+    await manager.close()
+    gc.collect()
+    assert "was not revoked at the server: it dies by itself" in caplog.text
+    assert "never retrieved" not in caplog.text
 
 
 async def test_disconnect_client_credentials_and_candidates(make_manager: MakeManager, server: TokenServer) -> None:

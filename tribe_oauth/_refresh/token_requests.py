@@ -23,7 +23,7 @@ from tribe_oauth._refresh.cached_token import CachedToken, place_of, with_deadli
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Credential, readable
 from tribe_oauth._refresh.spend import Spend
-from tribe_oauth.errors import ConfigurationError, StoreError, TribeOAuthError, named
+from tribe_oauth.errors import ConfigurationError, ManagerError, StoreError, TribeOAuthError, named
 from tribe_oauth.stores import Record
 
 logger = logging.getLogger("tribe_oauth.token_requests")
@@ -205,7 +205,8 @@ async def _revoke_later(
     for pause in REVOKE_AGAIN:
         if not await context.tasks.pause(pause * (1 + 0.2 * context.clock.random())):
             break  # closing
-        if await context.tasks.unless_closing(_revoked(context, credential, token, organization)) is None:
-            logger.info("a refresh token of %s was revoked at last", named(organization))
-            return
+        with suppress(ManagerError):  # closing: the next pause says so
+            if await context.tasks.unless_closing(_revoked(context, credential, token, organization)) is None:
+                logger.info("a refresh token of %s was revoked at last", named(organization))
+                return
     logger.warning("a refresh token of %s was not revoked at the server: it dies by itself", named(organization))
