@@ -30,9 +30,11 @@ from tribe_oauth.errors import (
     REVOKED,
     SCOPE,
     USED_ELSEWHERE,
+    StoreError,
     TemporarilyUnavailable,
 )
 from tribe_oauth.sandbox import PROFILES, Sandbox
+from tribe_oauth.stores import Record
 
 from .helpers import VirtualClock
 
@@ -347,6 +349,20 @@ async def test_a_code_beside_a_record_that_cannot_be_read(world: World) -> None:
     async with world.another_manager() as restarted:
         with pytest.raises(TokenEndpointError, match="a server whose database is away says the same"):
             await restarted.connect("acme", await world.consent(world.client))
+
+
+async def test_a_code_while_the_store_cannot_be_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same: who asks whether the client worked has no answer."""
+
+    async def away(organization: str) -> Record | None:
+        raise StoreError("away")
+
+    grant = await world.consent(world.client)
+    world.sandbox.fault("database_away", times=None)
+    async with world.another_manager() as restarted:
+        monkeypatch.setattr(world.store, "load", away)
+        with pytest.raises(TokenEndpointError, match="a server whose database is away says the same"):
+            await restarted.connect("acme", grant)
 
 
 async def test_client_credentials_that_worked_before(world: World) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 import trustme
+from redis.exceptions import AuthenticationError
 
 from tribe_oauth import StoreError
-from tribe_oauth.stores._redis_errors import code_of
+from tribe_oauth.stores._redis_errors import code_of, store_error
 from tribe_oauth.stores.contract import due, listed, put, record
 from tribe_oauth.stores.redis import RedisStore, _bucket
 
@@ -22,6 +23,13 @@ from . import redis_servers, servers
 from .redis_servers import Node, Watched
 from .servers import RedisServer
 from .trouble import is_altered
+
+
+def test_what_has_no_code() -> None:
+    """A password that is asked for; and what is a StoreError already, which stays as it is."""
+    assert code_of(AuthenticationError("Authentication required.")) == "NOAUTH"
+    told = StoreError("told")
+    assert store_error(told, 1.0) is told
 
 
 async def refused(url: str, match: str, *, timeout: float = 10.0) -> None:

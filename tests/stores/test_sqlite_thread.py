@@ -1,4 +1,4 @@
-"""SQLite's thread outlives whatever it meets: each call gets a StoreError, and the next one works (F4, F20)."""
+"""SQLite's thread outlives whatever it meets: each call gets a StoreError, and the next one works (F4)."""
 
 from __future__ import annotations
 

@@ -215,7 +215,7 @@ class Database:
         """Write it without waiting for a lock: others wait for this thread."""
         self.connection.execute("PRAGMA busy_timeout = 0")
         try:
-            copy.written_by(self._take_in)
+            self._take_in(copy.record)
         finally:
             self.connection.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout * 1_000)}")
         copy.remove()

@@ -19,7 +19,7 @@ import attrs
 
 from tribe_oauth import _durable
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
-from tribe_oauth.errors import StoreError, named
+from tribe_oauth.errors import StoreError, UnreadableError, named
 from tribe_oauth.stores._columns import is_sound
 from tribe_oauth.stores._contract import Record
 from tribe_oauth.stores._sqlite_holder import private_folder
@@ -63,7 +63,7 @@ class Rescue:
             try:
                 copy = self._read(path)
                 if copy is not None:
-                    copy.written_by(write)
+                    write(copy.record)
                     copy.remove()
             except StoreError as error:
                 logger.error("%s", error)  # noqa: TRY400 (the error's text says all)
@@ -96,13 +96,6 @@ class Copy:
     inode: int
     record: Record = attrs.field(repr=False)
 
-    def written_by(self, write: Callable[[Record], None]) -> None:
-        """Have it written into the database. Raises StoreError for a number or a text that no database takes."""
-        try:
-            write(self.record)
-        except (OverflowError, ValueError):
-            raise _unreadable(self.path, self.record.organization) from None
-
     def remove(self) -> None:
         """Remove it, durably, unless there is a later one by now. Raises StoreError."""
         with contextlib.suppress(FileNotFoundError):
@@ -126,9 +119,9 @@ def _remove(path: Path) -> None:
         raise StoreError(f"the copy {str(path)!r} cannot be removed ({error.strerror}): remove it") from None
 
 
-def _unreadable(path: Path, organization: str | None) -> StoreError:
+def _unreadable(path: Path, organization: str | None) -> UnreadableError:
     whose = "its organization" if organization is None else named(organization)
-    return StoreError(
+    return UnreadableError(
         f"the copy {str(path)!r} of a record that could not be stored cannot be read: move it away;"
         f" {whose} may have to be connected again",
         organization=organization,
