@@ -13,8 +13,8 @@ from tribe_oauth._shield import run_uninterrupted
 
 GRACE: Final = 2.0
 """Seconds that requests under way get to end; aiohttp waits for them twice."""
-_TURNS: Final = 3
-"""Iterations of the event loop that asyncio takes from accepting a connection to telling its protocol."""
+_TURNS: Final = 4
+"""Iterations of the event loop that asyncio takes from accepting a connection to having told its protocol."""
 
 
 @asynccontextmanager
