@@ -252,6 +252,35 @@ async def test_all_that_is_owed_is_saved_at_once(
         assert decode(record).token == tokens[key]
 
 
+async def test_what_is_saved_late_is_what_was_given_out(
+    make_manager: MakeManager, server: TokenServer, store: MemoryStore, clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """A new family has one generation, in memory and in the store, however long saving takes.
+
+    With two, a store that loses it could be given back the lower one by one process, and what followed from that would
+    look older to another process than what it was spent for.
+    """
+    manager = make_manager()
+    swap, down = store.swap, [True]
+
+    async def failing(record: Record, *, lease_for: float | None = None) -> Record | None:
+        if down[0] and record.status == "connected":
+            raise StoreError("away")
+        return await swap(record, lease_for=lease_for)
+
+    monkeypatch.setattr(store, "swap", failing)
+    await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    clock.advance(30)
+    down[0] = False
+    await until(lambda: not manager._context.commits._owed)
+    saved = await stored(store)
+    empty(store, clock)
+    clock.advance(DAY)
+    await manager.token("acme")
+    assert (await stored(store)).generation == saved.generation + 1
+
+
 async def test_closing_without_a_store(
     make_manager: MakeManager, server: TokenServer, store: MemoryStore, clock: VirtualClock,
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,

@@ -194,9 +194,9 @@ class Rotation:
         lease, clock, token = self._lease, self._context.clock, payload.token
         assert token is not None
         due_at = token.expires_at - head_start(clock, payload.lifetime)
-        not_before = 0.0
+        now, not_before = clock.time(), 0.0  # once: a new family's generation is the same whenever it is saved at last
         if granted.access_token is None:
-            not_before = clock.time() + back_off(Verdict.COMMIT, lease.record.failures, retry_after=None, chance=1.0)
+            not_before = now + back_off(Verdict.COMMIT, lease.record.failures, retry_after=None, chance=1.0)
 
         def change(record: Record | None) -> Record:
             if record is None or is_lost(record, self._spend):
@@ -208,7 +208,7 @@ class Rotation:
                 attrs.evolve(payload, age=round(clock.monotonic() - sent.monotonic, 3)),
                 due_at=due_at,
                 nonce=lease.nonce,
-                now=clock.time(),
+                now=now,
                 quiet=self._context.timing.quiet,
             )
             if granted.access_token is not None:
