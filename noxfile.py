@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from pathlib import Path
 
@@ -31,10 +32,11 @@ def install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests against the built wheel, over every branch, on all cores."""
+    """All tests against the built wheel, over every branch; many of them wait for a server, so there are more workers."""
     install(session, "test")
+    workers = str((os.cpu_count() or 1) * 3 // 2)
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", "auto"]), env=INSTALLED_ONLY)
+    session.run("coverage", "run", "-m", "pytest", *(session.posargs or ["-n", workers]), env=INSTALLED_ONLY)
     if not session.posargs:
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
@@ -59,7 +61,7 @@ def types(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Run the examples of the README and of the docs, follow their links, and see that each promise has a test."""
     install(session, "test")
-    session.run("pytest", "tests/docs", *session.posargs, env=INSTALLED_ONLY)
+    session.run("pytest", "tests/docs", *(session.posargs or ["-n", "auto"]), env=INSTALLED_ONLY)
 
 
 @nox.session(default=False)
