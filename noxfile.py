@@ -32,7 +32,7 @@ def install(session: nox.Session, *groups: str) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests against the built wheel, over every branch; many of them wait for a server, so there are more workers."""
+    """All tests against the built wheel, over every branch, by more workers than cores: many wait for a server."""
     install(session, "test")
     workers = str((os.cpu_count() or 1) * 3 // 2)
     session.run("coverage", "erase")
