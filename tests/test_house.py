@@ -16,7 +16,7 @@ PACKAGE = Path(tribe_oauth.__file__).parent
 
 # The house, and each of its folders, from the ground up: a line is a floor, and a room imports from the floors below.
 HOUSE = """
-    errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json
+    errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json  _encoded
     _oauth  odata
     stores  sandbox
     _refresh
@@ -60,9 +60,10 @@ FOLDERS = {
         __init__
     """,
     "odata": """
-        _json  _query
+        _json  _positions  _query
         _answer
-        _pages
+        _inside  _next_link  _trail
+        _pages  _typed
         _rows
         __init__
     """,
@@ -102,7 +103,7 @@ FOLDERS = {
 
 # What a room may know of others beyond its floor: less than all that lies below it.
 KNOWS = {
-    "odata": {"errors", "_printable", "_retry_after", "_shield"},
+    "odata": {"errors", "_encoded", "_printable", "_retry_after", "_shield"},
     # What a caller holds: an independent witness shares no protocol code.
     "sandbox": {"_oauth.client", "_oauth.values", "_shield"},
     "sync": {"__init__", "errors", "odata", "_durable", "_shield", "_strict_json"},

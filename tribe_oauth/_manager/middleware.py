@@ -6,6 +6,7 @@ goes to one origin and to no other, not even where a caller's header would have 
 
 from __future__ import annotations
 
+import re
 from typing import Final, Protocol
 
 import attrs
@@ -14,6 +15,7 @@ from aiohttp.multipart import MultipartWriter
 from aiohttp.payload import BytesPayload, IOBasePayload
 from yarl import URL
 
+from tribe_oauth._encoded import is_as_it_is
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.rejections import Acceptance, Belief
 
@@ -78,6 +80,8 @@ class BearerMiddleware:
         if not usual and not _same_origin(url, origin):
             request.headers.popall(hdrs.AUTHORIZATION, None)
             return await handler(request)
+        if "+" in url.raw_query_string:
+            request.url = _with_blanks(url)
         token = self._source.cached() or await self._source.token(lasting=not _can_repeat(request.body))
         request.headers[hdrs.AUTHORIZATION] = self._header if token is self._token else self._header_of(token)
         response = await handler(request)
@@ -136,6 +140,21 @@ class _Hidden(str):
 
     def __repr__(self) -> str:
         return "'***'"
+
+
+_ENCODED: Final = re.compile("%20|(skip|delta)token", re.IGNORECASE)
+
+
+def _with_blanks(url: URL) -> URL:
+    """The URL with ``%20`` for ``+``, which the API takes for a plus: with status 200 and no rows.
+
+    yarl writes a blank of `params` as ``+``, and a plus as ``%2B``. A URL that came encoded stays as it is: the API's
+    own link to the next page, and one with a ``%20`` in it.
+    """
+    head, _, query = str(url).partition("?")
+    if is_as_it_is() or _ENCODED.search(query):
+        return url
+    return URL(f"{head}?{query.replace('+', '%20')}", encoded=True)
 
 
 _SCHEMES: Final = {"ws": "http", "wss": "https"}  # a WebSocket begins as a request to that origin (RFC 6455 §1.2)

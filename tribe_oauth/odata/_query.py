@@ -19,6 +19,7 @@ from yarl import URL
 from tribe_oauth.errors import ConfigurationError
 
 SERVICE_ROOT: Final = "/v1/odata/"
+MAX_BYTES: Final = 16 * 2**20
 _SAFE: Final = "$'()*,/:=@!"  # RFC 3986 §3.4 allows these, and none of them separates options
 
 
@@ -36,8 +37,9 @@ class Query:
 
     The path may lead to what belongs to an entity:
     ``"Relation_Person(6f9619ff-8b86-d011-b42d-00c04fc964ff)/Phones"``. `page_size`: rows in a page, requested with
-    ``$top`` and ``$skip``. `key`: the property that makes the order of such pages unambiguous. Raises
-    ConfigurationError.
+    ``$top`` and ``$skip``. `key`: the property that makes the order of such pages unambiguous. `exact`: numbers with a
+    fraction are `Number`s, which keep all digits. `max_bytes`: of one answer, decompressed; a longer one is an error.
+    Raises ConfigurationError.
     """
 
     path: str = attrs.field(converter=_path)
@@ -49,6 +51,8 @@ class Query:
     top: int | None = attrs.field(default=None, kw_only=True)
     page_size: int | None = attrs.field(default=None, kw_only=True)
     key: str = attrs.field(default="ID", kw_only=True)
+    exact: bool = attrs.field(default=False, kw_only=True)
+    max_bytes: int = attrs.field(default=MAX_BYTES, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not self.path or self.path.startswith("/") or any(mark in self.path for mark in ("?", "#", "..", "\\")):
@@ -58,6 +62,8 @@ class Query:
             )
         if (self.top is not None and self.top < 0) or (self.page_size is not None and self.page_size < 1):
             raise ConfigurationError("top is a number of rows, not negative; page_size is at least 1")
+        if self.max_bytes < 1:
+            raise ConfigurationError(f"max_bytes is a number of bytes, at least 1; by default {MAX_BYTES}")
 
     def __str__(self) -> str:
         """The whole query as text: a position is kept with it, and is valid for the same text only."""

@@ -50,6 +50,8 @@ async def export(
     """
     policy = RetryPolicy(attempts=attempts, request_timeout=request_timeout, longest_pause=longest_pause)
     queries = [wanted if isinstance(wanted, Query) else Query(wanted, count=True) for wanted in entity_sets]
+    if getattr(sink, "exact", False):
+        queries = [attrs.evolve(query, exact=True) for query in queries]
     if len({query.path for query in queries}) < len(queries):
         raise ConfigurationError("an entity set is named twice: name it once, since its rows go to one place")
     job = _Job(

@@ -23,6 +23,7 @@ import msgspec
 
 from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.odata import Number
 from tribe_oauth.sync._disk import PartFile, lock_folder, path_of, sink_errors, write_error
 from tribe_oauth.sync._sink import Checkpoint, OutputClosedError, SinkError
 from tribe_oauth.sync._threads import Threads
@@ -30,7 +31,13 @@ from tribe_oauth.sync._threads import Threads
 logger = logging.getLogger("tribe_oauth.sync")
 
 _SHARE: Final = 10  # times the duration of a checkpoint, until the next: a slow disk would do nothing else otherwise
-_encoder: Final = msgspec.json.Encoder()
+
+
+def _digits(number: Number) -> msgspec.Raw:
+    return msgspec.Raw(number.text.encode())
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_digits)
 
 
 def _lines(rows: Sequence[object]) -> bytes:
@@ -38,7 +45,19 @@ def _lines(rows: Sequence[object]) -> bytes:
     try:
         return _encoder.encode_lines(rows)
     except UnicodeEncodeError:
-        return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+        return "".join(f"{_escaped(row)}\n" for row in rows).encode()
+
+
+def _escaped(value: object) -> str:
+    """JSON in ASCII. Written here, since Python's own encoder has no way to keep a number's digits."""
+    match value:
+        case dict():
+            return f"{{{','.join(f'{json.dumps(name)}:{_escaped(inner)}' for name, inner in value.items())}}}"
+        case list():
+            return f"[{','.join(map(_escaped, value))}]"
+        case Number():
+            return value.text
+    return json.dumps(value)
 
 
 class JSONLinesFolder:
@@ -51,6 +70,8 @@ class JSONLinesFolder:
     When the `async with` block has ended, however it was cancelled, no thread works for the sink, all files are closed,
     and the folder is unlocked.
     """
+
+    exact: Final = True
 
     def __init__(self, folder: str | Path, *, restart: bool = False, every: float = 0.25) -> None:
         self._folder = Path(folder)
@@ -196,6 +217,8 @@ class _OpenFile:
 
 class JSONLinesStream:
     """A sink: lines of ``{"organization": …, "entity_set": …, "row": …}`` into a binary stream. Keeps no checkpoint."""
+
+    exact: Final = True
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

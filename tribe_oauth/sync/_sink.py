@@ -44,6 +44,9 @@ class Sink(Protocol):
     Calls for one entity set of one organization come one after another; calls for different ones come concurrently. An
     exception ends the export and is raised by it unchanged; a CheckpointError ends the one entity set alone.
 
+    Numbers with a fraction are floats. A sink that has an attribute `exact` which is true gets each as an
+    `odata.Number`, a float that keeps its digits as they came.
+
     Rows come **at least once**: after a crash, those of the last `write` may come again. A sink that stores the
     checkpoint in the transaction of its rows has each row **exactly once**.
     """
