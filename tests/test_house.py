@@ -83,7 +83,8 @@ FOLDERS = {
         __init__
     """,
     "sandbox": """
-        _application  _browser  _consent  _data  _faults  _filter  _ledger  _refusals  _serving
+        _application  _browser  _consent  _data  _filter  _ledger  _lies  _refusals  _serving
+        _faults
         _issued  _profiles  _remote  _routes
         _authority  _races
         _oauth  _odata

@@ -211,9 +211,11 @@ class Sandbox:
         hang (until `release`, then processed); lost_answer (processed, then the connection is aborted); lost_request
         (aborted without being processed); with `hang`, both only on `release`; invalid_client; body (a literal one);
         drip (a byte each `seconds`); database_away (what the authorization server answers to token requests and to
-        revocations, and nothing is done). On the API, `organization`: only its answers; anywhere, `chance`: the
-        probability that an answer is hit. All orders end when the sandbox is left. Raises ValueError for a kind or an
-        endpoint that does not exist, or that do not go together, TypeError for an unknown option.
+        revocations, and nothing is done); lie (`lie`, about the end of a collection: end, nothing, short, again,
+        inside; or version and quoted, which are true in other words). On the API, `organization`: only its answers;
+        anywhere, `chance`: the probability that an answer is hit. All orders end when the sandbox is left. Raises
+        ValueError for a kind, an endpoint or a lie that does not exist, or that do not go together, TypeError for an
+        unknown option.
         """
         return self._faults.order(Fault(kind, endpoint, times, **options))
 
