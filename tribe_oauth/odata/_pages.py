@@ -19,9 +19,9 @@ from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._answer import Answer, ODataError, get
 from tribe_oauth.odata._inside import check
 from tribe_oauth.odata._next_link import is_below_root, next_url, verbatim
-from tribe_oauth.odata._positions import Read, Window, place
+from tribe_oauth.odata._positions import Read, Window, mark_of, place
 from tribe_oauth.odata._query import MAX_BYTES, Query
-from tribe_oauth.odata._trail import Beginnings, Trail
+from tribe_oauth.odata._trail import Beginnings, Trail, came_again
 
 _SIZE: Final = 100  # rows of a page, where the server does not show how many it gives
 
@@ -168,7 +168,10 @@ class Reader:
         return not more or more == answer.rows  # the same rows again: the server ignores the options
 
     def _linked(self, answer: Answer, read: Read) -> Page:
-        url, read = next_url(answer), read.after(len(answer.rows), answer.count)
+        url, mark = next_url(answer), mark_of(answer.rows, self.query.key)
+        if mark is not None and mark == read.mark:
+            raise came_again()
+        read = read.after(len(answer.rows), answer.count, mark)
         if self.query.top is not None and (surplus := (read.rows or 0) - self.query.top) >= 0:
             return Page(answer.rows[: len(answer.rows) - surplus], answer.count)  # a server may know no $top
         if url is None and read.rows is not None:

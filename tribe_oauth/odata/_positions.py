@@ -7,12 +7,13 @@ A read that goes on in another process compares the number of rows as one does t
 from __future__ import annotations
 
 import re
-from typing import Final, Self
+import zlib
+from typing import Any, Final, Self
 
 import attrs
 
 _WINDOW: Final = re.compile(r"skip=(\d{1,15}),size=(\d{1,9}),count=(\d{0,18})", re.ASCII)
-_READ: Final = re.compile(r"rows=(\d{1,15}),count=(\d{0,18})", re.ASCII)
+_READ: Final = re.compile(r"rows=(\d{1,15}),count=(\d{0,18}),mark=(\d{0,10})", re.ASCII)
 
 
 def place(position: str) -> str:
@@ -22,23 +23,33 @@ def place(position: str) -> str:
 
 @attrs.frozen
 class Read:
-    """What a read by links had come to. `rows`: how many; None: not known. `count`: how many were promised first."""
+    """What a read by links had come to. `rows`: how many; None: not known. `count`: how many were promised first.
+
+    `mark`: of what its last page begins with, to see it come again; None: it has no key.
+    """
 
     rows: int | None = None
     count: int | None = None
+    mark: int | None = None
 
     @classmethod
     def at(cls, fragment: str) -> Self:
         """As it stands in the fragment of a position."""
         found = _READ.fullmatch(fragment)
-        return cls() if found is None else cls(int(found[1]), _number(found[2]))
+        return cls() if found is None else cls(int(found[1]), _number(found[2]), _number(found[3]))
 
-    def after(self, rows: int, count: int | None) -> Self:
+    def after(self, rows: int, count: int | None, mark: int | None) -> Self:
         """With one more page, which says that there are `count` rows in all."""
-        return type(self)(None if self.rows is None else self.rows + rows, _first(self.count, count))
+        return type(self)(None if self.rows is None else self.rows + rows, _first(self.count, count), mark)
 
     def __str__(self) -> str:
-        return "" if self.rows is None else f"#rows={self.rows},count={_text(self.count)}"
+        return "" if self.rows is None else f"#rows={self.rows},count={_text(self.count)},mark={_text(self.mark)}"
+
+
+def mark_of(rows: list[dict[str, Any]], key: str) -> int | None:
+    """What the key of a page's first row is remembered by, in this process and in others; None where it has none."""
+    value = rows[0].get(key) if rows else None
+    return zlib.crc32(str(value).encode("utf-8", "surrogatepass")) if isinstance(value, str | int) else None
 
 
 @attrs.frozen

@@ -11,6 +11,11 @@ _REMEMBERED: Final = 64  # pages: a loop of up to 64 pages is found at once, a l
 _STILL: Final = 1000  # pages in a row without a new row: a service that filters late gives some
 
 
+def came_again() -> ODataError:
+    """The error for a page that comes again."""
+    return ODataError("the API leads back to a page that was read already: the read would never end")
+
+
 class Trail:
     """The positions of a read, in constant memory: a loop of any length is found (Brent's cycle detection)."""
 
@@ -24,7 +29,7 @@ class Trail:
         """Note the next position. Raises ODataError where it was read before."""
         place = hash(position)
         if place == self._mark or place in self._recent:
-            raise ODataError("the API leads back to a page that was read already: the read would never end")
+            raise came_again()
         self._recent.append(place)
         self._steps += 1
         if self._steps == self._until_mark:

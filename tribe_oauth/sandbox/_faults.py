@@ -34,7 +34,7 @@ INVALID_CLIENT: Final = b'{"error":"invalid_client","error_description":"Client 
 
 @define(eq=False)
 class Fault:
-    """One order. `times`: how many answers go wrong; None: all until `cancel`.
+    """One order. `times`: how many answers go wrong; None: all until `cancel`. `spares`: so many go well before.
 
     `organization`: only its answers, as far as the request shows whose they are. `chance`: the probability that an
     answer is hit, drawn for each. Raises ValueError for a kind, an endpoint or a lie that does not exist, and for those
@@ -51,6 +51,7 @@ class Fault:
     body: str | None = None
     content_type: str = "text/html"
     lie: Lie | None = None
+    spares: int = 0
     hang: bool = False
     organization: str | None = None
     chance: float = 1.0
@@ -125,6 +126,9 @@ class Faults:
                 and fault.organization in {None, organization}
                 and (fault.chance >= 1 or self.random.random() < fault.chance)
             ):
+                if fault.spares > 0:
+                    fault.spares -= 1
+                    continue
                 fault.hits += 1
                 return fault
         return None

@@ -36,9 +36,11 @@ def _end(page: _Page) -> _Page:
 
 
 def _short(page: _Page) -> _Page:
-    """Half of the rows, and no count."""
+    """Half of the rows, and no count, where no link says how it goes on."""
+    if _LINK in page:
+        return page
     left = {name: value for name, value in page.items() if name != _COUNT}
-    return {**left, "value": page["value"][: len(page["value"]) // 2]}
+    return {**left, "value": page["value"][: (len(page["value"]) + 1) // 2]}
 
 
 def _inside(page: _Page) -> _Page:

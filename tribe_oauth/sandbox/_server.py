@@ -213,7 +213,8 @@ class Sandbox:
         drip (a byte each `seconds`); database_away (what the authorization server answers to token requests and to
         revocations, and nothing is done); lie (`lie`, about the end of a collection: end, nothing, short, again,
         inside; or version and quoted, which are true in other words). On the API, `organization`: only its answers;
-        anywhere, `chance`: the probability that an answer is hit. All orders end when the sandbox is left. Raises
+        anywhere, `chance`: the probability that an answer is hit, and `spares`: how many that it would hit are served
+        well before. All orders end when the sandbox is left. Raises
         ValueError for a kind, an endpoint or a lie that does not exist, or that do not go together, TypeError for an
         unknown option.
         """
