@@ -268,6 +268,14 @@ async def test_a_window_that_ends_early(
         await ids(session, page_size=page_size)
 
 
+async def test_an_empty_window_with_a_link(session: aiohttp.ClientSession, service: Service) -> None:
+    """Nothing, and a link to more of it: an error, with or without a count."""
+    service.says("People?$orderby=ID&$top=5&$skip=0", page(0, 5))
+    service.says("People?$orderby=ID&$top=5&$skip=5", page(5, 5) | {"@odata.nextLink": "People?p=1"})
+    with pytest.raises(odata.ODataError, match="gives 5 rows and no more, and says that there are more"):
+        await ids(session, page_size=5)
+
+
 async def test_an_empty_first_page(session: aiohttp.ClientSession, service: Service) -> None:
     """A count says that there are rows, and the first page has none: they are read in another way."""
     Windows(service, counts=[10], rows=PEOPLE, empty={0})
