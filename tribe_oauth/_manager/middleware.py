@@ -58,6 +58,8 @@ class OneToken:
 class BearerMiddleware:
     """Adds ``Authorization: Bearer`` (RFC 6750 §2.1), and answers a 401 with another attempt.
 
+    A blank in the query is sent as ``%20``.
+
     `origin`: the one that may see tokens. `acceptance`: what the organization's token was accepted for.
 
     Errors of the library come out of the request as they are. A request whose body cannot be sent again is not sent

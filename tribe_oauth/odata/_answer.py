@@ -102,13 +102,13 @@ async def _get(session: ClientSession, query: Query, url: URL, *, first: bool) -
     if status not in {200, 204}:
         raise _refusal(status, headers, body)
     if isinstance(body, dict) and "error" not in body:
-        answer = Answer(asked, [body], None, None, _control(body, "context"), content, parsed.odd, is_one=True)
+        context = _control(body, "context")
         rows: Any = body.get("value")
         if _are_rows(rows):
             count, link = _count(_control(body, "count")), _control(body, "nextLink")
-            return attrs.evolve(answer, rows=rows, count=count, next_link=link, is_one=False)
-        if may_be_one and isinstance(answer.context, str) and answer.context.endswith("/$entity"):
-            return answer
+            return Answer(asked, rows, count, link, context, content, parsed.odd)
+        if may_be_one and isinstance(context, str) and context.endswith("/$entity"):
+            return Answer(asked, [body], None, None, context, content, parsed.odd, is_one=True)
     error = ODataError(
         "the API's answer is not a whole OData collection",
         status=status,
