@@ -105,7 +105,7 @@ async def _get(session: ClientSession, query: Query, url: URL, *, first: bool) -
         context = _control(body, "context")
         rows: Any = body.get("value")
         if _are_rows(rows):
-            count, link = _count(_control(body, "count")), _control(body, "nextLink")
+            count, link = _count(_control(body, "count")), _control(body, "nextlink")
             return Answer(asked, rows, count, link, context, content, parsed.odd)
         if may_be_one and isinstance(context, str) and context.endswith("/$entity"):
             return Answer(asked, [body], None, None, context, content, parsed.odd, is_one=True)
@@ -167,9 +167,9 @@ def _parsed(content: bytes, parse: Parse) -> Parsed:
 
 
 def _control(body: dict[str, Any], name: str) -> object:
-    """Control information, as OData 4.0 names it, or 4.01; the one that is there."""
-    found = body.get(f"@odata.{name}")
-    return body.get(f"@{name}") if found is None else found
+    """Control information, as OData names it: ``@odata.count``, in 4.01 also ``@count``, in 3.0 ``odata.count``."""
+    names = {f"@odata.{name}", f"@{name}", f"odata.{name}"}
+    return next((value for at, value in body.items() if value is not None and at.lower() in names), None)
 
 
 def _count(value: object) -> int | None:
