@@ -54,7 +54,7 @@ class ODataError(TribeOAuthError):
         self.retryable = retryable
 
 
-@attrs.frozen
+@attrs.define
 class Answer:
     """A complete answer. `asked`: the absolute URL of the request. `next_link`, `context`: as the server sent them.
 
@@ -102,10 +102,10 @@ async def _get(session: ClientSession, query: Query, url: URL, *, first: bool) -
     if status not in {200, 204}:
         raise _refusal(status, headers, body)
     if isinstance(body, dict) and "error" not in body:
-        context = _control(body, "context")
-        rows: Any = body.get("value")
-        if _are_rows(rows):
-            count, link = _count(_control(body, "count")), _control(body, "nextlink")
+        control, rows = _control(body), body.get("value")
+        context = control.get("context")
+        if isinstance(rows, list) and _are_rows(rows):
+            count, link = _count(control.get("count")), control.get("nextlink")
             return Answer(asked, rows, count, link, context, content, parsed.odd)
         if may_be_one and isinstance(context, str) and context.endswith("/$entity"):
             return Answer(asked, [body], None, None, context, content, parsed.odd, is_one=True)
@@ -166,10 +166,13 @@ def _parsed(content: bytes, parse: Parse) -> Parsed:
         return Parsed(None)
 
 
-def _control(body: dict[str, Any], name: str) -> object:
-    """Control information, as OData names it: ``@odata.count``, in 4.01 also ``@count``, in 3.0 ``odata.count``."""
-    names = {f"@odata.{name}", f"@{name}", f"odata.{name}"}
-    return next((value for at, value in body.items() if value is not None and at.lower() in names), None)
+def _control(body: dict[str, Any]) -> dict[str, object]:
+    """Control information by name: in OData ``@odata.count``, in 4.01 ``@count`` too, in 3.0 ``odata.count``."""
+    return {
+        name.lower().removeprefix("@").removeprefix("odata."): value
+        for name, value in body.items()
+        if name.startswith(("@", "odata.")) and value is not None
+    }
 
 
 def _count(value: object) -> int | None:
@@ -189,8 +192,8 @@ def whole(value: object) -> int | None:
     return None
 
 
-def _are_rows(value: Any) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= {dict}
+def _are_rows(values: list[Any]) -> bool:
+    return set(map(type, values)) <= {dict}
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:

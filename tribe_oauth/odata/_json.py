@@ -30,7 +30,7 @@ class Number(float):
         return self.text[-1].isdigit()
 
 
-@attrs.frozen
+@attrs.define
 class Parsed:
     """A JSON value. `odd`: with a `Number` that nobody can be given, or from another text than UTF-8."""
 

@@ -52,6 +52,7 @@ def _origin(url: URL) -> tuple[str, str | None, int | None]:
     return url.scheme, url.host and url.host.lower(), url.port
 
 
+@lru_cache(maxsize=64)  # the same, too
 def is_below_root(path: str) -> bool:
     """Whether a decoded path stays below the service root, in every way that servers read paths.
 

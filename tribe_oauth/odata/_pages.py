@@ -129,13 +129,14 @@ class Reader:
             return await self._first()
         if (window := Window.at(position)) is not None:
             return await self._counted(window)
+        link, _, read = position.partition("#")
         try:
-            url = verbatim(position)
+            url = verbatim(link)
         except ValueError:
             url = URL("")
         if url.absolute or not is_below_root(url.path):
             raise ConfigurationError("`start` is no position of a read: give the `next` of a page")
-        return self._linked(await self._get(url.with_fragment(None)), Read.at(url.raw_fragment))
+        return self._linked(await self._get(url), Read.at(read))
 
     async def _get(self, url: URL, *, first: bool = False) -> Answer:
         answer = await get(self.session, self.query, url, first=first)

@@ -21,7 +21,7 @@ def place(position: str) -> str:
     return position.partition("#")[0]
 
 
-@attrs.frozen
+@attrs.define
 class Read:
     """What a read by links had come to. `rows`: how many; None: not known. `count`: how many were promised first.
 
