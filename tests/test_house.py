@@ -17,6 +17,7 @@ PACKAGE = Path(tribe_oauth.__file__).parent
 # The house, and each of its folders, from the ground up: a line is a floor, and a room imports from the floors below.
 HOUSE = """
     errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json
+    _retry
     _oauth  odata
     stores  sandbox
     _refresh
@@ -62,6 +63,7 @@ FOLDERS = {
     "odata": """
         _json  _query
         _answer
+        _retries  _sets
         _pages
         _rows
         __init__
@@ -102,7 +104,7 @@ FOLDERS = {
 
 # What a room may know of others beyond its floor: less than all that lies below it.
 KNOWS = {
-    "odata": {"errors", "_printable", "_retry_after", "_shield"},
+    "odata": {"errors", "_clock", "_printable", "_retry", "_retry_after", "_shield"},
     # What a caller holds: an independent witness shares no protocol code.
     "sandbox": {"_oauth.client", "_oauth.values", "_shield"},
     "sync": {"__init__", "errors", "odata", "_durable", "_shield", "_strict_json"},

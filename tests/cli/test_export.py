@@ -152,7 +152,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says how to get it."""
     for name in [name for name in sys.modules if name.startswith("tribe_oauth.sync")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "stamina", None)
+    monkeypatch.setitem(sys.modules, "msgspec", None)
     monkeypatch.delattr("tribe_oauth.sync", raising=False)
     result = run("export", "Relation_Person", "--to", "out", code=REFUSED)
     assert result.output == "ConfigurationError: export needs an extra: pip install 'tribe-oauth[cli,sync]'\n"

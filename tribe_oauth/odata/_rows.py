@@ -17,7 +17,8 @@ from cattrs.errors import AttributeValidationNote, IterableValidationNote
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._answer import ODataError, shown
 from tribe_oauth.odata._pages import pages
-from tribe_oauth.odata._query import SERVICE_ROOT
+from tribe_oauth.odata._query import Query, query_of
+from tribe_oauth.odata._retries import GIVE_UP_AFTER
 
 Row = TypeVar("Row")
 
@@ -25,54 +26,70 @@ Row = TypeVar("Row")
 @overload
 def rows(
     session: ClientSession,
-    path: str,
+    path: str | Query,
     *,
     select: Iterable[str] = ...,
     filter: str | None = ...,
     expand: Iterable[str] = ...,
     orderby: Iterable[str] = ...,
+    top: int | None = ...,
     page_size: int | None = ...,
+    key: str = ...,
+    give_up_after: float = ...,
 ) -> AsyncGenerator[dict[str, Any]]: ...
 
 
 @overload
 def rows(
     session: ClientSession,
-    path: str,
+    path: str | Query,
     *,
     select: Iterable[str] = ...,
     filter: str | None = ...,
     expand: Iterable[str] = ...,
     orderby: Iterable[str] = ...,
+    top: int | None = ...,
     page_size: int | None = ...,
+    key: str = ...,
     type: type[Row],
+    give_up_after: float = ...,
 ) -> AsyncGenerator[Row]: ...
 
 
 async def rows(
     session: ClientSession,
-    path: str,
+    path: str | Query,
     *,
     select: Iterable[str] = (),
     filter: str | None = None,  # noqa: A002 (OData's own word)
     expand: Iterable[str] = (),
     orderby: Iterable[str] = (),
+    top: int | None = None,
     page_size: int | None = None,
+    key: str = "ID",
     type: type[Any] = dict,  # noqa: A002 (what a row becomes)
+    give_up_after: float = GIVE_UP_AFTER,
 ) -> AsyncGenerator[Any]:
-    """Read all rows of all pages, as dicts or as instances of an attrs class.
+    """Read all rows of all pages, or the first `top`, as dicts or as instances of an attrs class.
 
-    The options are those of `pages`. A row that does not fit the class raises ODataError; its text names the entity
-    set, the row's key and the field, and shows no other value, since rows are personal data.
+    The options are those of `pages`, and so is `give_up_after`, in seconds. A row that does not fit the class raises
+    ODataError; its text names the entity set, the row's key and the field, and shows no other value, since rows are
+    personal data.
     """
     plain = type is dict
     if not plain and not attrs.has(type):
         raise ConfigurationError("rows become dicts or instances of an attrs class")
-    found = pages(session, path, select=select, filter=filter, expand=expand, orderby=orderby, page_size=page_size)
-    async with aclosing(found):
+    query = query_of(
+        path, select=select, filter=filter, expand=expand, orderby=orderby, top=top, page_size=page_size, key=key
+    )
+    left = query.top
+    async with aclosing(pages(session, query, give_up_after=give_up_after)) as found:
         async for page in found:
-            for row in page.rows:
-                yield row if plain else _structure(row, type, path)
+            for row in page.rows[:left]:
+                yield row if plain else _structure(row, type, query)
+            left = None if left is None else left - len(page.rows)
+            if left is not None and left <= 0:
+                break  # a server may go on all the same
 
 
 # Rows of a class
@@ -112,14 +129,14 @@ for _textual in (UUID, datetime, date, time):
 _CONVERTER.register_structure_hook(Decimal, _decimal)
 
 
-def _structure(row: dict[str, Any], kind: type[Row], path: str) -> Row:
+def _structure(row: dict[str, Any], kind: type[Row], query: Query) -> Row:
     try:
         return _CONVERTER.structure(row, kind)
     except cattrs.BaseValidationError as error:
         field = _field(error)
     # After the handler: cattrs' errors carry the values, and would travel in this one's context.
-    key = shown(row.get("ID")) or "key not known"
-    raise ODataError(f"{path.removeprefix(SERVICE_ROOT)}({key}) does not fit {kind.__name__}: {field}")
+    key = shown(row.get(query.key)) or "key not known"
+    raise ODataError(f"{query.path}({key}) does not fit {kind.__name__}: {field}")
 
 
 def _field(error: BaseException) -> str:
