@@ -29,7 +29,7 @@ HOUSE = """
 FOLDERS = {
     "_oauth": """
         values  salvage
-        authorization  messages
+        authorization  environment  messages  proxy
         client  endpoint
         verdict
         __init__
