@@ -79,7 +79,7 @@ FOLDERS = {
         _outcome  _organization  _log  _serving
         _pending  _pages
         _site
-        _connections  _flow
+        _connections  _flow  _errors
         _loopback  _setup
         __init__
     """,

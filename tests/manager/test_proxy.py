@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -180,6 +181,22 @@ async def test_the_environments_own_is_ignored(
         async with manager.session("acme") as session, session.get("/v1/odata/x") as response:
             assert response.status == 200
     assert proxy.heads == []
+
+
+async def test_from_the_environment(proxy: Proxy, server: TokenServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TRIBE_PROXY, for programs that are configured by variables."""
+    for name in [name for name in os.environ if name.startswith("TRIBE_")]:
+        monkeypatch.delenv(name)
+    settings = {"CLIENT_ID": "client", "CLIENT_SECRET": "s", "AUTH_URL": server.base, "API_URL": server.base}
+    for name, value in (settings | {"ALLOW_INSECURE_LOOPBACK": "1", "PROXY": proxy.url, "STORE": "memory:"}).items():
+        monkeypatch.setenv(f"TRIBE_{name}", value)
+    async with (
+        TokenManager.from_env() as manager,
+        manager.session() as session,
+        session.get("/v1/odata/x") as response,
+    ):
+        assert response.status == 200
+    assert len(proxy.heads) == 2
 
 
 @pytest.mark.parametrize(
