@@ -320,6 +320,8 @@ async def test_a_refusal_in_the_middle_is_none_of_those(world: World) -> None:
         {"request_timeout": 0},
         {"sets": [PEOPLE, Query(PEOPLE)]},
         {"sets": ["/x"]},
+        {"sets": [7]},
+        {"sets": PEOPLE},
     ],
     ids=repr,
 )
@@ -327,6 +329,12 @@ async def test_what_is_no_order(world: World, options: dict[str, Any]) -> None:
     """Said before anything is read."""
     with pytest.raises(ConfigurationError):
         await take(world, Kept(), **options)
+
+
+async def test_one_organization_is_a_list_of_one(world: World) -> None:
+    """A key by itself would be taken letter by letter."""
+    with pytest.raises(ConfigurationError, match="lists"):
+        await export(world.manager, "Acme", [PEOPLE], Kept())
 
 
 async def test_organizations_are_asked_for_one_by_one(world: World) -> None:

@@ -49,6 +49,8 @@ async def export(
     All sessions share the manager's connector. Where many organizations may be slow at the same time, give the manager
     a connector without a limit, ``TCPConnector(limit=0)``: the pace limits the requests.
     """
+    if isinstance(organizations, str) or isinstance(entity_sets, str):
+        raise ConfigurationError("organizations and entity_sets are lists: put the one that you mean into one")
     check_give_up_after(give_up_after)
     if not request_timeout > 0:
         raise ConfigurationError("request_timeout is more than 0 seconds")
