@@ -22,9 +22,9 @@ import tempfile
 from contextlib import ExitStack, suppress
 from html import escape
 from typing import Any
-from urllib.parse import urlencode
 
 from aiohttp import web
+from yarl import URL
 
 from tribe_oauth import TRIBE, Client, Endpoints, TokenManager, odata
 from tribe_oauth import web as tribe_web
@@ -94,9 +94,9 @@ async def persons(request: web.Request) -> web.StreamResponse:
     return page(f"<h1>{len(rows)} persons</h1><ul>{''.join(rows)}</ul>")
 
 
-def reconnect(request: web.Request, organization: str) -> str:
+def reconnect(request: web.Request, organization: str) -> URL:
     """Where to go with an organization that has to be connected again."""
-    return f"/tribe/connect?{urlencode({'again': organization, 'next': request.path})}"
+    return URL("/tribe/connect").with_query(again=organization, next=request.path)
 
 
 def page(body: str) -> web.Response:

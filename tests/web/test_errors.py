@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 from aiohttp.client_exceptions import ClientPayloadError
+from yarl import URL
 
 from tribe_oauth import (
     CallbackError,
@@ -167,6 +168,7 @@ async def later(request: web.Request, organization: str) -> str:
             "/connect?again=acme&next=/",
         ),
         (later, 303, "/connect/acme"),
+        (lambda request, organization: URL("/connect").with_query(again="a&b=c d"), 303, "/connect?again=a%26b%3Dc+d"),
         (lambda request, organization: web.json_response({"reconnect": organization}, status=409), 409, None),
         (lambda request, organization: web.HTTPFound("/x"), 302, "/x"),
     ],

@@ -14,6 +14,7 @@ from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from yarl import URL
 
 from tribe_oauth import (
     CallbackError,
@@ -29,7 +30,7 @@ from tribe_oauth.web._site import SITE, see_other
 
 logger = logging.getLogger("tribe_oauth.web.errors")
 
-Way = web.StreamResponse | str
+Way = web.StreamResponse | str | URL
 Reconnect = Callable[[web.Request, str], Way | Awaitable[Way]]
 
 SOON: Final = 5.0
@@ -95,7 +96,7 @@ async def _reconnecting(
     way = reconnect(request, error.organization.removeprefix(prefix))
     if inspect.isawaitable(way):
         way = await way
-    return see_other(way) if isinstance(way, str) else way
+    return see_other(str(way)) if isinstance(way, str | URL) else way
 
 
 def _answer(error: TribeOAuthError) -> web.HTTPException:
