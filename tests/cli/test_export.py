@@ -210,6 +210,26 @@ def test_a_retry_is_an_event_and_no_line_in_a_log(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize("status", [429, 503])
+def test_who_has_no_time(sandbox: Sandbox, status: int) -> None:
+    """An API that is not to be had is given up after the seconds that are said; of the others all rows are there."""
+    fault = sandbox.fault("status", endpoint="api", status=status, times=None, organization="Acme")
+    result = run("export", "Relation_Person", "--to", "out", "--json", "--give-up-after", "0.3", code=REFUSED)
+    fault.cancel()
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {it["organization"] for it in events if it["event"] == "failed"} == {"acme"}
+    retries = sum(it["event"] == "retried" for it in events)
+    assert retries == 0 if status == 429 else 1 <= retries <= 2  # a minute is more than there is
+    assert len(read("out", "[bold]beta")) == 30
+
+
+@pytest.mark.parametrize("seconds", ["-1", "soon"])
+def test_what_is_no_time(seconds: str) -> None:
+    """Said before anything is read."""
+    run("export", "Relation_Person", "--to", "out", "--give-up-after", seconds, code=USAGE)
+
+
+@pytest.mark.usefixtures("connected")
 def test_bars_for_people() -> None:
     """At a terminal, bars move while it works, more of them than fit are left out, and the table stays."""
     keyboard, terminal = pty.openpty()

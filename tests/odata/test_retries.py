@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import traceback
 from collections.abc import Callable
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 
 from tribe_oauth import StoreError, UnknownOrganizationError, odata
@@ -219,6 +221,20 @@ async def test_errors_of_the_middleware(
         else:
             assert await read(session) == ["1", "2"]
             assert clock.slept == [pytest.approx(slept, rel=0.3)]
+
+
+async def test_a_certificate_that_is_not_trusted(clock: VirtualClock) -> None:
+    """It does not become right by waiting."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    runner = web.AppRunner(web.Application(), access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context).start()
+    async with aiohttp.ClientSession(f"https://127.0.0.1:{runner.addresses[0][1]}") as session:
+        with pytest.raises(odata.ODataError, match="Certificate"):
+            await read(session)
+    await runner.cleanup()
+    assert clock.slept == []
 
 
 async def test_it_is_told(session: aiohttp.ClientSession, service: Service, caplog: pytest.LogCaptureFixture) -> None:
