@@ -264,6 +264,18 @@ async def test_a_long_pause_is_slow() -> None:
     assert slow == [True]
 
 
+async def test_a_short_pause_is_not_slow() -> None:
+    """For a moment, nobody gives up a place."""
+    pace = Pace(patience=5.0).organization("acme")
+    loop = asyncio.get_running_loop()
+    pace._failed(ODataError("no", status=429, retry_after=0.05, retryable=True), loop.time())
+    slow: list[bool] = []
+    began = loop.time()
+    await pace.run(quick, lambda: slow.append(True))
+    assert loop.time() - began >= 0.04
+    assert slow == []
+
+
 async def test_all_who_ask_share_it() -> None:
     """While one of them has it, it is the same object for all."""
     pace = Pace()
