@@ -17,6 +17,7 @@ PACKAGE = Path(tribe_oauth.__file__).parent
 # The house, and each of its folders, from the ground up: a line is a floor, and a room imports from the floors below.
 HOUSE = """
     errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json  _encoded
+    _retry
     _oauth  odata
     stores  sandbox
     _refresh
@@ -28,7 +29,7 @@ HOUSE = """
 FOLDERS = {
     "_oauth": """
         values  salvage
-        authorization  messages
+        authorization  environment  messages  proxy
         client  endpoint
         verdict
         __init__
@@ -62,7 +63,7 @@ FOLDERS = {
     "odata": """
         _json  _positions  _query
         _answer
-        _inside  _next_link  _trail
+        _inside  _next_link  _retries  _sets  _trail
         _pages  _typed
         _rows
         __init__
@@ -78,7 +79,7 @@ FOLDERS = {
         _outcome  _organization  _log  _serving
         _pending  _pages
         _site
-        _connections  _flow
+        _connections  _flow  _errors
         _loopback  _setup
         __init__
     """,
@@ -104,7 +105,7 @@ FOLDERS = {
 
 # What a room may know of others beyond its floor: less than all that lies below it.
 KNOWS = {
-    "odata": {"errors", "_encoded", "_printable", "_retry_after", "_shield"},
+    "odata": {"errors", "_clock", "_encoded", "_printable", "_retry", "_retry_after", "_shield"},
     # What a caller holds: an independent witness shares no protocol code.
     "sandbox": {"_oauth.client", "_oauth.values", "_shield"},
     "sync": {"__init__", "errors", "odata", "_durable", "_shield", "_strict_json"},

@@ -12,6 +12,15 @@ _SHORTEST: Final = 8
 _IN_A_QUERY: Final = re.compile(r"(?<=[?&])(access_token|code|state)=[^&\s\"]*")
 
 
+class Hidden(str):
+    """A header's value that the repr of a request's headers does not show: aiohttp's own errors carry one."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{MASK}'"
+
+
 def without(text: str, secrets: Iterable[str]) -> str:
     """The text with a mask in place of each of these secrets: a server may repeat what it was sent."""
     for secret in secrets:

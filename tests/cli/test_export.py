@@ -152,7 +152,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says how to get it."""
     for name in [name for name in sys.modules if name.startswith("tribe_oauth.sync")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "stamina", None)
+    monkeypatch.setitem(sys.modules, "msgspec", None)
     monkeypatch.delattr("tribe_oauth.sync", raising=False)
     result = run("export", "Relation_Person", "--to", "out", code=REFUSED)
     assert result.output == "ConfigurationError: export needs an extra: pip install 'tribe-oauth[cli,sync]'\n"
@@ -207,6 +207,26 @@ def test_a_retry_is_an_event_and_no_line_in_a_log(sandbox: Sandbox) -> None:
     done = subprocess.run([*COMMAND, "Relation_Person", "--to", "out"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert [row[4] for row in cells(done.stdout)] == ["1"]
+
+
+@pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize("status", [429, 503])
+def test_who_has_no_time(sandbox: Sandbox, status: int) -> None:
+    """An API that is not to be had is given up after the seconds that are said; of the others all rows are there."""
+    fault = sandbox.fault("status", endpoint="api", status=status, times=None, organization="Acme")
+    result = run("export", "Relation_Person", "--to", "out", "--json", "--give-up-after", "0.3", code=REFUSED)
+    fault.cancel()
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {it["organization"] for it in events if it["event"] == "failed"} == {"acme"}
+    retries = sum(it["event"] == "retried" for it in events)
+    assert retries == 0 if status == 429 else 1 <= retries <= 2  # a minute is more than there is
+    assert len(read("out", "[bold]beta")) == 30
+
+
+@pytest.mark.parametrize("seconds", ["-1", "soon"])
+def test_what_is_no_time(seconds: str) -> None:
+    """Said before anything is read."""
+    run("export", "Relation_Person", "--to", "out", "--give-up-after", seconds, code=USAGE)
 
 
 @pytest.mark.usefixtures("connected")

@@ -47,6 +47,18 @@ async def test_the_application_of_a_new_user(tmp_path: Path, monkeypatch: pytest
         acme = there.sandbox.organizations["Acme"]
         assert len((await browser.get(f"/persons/{acme}")).text.split(",")) == 20
         assert acme in (await browser.get("/tribe/connections")).text
+        there.sandbox.expire("Acme")
+        refused: dict[str, Any] = {
+            "status": 400,
+            "body": '{"error": "invalid_grant"}',
+            "content_type": "application/json",
+        }
+        there.sandbox.fault("status", **refused)
+        seen = await browser.get(f"/persons/{acme}")
+        assert (seen.status, seen.location) == (303, f"/tribe/connect?again={acme}&next=/persons/{acme}")
+        assert (await browser.connect(seen.location.partition("connect")[2])).location == f"/persons/{acme}"
+        async with browsing(there, "another") as other:
+            assert (await other.get(f"/persons/{acme}")).status == 404
         async with browsing(there, None) as stranger:
             assert (await stranger.get("/tribe/connections")).status == 403
     assert (tmp_path / "tribe.db").exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tribe_oauth import TRIBE, ClientCredentialsGrant, MemoryStore, RefreshTokenGrant, Secret
+from tribe_oauth import TRIBE, Client, ClientCredentialsGrant, MemoryStore, RefreshTokenGrant, Secret
 from tribe_oauth._manager import settings as environment
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
@@ -53,6 +53,36 @@ def test_everything(tmp_path: Path) -> None:
     assert settings.client.redirect_uri == "https://app.example/cb"
     assert (settings.client.scope, settings.organization, settings.pasted) == ("read", "acme", True)
     assert isinstance(settings.store, SQLiteStore)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_file_of_any_editor(tmp_path: Path, encoding: str) -> None:
+    """A byte order mark is no part of the value: Windows writes one."""
+    file = tmp_path / "secret"
+    file.write_text("sécret\r\n", encoding=encoding)
+    settings = environment.read({"TRIBE_CLIENT_ID": "id", "TRIBE_CLIENT_SECRET_FILE": str(file)})
+    assert settings.client.client_secret == Secret("sécret")
+
+
+def test_a_client_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For whoever makes the manager: the same variables."""
+    for name in [name for name in os.environ if name.startswith("TRIBE_")]:
+        monkeypatch.delenv(name)
+    with pytest.raises(ConfigurationError, match="TRIBE_CLIENT_ID is not set"):
+        Client.from_env()
+    for name, value in (NEEDED | {"TRIBE_REDIRECT_URI": "https://app.example/cb", "TRIBE_SCOPE": "read"}).items():
+        monkeypatch.setenv(name, value)
+    client = Client.from_env()
+    assert client == environment.read().client
+    assert client == Client("id", "secret", redirect_uri="https://app.example/cb", scope="read")
+    assert Client.from_env(NEEDED) == Client("id", "secret")
+
+
+def test_a_proxy() -> None:
+    """It may have a password in it."""
+    settings = environment.read(NEEDED | {"TRIBE_PROXY": "http://user:canary@proxy.example:3128"})
+    assert settings.proxy == Secret("http://user:canary@proxy.example:3128")
+    assert environment.read(NEEDED).proxy is None
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ async def test_a_caller_who_stops_cancels_what_is_read_ahead(
 
 def reads() -> list[asyncio.Task[Any]]:
     """What reads ahead."""
-    return [task for task in asyncio.all_tasks() if "Reader.page" in repr(task)]
+    return [task for task in asyncio.all_tasks() if "pages.<locals>.read" in repr(task)]
 
 
 async def settled() -> None:
@@ -369,7 +369,7 @@ async def test_it_is_read_again_once(session: aiohttp.ClientSession, service: Se
     """A second time in a row it is an error, which is retryable."""
     service.answers["/v1/odata/People"] = broken_off
     with pytest.raises(odata.ODataError) as it:
-        await collect(session)
+        await collect(session, give_up_after=0)
     assert it.value.retryable
     assert len(service.targets) == 2
 

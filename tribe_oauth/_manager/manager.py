@@ -25,7 +25,8 @@ from tribe_oauth._manager.status import Status, status_of
 from tribe_oauth._manager.token_source import OrganizationTokens
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, Grant
 from tribe_oauth._oauth.endpoint import TokenEndpoint
-from tribe_oauth._oauth.values import TRIBE, Endpoints, Token
+from tribe_oauth._oauth.proxy import Proxy
+from tribe_oauth._oauth.values import TRIBE, Endpoints, Secret, Token
 from tribe_oauth._refresh.commit import Commits
 from tribe_oauth._refresh.context import RefreshContext, Timing
 from tribe_oauth._refresh.guarded_store import GuardedStore
@@ -34,12 +35,7 @@ from tribe_oauth._refresh.rejections import Belief
 from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth._refresh.tasks import Tasks
 from tribe_oauth._shield import run_uninterrupted
-from tribe_oauth.errors import (
-    ConfigurationError,
-    ManagerError,
-    TribeOAuthError,
-    UnknownOrganizationError,
-)
+from tribe_oauth.errors import ConfigurationError, ManagerError, TribeOAuthError, UnknownOrganizationError
 from tribe_oauth.stores import MemoryStore, TokenStore
 
 if TYPE_CHECKING:
@@ -56,7 +52,8 @@ class TokenManager:
     that is less). `quiet`: seconds after which a request that got no answer is taken not to arrive any more; the one
     assumption about the network. `request_timeout`: seconds for one token request in all.
     `refresh_token_lifetime`: seconds that an unused refresh token lives; no ambiguous answer ends a connection before.
-    `endpoints`: where Tribe is, for a manager without a client; by default Tribe's own.
+    `endpoints`: where Tribe is, for a manager without a client; by default Tribe's own. `proxy`: a URL, as in
+    ``http://user:password@proxy.example:3128``; ``HTTPS_PROXY`` and the like of the environment are ignored.
 
     The constructor does no I/O. Use it as an async context manager, which also keeps idle organizations alive: a
     refresh token dies after 30 days without use. Otherwise call `close`, and `warm_up` now and then.
@@ -73,10 +70,12 @@ class TokenManager:
         request_timeout: float = 30.0,
         refresh_token_lifetime: float = 30 * 24 * 3600.0,
         endpoints: Endpoints | None = None,
+        proxy: str | Secret | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._closing: asyncio.Task[None] | None = None
         self._loop = OwnEventLoop()
+        through, proxy = Proxy.at(proxy), None
         if leeway < 0 or quiet < 0 or request_timeout <= 0:
             raise ConfigurationError("leeway and quiet are seconds, not negative; request_timeout is more than 0")
         if client is not None and endpoints not in {None, client.endpoints}:
@@ -89,7 +88,7 @@ class TokenManager:
         self._context = RefreshContext(
             store=guarded,
             commits=commits,
-            endpoint=TokenEndpoint(connector=connector, request_timeout=request_timeout),
+            endpoint=TokenEndpoint(connector=connector, proxy=through, request_timeout=request_timeout),
             clock=clock,
             timing=Timing(
                 leeway=leeway,
@@ -102,7 +101,7 @@ class TokenManager:
             tasks=self._tasks,
         )
         self._single_flight = SingleFlight(self._context)
-        self._sessions = Sessions(endpoints.api, connector)
+        self._sessions = Sessions(endpoints.api, connector, through)
         self._organizations = Organizations(self._context.store)
         self._connections = Connections(self._context, self._single_flight, self._organizations, self._sessions)
         self._loop = OwnEventLoop(self._tasks, self._single_flight, self._context.endpoint, self._sessions, commits)
@@ -123,7 +122,7 @@ class TokenManager:
         from tribe_oauth._manager import settings  # most programs do not need it, and importing takes time
 
         found = settings.read()
-        manager = cls(found.client, store=found.store)
+        manager = cls(found.client, store=found.store, proxy=found.proxy)
         manager._settings = found
         manager._organizations.configure(found.organization)
         return manager

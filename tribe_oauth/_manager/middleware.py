@@ -17,6 +17,7 @@ from yarl import URL
 
 from tribe_oauth._encoded import is_as_it_is
 from tribe_oauth._oauth.values import Token
+from tribe_oauth._redaction import Hidden
 from tribe_oauth._refresh.rejections import Acceptance, Belief
 
 
@@ -126,22 +127,13 @@ class BearerMiddleware:
     def _header_of(self, token: Token) -> str:
         """Made once for each token, not for each request."""
         if token is not self._token:
-            self._token, self._header = token, _Hidden(f"Bearer {token.access_token.reveal()}")
+            self._token, self._header = token, Hidden(f"Bearer {token.access_token.reveal()}")
         return self._header
 
 
 def _is_about_scope(response: ClientResponse) -> bool:
     """Whether the token is good and its scope is not enough (RFC 6750 §3.1): no other token has more."""
     return "insufficient_scope" in response.headers.get(hdrs.WWW_AUTHENTICATE, "")
-
-
-class _Hidden(str):
-    """A header's value that the repr of a request's headers does not show: aiohttp's own errors carry one."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "'***'"
 
 
 _ENCODED: Final = re.compile("%20|(skip|delta)token", re.IGNORECASE)

@@ -6,16 +6,20 @@ Here, and nowhere else in the protocol, randomness is drawn.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
-from typing import Any, final
+from collections.abc import Mapping
+from typing import Any, Final, final
 from urllib.parse import urlsplit
 
 import attrs
 
-from tribe_oauth._oauth import authorization, messages
+from tribe_oauth._oauth import authorization, environment, messages
 from tribe_oauth._oauth.values import TRIBE, Endpoints, Secret, format_scope, is_token_text, parse_scope, secret
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
 from tribe_oauth.errors import CallbackError, ConfigurationError
+
+_SCOPE: Final = "read write offline"
 
 
 def _is_utf8(text: str) -> bool:
@@ -50,7 +54,7 @@ class Client:
         client_secret: str | Secret,
         *,
         redirect_uri: str | None = None,
-        scope: str = "read write offline",
+        scope: str = _SCOPE,
         endpoints: Endpoints = TRIBE,
         redirect_uri_in_exchange: bool = True,
     ) -> None:
@@ -65,6 +69,22 @@ class Client:
             raise ConfigurationError("client_id, client_secret or scope is not text in UTF-8: set it again")
         if redirect_uri is not None:
             _check_redirect_uri(redirect_uri)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Client:
+        """The client of ``TRIBE_CLIENT_ID`` and ``TRIBE_CLIENT_SECRET``; each variable also as ``…_FILE``, a path.
+
+        ``TRIBE_REDIRECT_URI``, ``TRIBE_SCOPE``, and for another Tribe ``TRIBE_AUTH_URL`` and ``TRIBE_API_URL``, may be
+        set too. Raises ConfigurationError, which names the variable.
+        """
+        env = os.environ if environ is None else environ
+        return cls(
+            environment.needed(env, "TRIBE_CLIENT_ID"),
+            environment.needed(env, "TRIBE_CLIENT_SECRET"),
+            redirect_uri=environment.variable(env, "TRIBE_REDIRECT_URI"),
+            scope=environment.variable(env, "TRIBE_SCOPE") or _SCOPE,
+            endpoints=environment.endpoints(env),
+        )
 
     def authorization_request(
         self, *, organization_id: str | None = None, scope: str | None = None, pkce: bool = True

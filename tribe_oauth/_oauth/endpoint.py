@@ -30,6 +30,7 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
 from tribe_oauth._oauth.messages import Granted, Refused, Unreadable, read_answer
+from tribe_oauth._oauth.proxy import Proxy
 from tribe_oauth._retry_after import read_date, read_retry_after
 from tribe_oauth.errors import ConfigurationError
 
@@ -128,13 +129,16 @@ class TokenEndpoint:
     A connector that the caller gave is used and never closed; it has to check certificates.
     """
 
-    def __init__(self, *, connector: BaseConnector | None = None, request_timeout: float = 30.0) -> None:
+    def __init__(
+        self, *, connector: BaseConnector | None = None, proxy: Proxy | None = None, request_timeout: float = 30.0
+    ) -> None:
         if connector is not None and not _checks_certificates(connector):
             raise ConfigurationError(
                 "this connector does not check certificates, and client secrets would pass through it:"
                 " pass a TCPConnector with ssl=True, or with a context that trusts your own authority"
             )
         self._connector = connector
+        self._proxy = proxy
         self._request_timeout = request_timeout
         self._session: ClientSession | None = None
 
@@ -154,7 +158,7 @@ class TokenEndpoint:
 
     async def _exchange(self, url: str, body: _Body, arrived: _Arrived) -> None:
         async with self._open().post(
-            url, data=body, headers=_HEADERS, allow_redirects=False, raise_for_status=False, middlewares=()
+            url, data=body, headers=_HEADERS, allow_redirects=False, raise_for_status=False
         ) as response:
             arrived.status, arrived.headers = response.status, response.headers
             while len(arrived.content) <= MAX_READ_BYTES and (chunk := await response.content.readany()):
@@ -168,6 +172,8 @@ class TokenEndpoint:
                 cookie_jar=DummyCookieJar(),
                 timeout=ClientTimeout(total=None),  # the deadline above covers reading too
                 trust_env=False,
+                proxy=None if self._proxy is None else self._proxy.url,
+                middlewares=() if self._proxy is None else (self._proxy,),
                 auto_decompress=False,  # what arrived of a compressed answer counts too
                 max_line_size=MAX_READ_BYTES,
                 max_field_size=MAX_READ_BYTES,

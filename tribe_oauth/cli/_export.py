@@ -34,6 +34,9 @@ async def export(
     page_size: Annotated[
         int | None, typer.Option(help="Rows to a page, where the API leaves that to its clients.", min=1)
     ] = None,
+    give_up_after: Annotated[
+        float, typer.Option(help="Seconds for which a page is tried again while the API is busy or away.", min=0)
+    ] = 900.0,
     restart: Annotated[bool, typer.Option("--restart", help="Read everything from the beginning.")] = False,
 ) -> None:
     """Write all rows to JSON Lines. After an interruption, run it again: it continues where it was."""
@@ -52,7 +55,9 @@ async def export(
             with report.progress(len(keys) * len(queries)) as tell:
                 async with _sink(to, restart=restart) as sink:
                     pace = sync.Pace(most=at_once)
-                    outcomes = await sync.export(manager, keys, queries, sink, on_event=tell, pace=pace)
+                    outcomes = await sync.export(
+                        manager, keys, queries, sink, on_event=tell, pace=pace, give_up_after=give_up_after
+                    )
         report.end(outcomes)
     if any(outcome.error is not None for outcome in outcomes):
         raise typer.Exit(1)
@@ -60,12 +65,9 @@ async def export(
 
 def _need_the_extra() -> None:
     try:
-        import stamina
-
         import tribe_oauth.sync  # noqa: F401
     except ImportError:
         raise ConfigurationError("export needs an extra: pip install 'tribe-oauth[cli,sync]'") from None
-    stamina.instrumentation.set_on_retry_hooks(())  # retries are events here, not lines in a log
 
 
 def _sink(to: str, *, restart: bool) -> AbstractAsyncContextManager[JSONLinesFolder | JSONLinesStream]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
@@ -13,6 +13,9 @@ from rich.console import Console
 from tribe_oauth import odata
 from tribe_oauth.cli._managers import managing_one
 from tribe_oauth.cli._words import table_of
+
+PATIENCE: Final = 30.0
+"""Seconds: somebody waits at the terminal."""
 
 
 async def get(
@@ -29,7 +32,15 @@ async def get(
     """Read rows from Tribe's API."""
     rows: list[dict[str, Any]] = []
     async with managing_one(organization) as (manager, key), manager.session(key) as session:
-        query = odata.pages(session, path, select=_names(select), filter=filter_, orderby=_names(orderby), top=top)
+        query = odata.pages(
+            session,
+            path,
+            select=_names(select),
+            filter=filter_,
+            orderby=_names(orderby),
+            top=top,
+            give_up_after=PATIENCE,
+        )
         async with aclosing(query) as pages:
             async for page in pages:
                 rows += page.rows

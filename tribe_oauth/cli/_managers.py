@@ -19,7 +19,7 @@ def settings() -> Settings:
 
 def stored(settings: Settings, connector: BaseConnector | None = None) -> TokenManager:
     """A manager on that store, for organizations that are connected or are to be."""
-    return TokenManager(settings.client, store=settings.store, connector=connector)
+    return TokenManager(settings.client, store=settings.store, connector=connector, proxy=settings.proxy)
 
 
 @asynccontextmanager

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
-from aiohttp import ClientError, ClientPayloadError, ClientResponse, ClientSession, InvalidURL
+from aiohttp import (
+    ClientConnectorCertificateError,
+    ClientError,
+    ClientPayloadError,
+    ClientResponse,
+    ClientSession,
+    InvalidURL,
+)
 from yarl import URL
 
 from tribe_oauth import _encoded
@@ -140,7 +147,9 @@ async def _fetch(session: ClientSession, url: URL, most: int) -> tuple[int, URL,
         error = ODataError("this session has no base URL: give it the API's origin, as in https://api.tribecrm.nl")
     except (ClientError, TimeoutError) as cause:
         broken = isinstance(cause, ClientPayloadError)
-        error = ODataError(f"no whole answer came from the API ({type(cause).__name__})", retryable=True)
+        # A certificate does not become right by waiting.
+        passes = not isinstance(cause, ClientConnectorCertificateError)
+        error = ODataError(f"no whole answer came from the API ({type(cause).__name__})", retryable=passes)
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
     raise _CutOff(error) if broken else error
 

@@ -20,12 +20,12 @@ def check(answer: Answer, query: Query) -> None:
     if answer.odd or _may_be_cut(answer, query):
         for row in answer.rows:
             for field, fault in _faults(row, query):
-                raise ODataError(f"{name_of(row, query.path)}: field {field} {fault}")
+                raise ODataError(f"{name_of(row, query)}: field {field} {fault}")
 
 
-def name_of(row: dict[str, Any], path: str) -> str:
+def name_of(row: dict[str, Any], query: Query) -> str:
     """A row's name in errors: where it was read, and its key."""
-    return f"{path}({shown(row.get('ID')) or 'key not known'})"
+    return f"{query.path}({shown(row.get(query.key)) or 'key not known'})"
 
 
 def _may_be_cut(answer: Answer, query: Query) -> bool:

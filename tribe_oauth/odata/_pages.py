@@ -6,6 +6,7 @@ May be imported by `_rows` and by `sync`, which reads the same pages and retries
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Final
@@ -15,13 +16,17 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from tribe_oauth._shield import run_uninterrupted
-from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata._answer import Answer, ODataError, get
 from tribe_oauth.odata._inside import check
 from tribe_oauth.odata._next_link import is_below_root, next_url, verbatim
 from tribe_oauth.odata._positions import Read, Window, mark_of, place
-from tribe_oauth.odata._query import MAX_BYTES, Query
+from tribe_oauth.odata._query import MAX_BYTES, Query, query_of
+from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after, persistently
+from tribe_oauth.odata._sets import with_the_sets
 from tribe_oauth.odata._trail import Beginnings, Trail, came_again
+
+logger = logging.getLogger("tribe_oauth.odata")
 
 _SIZE: Final = 100  # rows of a page, where the server does not show how many it gives
 
@@ -41,7 +46,7 @@ class Page:
 
 async def pages(
     session: ClientSession,
-    path: str,
+    path: str | Query,
     *,
     select: Iterable[str] = (),
     filter: str | None = None,  # noqa: A002 (OData's own word)
@@ -50,24 +55,31 @@ async def pages(
     count: bool = False,
     top: int | None = None,
     page_size: int | None = None,
+    key: str = "ID",
     start: str | None = None,
     exact: bool = False,
     max_bytes: int = MAX_BYTES,
+    give_up_after: float = GIVE_UP_AFTER,
 ) -> AsyncGenerator[Page]:
     """Read page after page. While one page is used, the next one is read, and no more than that.
 
-    `path` and the options are those of `Query`; write values into `filter` with `literal`. `start`: the `next` of an
-    earlier page of the same query. `@odata.nextLink` is followed without changes. Where the server gives none and still
-    has rows, they are read with ``$top`` and ``$skip`` in a stable order until a page is empty; with `page_size` that
-    is done from the beginning. Fewer rows than the first count that the server gives are an error, and so are pages
-    that come again, and a row whose expanded collection the server cuts. An answer that is cut off is read a second
-    time. Raises ODataError, and errors of the session's own middlewares unchanged.
+    `path` and the options are those of `Query`, or it is a `Query`; write values into `filter` with `literal`. `start`:
+    the `next` of an earlier page of the same query. `@odata.nextLink` is followed without changes. Where the server
+    gives none and still has rows, they are read with ``$top`` and ``$skip`` in a stable order until a page is empty;
+    with `page_size` that is done from the beginning. Fewer rows than the first count that the server gives are an
+    error, and so are pages that come again, and a row whose expanded collection the server cuts. An answer that is cut
+    off is read a second time.
+
+    What passes by itself (429, 5xx but 501, no answer, a token endpoint that is busy) is tried again for
+    `give_up_after` seconds from a page's first failure, with growing pauses, or those that the server asks for; each
+    time is a warning in the log ``tribe_oauth.odata``. 0: nothing is. Raises ODataError, and errors of the session's
+    own middlewares unchanged, and ConfigurationError.
 
     Closed or cancelled, the generator ends after the request that is under way has ended. Where you leave a loop early,
     close it: ``async with contextlib.aclosing(pages(...)) as found``. Otherwise that is left to the event loop, after
     garbage collection.
     """
-    query = Query(
+    query = query_of(
         path,
         select=select,
         filter=filter,
@@ -76,13 +88,23 @@ async def pages(
         count=count,
         top=top,
         page_size=page_size,
+        key=key,
         exact=exact,
         max_bytes=max_bytes,
     )
+    check_give_up_after(give_up_after)
     reader = Reader(session, query)
-    async with aclosing(ahead(reader.page, start, query)) as found:
+
+    async def read(position: str | None) -> Page:
+        return await persistently(lambda: reader.page(position), give_up_after=give_up_after, on_retry=_warn)
+
+    async with aclosing(ahead(read, start, query)) as found:
         async for page in found:
             yield page
+
+
+def _warn(error: TribeOAuthError, seconds: float) -> None:
+    logger.warning("a page is asked for again in %.1f s: %s", seconds, error)
 
 
 async def ahead(read: Callable[[str | None], Awaitable[Page]], start: str | None, query: Query) -> AsyncGenerator[Page]:
@@ -126,7 +148,7 @@ class Reader:
     async def page(self, position: str | None) -> Page:
         """The page at a position; None: the first. Raises ODataError; ConfigurationError for an invalid position."""
         if position is None:
-            return await self._first()
+            return await with_the_sets(self._first(), self.session, self.query)
         if (window := Window.at(position)) is not None:
             return await self._counted(window)
         link, _, read = position.partition("#")

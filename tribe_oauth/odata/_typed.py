@@ -23,6 +23,7 @@ from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._answer import ODataError
 from tribe_oauth.odata._inside import name_of
 from tribe_oauth.odata._json import Number
+from tribe_oauth.odata._query import Query
 
 _WHOLE: Final = re.compile(r"-?\d{1,40}", re.ASCII)
 _WHOLE_WITH_A_FRACTION: Final = re.compile(r"(-?\d{1,40})\.0+", re.ASCII)
@@ -34,8 +35,8 @@ _TOO_FINE: Final = re.compile(r"\.\d{6}\d*[1-9]", re.ASCII)
 _WORDS: Final = {"INF": math.inf, "-INF": -math.inf, "NaN": math.nan}
 
 
-def structurer(kind: type[Any]) -> Callable[[dict[str, Any], str], Any]:
-    """A function from a row, and the path that it was read at, to an instance of an attrs class.
+def structurer(kind: type[Any]) -> Callable[[dict[str, Any], Query], Any]:
+    """A function from a row, and the query that it answers, to an instance of an attrs class.
 
     It raises ODataError for a row that does not fit. Raises ConfigurationError for a class that no row can become.
     """
@@ -44,7 +45,7 @@ def structurer(kind: type[Any]) -> Callable[[dict[str, Any], str], Any]:
     except (CattrsError, TypeError, NameError) as error:
         unknown = str(error)
     else:
-        return lambda row, path: _structure(hook, row, kind, path)
+        return lambda row, query: _structure(hook, row, kind, query)
     raise _cannot_become(kind, unknown)
 
 
@@ -55,7 +56,7 @@ def _cannot_become(kind: type[Any], why: str) -> ConfigurationError:
     )
 
 
-def _structure(hook: Callable[[Any, Any], Any], row: dict[str, Any], kind: type[Any], path: str) -> Any:
+def _structure(hook: Callable[[Any, Any], Any], row: dict[str, Any], kind: type[Any], query: Query) -> Any:
     try:
         return hook(row, kind)
     except cattrs.BaseValidationError as error:
@@ -63,7 +64,7 @@ def _structure(hook: Callable[[Any, Any], Any], row: dict[str, Any], kind: type[
     # After the handler: cattrs' errors carry the values, and would travel in this one's context.
     if isinstance(cause, StructureHandlerNotFoundError):
         raise _cannot_become(kind, str(cause))
-    raise ODataError(f"{name_of(row, path)} does not fit {kind.__name__}: {field}")
+    raise ODataError(f"{name_of(row, query)} does not fit {kind.__name__}: {field}")
 
 
 def _innermost(error: BaseException) -> tuple[str, BaseException]:

@@ -132,18 +132,21 @@ class Sandbox:
     def client(
         self,
         *,
-        redirect_uri: str | None = REDIRECT_URI,
+        redirect_uri: str | None = "",
         organization: str | None = None,
         scope: str = SCOPE,
         grant_types: Sequence[str] = GRANT_TYPES,
     ) -> Client:
         """An Application. Without arguments it is always the same one, for all grants and the first organization.
 
-        With arguments a further one is registered; `organization` is the one that its client credentials act for, and
-        `grant_types` are those that it may use.
+        With arguments a further one is registered. `redirect_uri`: by default the sandbox's; None: it cannot ask for
+        consent. `organization` is the one that its client credentials act for, and `grant_types` are those that it may
+        use.
         """
-        if (redirect_uri, organization, scope, tuple(grant_types)) == (REDIRECT_URI, None, SCOPE, GRANT_TYPES):
-            application = self._default
+        default = self._default
+        redirect_uri = default.redirect_uri if redirect_uri == "" else redirect_uri
+        if (redirect_uri, organization, scope, tuple(grant_types)) == (default.redirect_uri, None, SCOPE, GRANT_TYPES):
+            application = default
         else:
             organization = organization or next(iter(self._organizations), "")
             application = self.register(

@@ -20,9 +20,10 @@ from tribe_oauth import TokenManager
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata import Query
 from tribe_oauth.odata._pages import Reader, ahead
+from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after
 from tribe_oauth.sync._events import Event, Kind, Outcome
 from tribe_oauth.sync._pace import OrganizationPace, Pace, Place
-from tribe_oauth.sync._retries import PersistentReader, RetryPolicy
+from tribe_oauth.sync._retries import PersistentReader
 from tribe_oauth.sync._sink import Checkpoint, CheckpointError, Sink
 
 
@@ -34,21 +35,25 @@ async def export(
     *,
     on_event: Callable[[Event], object] | None = None,
     pace: Pace | None = None,
-    attempts: int = 10,
+    give_up_after: float = GIVE_UP_AFTER,
     request_timeout: float = 60.0,
-    longest_pause: float = 600.0,
 ) -> list[Outcome]:
     """Read entity sets of organizations into a sink, each from its last checkpoint on. Returns an outcome for each.
 
-    The failure of an organization is its `Outcome.error` and does not disturb the others. `attempts`: for each page,
-    `request_timeout` seconds at most for each of them. `longest_pause`: seconds; a pause that the API asks for and that
-    is longer is a failure. An exception of `sink` or `on_event` ends the export and is raised unchanged. Cancelled, the
-    export ends after everything that it started has ended; an async generator given as `organizations` is closed.
+    The failure of an organization is its `Outcome.error` and does not disturb the others. `give_up_after`: seconds from
+    the first failure of a page for which it is tried again, where the failure may pass; a pause that the API asks for
+    and that is longer is a failure at once. `request_timeout`: seconds for each attempt. An exception of `sink` or
+    `on_event` ends the export and is raised unchanged. Cancelled, the export ends after everything that it started has
+    ended; an async generator given as `organizations` is closed.
 
     All sessions share the manager's connector. Where many organizations may be slow at the same time, give the manager
     a connector without a limit, ``TCPConnector(limit=0)``: the pace limits the requests.
     """
-    policy = RetryPolicy(attempts=attempts, request_timeout=request_timeout, longest_pause=longest_pause)
+    if isinstance(organizations, str) or isinstance(entity_sets, str):
+        raise ConfigurationError("organizations and entity_sets are lists: put the one that you mean into one")
+    check_give_up_after(give_up_after)
+    if not request_timeout > 0:
+        raise ConfigurationError("request_timeout is more than 0 seconds")
     queries = [wanted if isinstance(wanted, Query) else Query(wanted, count=True) for wanted in entity_sets]
     if getattr(sink, "exact", False):
         queries = [attrs.evolve(query, exact=True) for query in queries]
@@ -60,7 +65,8 @@ async def export(
         sink=sink,
         emit=on_event,
         pace=pace or Pace(),
-        policy=policy,
+        give_up_after=give_up_after,
+        request_timeout=request_timeout,
     )
     try:
         await job.run(organizations)
@@ -102,7 +108,8 @@ class _Job:
     sink: Sink
     emit: Callable[[Event], object] | None
     pace: Pace
-    policy: RetryPolicy
+    give_up_after: float
+    request_timeout: float
     outcomes: list[Outcome] = attrs.field(factory=list)
 
     async def run(self, organizations: Iterable[str] | AsyncIterable[str]) -> None:
@@ -206,7 +213,8 @@ class _Stream:
         reader = PersistentReader(
             reader=Reader(session, self.query),
             pace=pace,
-            policy=self.job.policy,
+            give_up_after=self.job.give_up_after,
+            request_timeout=self.job.request_timeout,
             start=checkpoint.position,
             on_slow=self.place.lend,
             on_retry=self.retried,

@@ -16,11 +16,10 @@ from tribe_oauth.web._log import hide_callbacks
 from tribe_oauth.web._organization import normal, organization_id
 from tribe_oauth.web._outcome import Outcome
 from tribe_oauth.web._pages import Pages
-from tribe_oauth.web._site import Authorize, ResolveOrganization, Site, site
+from tribe_oauth.web._site import SITE, Authorize, ResolveOrganization, Site, site
 
 MANAGER: Final = web.AppKey("tribe_oauth.manager", TokenManager)
 """Where handlers find the manager: ``request.config_dict[MANAGER]``."""
-_SITE: Final = web.AppKey("tribe_oauth.site", Site)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -53,7 +52,7 @@ def setup(
     `path`: the part of the redirect URI's path that this application sees, where a proxy or a parent application takes
     away another part. `client`: by default the manager's. `pages`: your own. Raises ConfigurationError.
     """
-    if _SITE in app:
+    if SITE in app:
         raise ConfigurationError(
             "setup() was called for this application already: use a sub-application for the second manager"
         )
@@ -67,7 +66,7 @@ def setup(
     router.add_get(f"{there.path}/connections", _with_a_page_for_403(there, connections.show))
     router.add_post(f"{there.path}/connections", _with_a_page_for_403(there, connections.act))
     app[MANAGER] = manager
-    app[_SITE] = there
+    app[SITE] = there
     app.cleanup_ctx.append(_run)
     hide_callbacks()
 
@@ -90,7 +89,7 @@ def _with_a_page_for_403(there: Site, handler: _Handler) -> _Handler:
 
 
 def _site_of(request: web.Request) -> Site:
-    found = request.config_dict.get(_SITE)
+    found = request.config_dict.get(SITE)
     if found is None:
         raise ConfigurationError(
             "this application has no setup: call tribe_oauth.web.setup() for it, or for one that it is part of"
