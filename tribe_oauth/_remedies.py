@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Final
@@ -37,22 +38,35 @@ _UNKNOWN_AUTHORITY: Final = (
 )
 
 
-def certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | None:
-    """What TLS has against a server's certificate, where an error of aiohttp or of the system is about that."""
-    cause = getattr(error, "certificate_error", error)
-    return cause if isinstance(cause, ssl.SSLCertVerificationError) else None
-
-
 def reason(error: BaseException) -> str:
-    """What happened, in the words of the system; the error's name where it has none."""
-    if (refused := certificate_error(error)) is not None:
-        return f"its certificate is refused, {refused.verify_message}"
-    return getattr(error, "strerror", None) or type(error).__name__
+    """What happened, in the words of the system or of TLS; the error's name where it has none."""
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"its certificate is refused, {getattr(cause, 'verify_message', 'and TLS does not say why')}"
+    return getattr(cause, "strerror", None) or type(error).__name__
 
 
 def remedy(error: BaseException, otherwise: str) -> str:
     """What to do; `otherwise`: the advice for an error that has none of its own."""
-    if (refused := certificate_error(error)) is not None:
-        return _BY_CERTIFICATE.get(refused.verify_code, _UNKNOWN_AUTHORITY)
-    number = error.errno if isinstance(error, OSError) else None
-    return otherwise if number is None else _BY_ERRNO.get(number, otherwise)
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return _BY_CERTIFICATE.get(getattr(cause, "verify_code", 0), _UNKNOWN_AUTHORITY)
+    if not isinstance(cause, OSError) or isinstance(cause, ssl.SSLError | socket.gaierror):
+        return otherwise  # the numbers of the latter two are their own
+    return _BY_ERRNO.get(cause.errno or 0, otherwise)
+
+
+def is_about_a_certificate(error: BaseException) -> bool:
+    """Whether TLS refused a server's certificate. To try again is of no use then."""
+    return isinstance(_cause(error), ssl.SSLCertVerificationError)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error of the system, or of TLS, that a library has wrapped in its own."""
+    found: BaseException | None = error
+    while found is not None:
+        inner = getattr(found, "certificate_error", None) or getattr(found, "os_error", None) or found
+        if isinstance(inner, OSError):
+            return inner
+        found = found.__cause__ or found.__context__
+    return error

@@ -101,12 +101,24 @@ def replaced(path: Path, make: Callable[[Path], object]) -> None:
     make(path)
 
 
+def copied(place: Place) -> None:
+    """The whole folder of the other organization under this one's name."""
+    shutil.rmtree(place.final.parent)
+    shutil.copytree(place.other.final.parent, place.final.parent)
+
+
+def no_folder(place: Place) -> None:
+    """A file in its place."""
+    shutil.rmtree(place.final.parent)
+    place.final.parent.write_text("")
+
+
 NEST: Final = b"[" * 100_000
 LINK: Final = f"/v1/odata/{SET}?$count=true&$skiptoken="
 
 # What is done to the files of one organization, after two of its three pages.
 BEGUN: Final[dict[str, Callable[[Place], object]]] = {
-    "as it was left": lambda it: None,
+    "as it was left": lambda it: "nothing",
     "an empty checkpoint": lambda it: it.kept.write_bytes(b""),
     "no JSON": lambda it: it.kept.write_bytes(b"\x00\xff"),
     "half of it": lambda it: it.kept.write_bytes(it.kept.read_bytes()[:60]),
@@ -150,10 +162,7 @@ BEGUN: Final[dict[str, Callable[[Place], object]]] = {
     "a time to come": lambda it: it.edit(since=4e9),
     "another organization": lambda it: it.edit(organization="beta"),
     "another set": lambda it: it.edit(entity_set="Relation_Organization"),
-    "a folder that was renamed": lambda it: (
-        shutil.rmtree(it.final.parent),
-        shutil.copytree(it.other.final.parent, it.final.parent),
-    ),
+    "a folder that was renamed": copied,
     "the checkpoint of another": lambda it: shutil.copy(it.other.kept, it.kept),
     "the rows of another": lambda it: shutil.copy(it.other.part, it.part),
     "an older checkpoint": lambda it: it.part.write_bytes(it.lines(10)),
@@ -171,16 +180,13 @@ BEGUN: Final[dict[str, Callable[[Place], object]]] = {
     "the rows a folder": lambda it: replaced(it.part, Path.mkdir),
     "the rows a pipe": lambda it: replaced(it.part, os.mkfifo),
     "the rows a link": lambda it: replaced(it.part, lambda path: path.symlink_to(it.other.part)),
-    "no folder": lambda it: (shutil.rmtree(it.final.parent), it.final.parent.write_text("")),
+    "no folder": no_folder,
 }
 
 # And when all was complete.
 COMPLETE: Final[dict[str, Callable[[Place], object]]] = {
-    "as it was left": lambda it: None,
-    "the folder of another": lambda it: (
-        shutil.rmtree(it.final.parent),
-        shutil.copytree(it.other.final.parent, it.final.parent),
-    ),
+    "as it was left": lambda it: "nothing",
+    "the folder of another": copied,
     "the rows of another": lambda it: shutil.copy(it.other.final, it.final),
     "the checkpoint of another": lambda it: shutil.copy(it.other.kept, it.kept),
     "lines that were cut off": lambda it: os.truncate(it.final, 100),

@@ -10,6 +10,7 @@ from aiohttp import ClientError, ClientPayloadError, ClientSession, InvalidURL
 from yarl import URL
 
 from tribe_oauth._printable import printable
+from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth._retry_after import read_retry_after
 from tribe_oauth.errors import TribeOAuthError
 from tribe_oauth.odata._json import decode
@@ -114,9 +115,17 @@ async def _fetch(session: ClientSession, url: URL) -> tuple[int, URL, Mapping[st
         error = ODataError("this session has no base URL: give it the API's origin, as in https://api.tribecrm.nl")
     except (ClientError, TimeoutError) as cause:
         broken = isinstance(cause, ClientPayloadError)
-        error = ODataError(f"no whole answer came from the API ({type(cause).__name__})", retryable=True)
+        error = _no_answer(cause)
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
     raise _CutOff(error) if broken else error
+
+
+def _no_answer(cause: Exception) -> ODataError:
+    told = f"no whole answer came from the API ({type(cause).__name__}"
+    if is_about_a_certificate(cause):
+        return ODataError(f"{told}: {reason(cause)}): {remedy(cause, '')}")
+    advice = remedy(cause, "")
+    return ODataError(f"{told}){advice and f': {advice}'}", retryable=True)
 
 
 def _parsed(content: bytes) -> Any:
