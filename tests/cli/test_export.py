@@ -154,9 +154,9 @@ def test_the_same_folder_with_another_query() -> None:
     """What was asked then, what is asked now, and what to do."""
     arguments = ("export", "Relation_Person", "--organization", "acme", "--to", "out")
     run(*arguments)
-    (row,) = cells(run(*arguments, "--page-size", "7", code=REFUSED).stdout)
-    assert row[-1].startswith("ConfigurationError: an earlier run read this with other options (")
-    assert row[-1].endswith("page_size=7: restart, which reads it anew, or write to another folder")
+    told = " ".join(row[-1] for row in cells(run(*arguments, "--page-size", "7", code=REFUSED).stdout))
+    assert told.startswith("ConfigurationError: an earlier run read this with other options (")
+    assert told.endswith("page_size=7: restart, which reads it anew, or write to another folder")
     assert cells(run(*arguments, "--page-size", "7", "--restart").stdout)[0][2:4] == ["30", "30"]
 
 
