@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import resource
@@ -11,11 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tribe_oauth.cli._output import whole_output
 from tribe_oauth.sandbox import Sandbox
 
 from .served import served, use
@@ -108,7 +111,7 @@ def test_a_disk_that_fills_up(mode: dict[str, str]) -> None:
     """A write that was taken in part is noticed: the export fails, and never says complete."""
 
     def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 
     with open("rows", "wb") as file:
         done = run(EXPORT, mode, stdout=file, preexec_fn=limit)
@@ -116,7 +119,7 @@ def test_a_disk_that_fills_up(mode: dict[str, str]) -> None:
     assert done.returncode == 1
     assert "File too large" in said
     assert "complete" not in said
-    assert os.stat("rows").st_size == 100_000
+    assert os.stat("rows").st_size == 200_000
 
 
 def slowly(pipe: int, found: list[bytes]) -> None:
@@ -235,3 +238,49 @@ def test_text_is_as_the_terminal_wants_it(mode: dict[str, str]) -> None:
     """Encoding and errors are those that Python was told."""
     done = run(["status", "Zoë"], {**mode, "PYTHONIOENCODING": "ascii:backslashreplace"}, stdout=subprocess.PIPE)
     assert b"Zo\\xeb" in done.stderr
+
+
+# In this process
+
+
+def test_a_stream_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes everything as it is."""
+    memory = io.StringIO()
+    monkeypatch.setattr(sys, "stdout", memory)
+    with whole_output():
+        assert sys.stdout is memory
+        sys.stdout.write("x")
+    assert memory.getvalue() == "x"
+
+
+@whole_output()
+def write_and_go_on() -> None:
+    for _ in range(2):
+        sys.stdout.write("x")
+        with suppress(OSError):
+            sys.stdout.flush()
+
+
+def test_a_refusal_that_nobody_minded(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was not taken is told at the end, also where the code that wrote it went on; the streams are put back."""
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        with pytest.raises(SystemExit) as end:
+            write_and_go_on()
+        assert sys.stdout is full
+    assert end.value.code == 1
+    assert "standard output cannot be written (No space left on device)" in capsys.readouterr().err
+
+
+def test_numbers_of_streams(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """They are those of the files below; what was closed has none."""
+    with open(tmp_path / "file", "w") as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        monkeypatch.setattr(sys, "stderr", None)
+        with whole_output():
+            assert sys.stdout.fileno() == file.fileno()
+            assert not sys.stdout.isatty()
+            sys.stderr.write("to nobody")
+            with pytest.raises(io.UnsupportedOperation):
+                sys.stderr.fileno()
+        assert sys.stderr is None

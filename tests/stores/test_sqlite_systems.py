@@ -72,7 +72,7 @@ async def test_a_file_that_cannot_be_made(
 
 
 async def test_a_folder_that_cannot_be_looked_into(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """F20: what cannot be looked at is not gone: the database is not said to be moved, nor its log to be lost."""
+    """F4: what cannot be looked at is not gone: the database is not said to be moved, nor its log to be lost."""
     stored = await put(store, record())
     with monkeypatch.context() as patch:
         patch.setattr(os, "lstat", refusing(errno.EACCES, os.lstat, "-wal"))
