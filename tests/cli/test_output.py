@@ -192,6 +192,7 @@ def test_a_full_disk_behind_standard_error() -> None:
     with open("/dev/full", "wb") as full:
         assert run(EXPORT, {}, stdout=subprocess.DEVNULL, stderr=full).returncode == 1
         assert run(["get", "Nothing"], {}, stdout=subprocess.DEVNULL, stderr=full).returncode == 1
+        assert run(["status"], {}, stdout=full, stderr=full).returncode == 1
 
 
 CLOSING: Final = """
@@ -280,6 +281,7 @@ def test_numbers_of_streams(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
         with whole_output():
             assert sys.stdout.fileno() == file.fileno()
             assert not sys.stdout.isatty()
+            assert not sys.stdout.line_buffering
             sys.stderr.write("to nobody")
             with pytest.raises(io.UnsupportedOperation):
                 sys.stderr.fileno()

@@ -122,5 +122,5 @@ def _text(whole: _Whole | None, stream: Any) -> Any:
         io.BufferedWriter(whole),
         encoding=getattr(stream, "encoding", "utf-8"),
         errors=getattr(stream, "errors", "backslashreplace"),
-        line_buffering=whole.isatty(),
+        line_buffering=getattr(stream, "line_buffering", False) or getattr(stream, "write_through", False),
     )
