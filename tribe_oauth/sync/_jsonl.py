@@ -37,11 +37,19 @@ _encoder: Final = msgspec.json.Encoder()
 
 
 def _lines(rows: Sequence[object]) -> bytes:
-    """A line of UTF-8 for each row. Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped."""
+    """A line of UTF-8 for each row. Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped.
+
+    Raises CheckpointError for a row that is nested too deeply: it was just shallow enough to be read.
+    """
     try:
-        return _encoder.encode_lines(rows)
-    except UnicodeEncodeError:
-        return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+        try:
+            return _encoder.encode_lines(rows)
+        except UnicodeEncodeError:
+            return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+    except RecursionError:
+        raise CheckpointError(
+            "a row is nested too deeply to be written: select the properties without that one"
+        ) from None
 
 
 class JSONLinesFolder:
