@@ -16,8 +16,8 @@ PACKAGE = Path(tribe_oauth.__file__).parent
 
 # The house, and each of its folders, from the ground up: a line is a floor, and a room imports from the floors below.
 HOUSE = """
-    errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json  _encoded
-    _retry
+    errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json
+    _encoded  _remedies  _retry  _whole
     _oauth  odata
     stores  sandbox
     _refresh
@@ -70,8 +70,9 @@ FOLDERS = {
     """,
     "sync": """
         _sink  _threads  _events
-        _disk  _pace
-        _jsonl  _retries
+        _pace  _stored
+        _disk  _retries
+        _jsonl
         _export
         __init__
     """,
@@ -94,7 +95,7 @@ FOLDERS = {
         __main__
     """,
     "cli": """
-        _keyboard  _managers  _processes  _report  _run  _sandbox  _words
+        _keyboard  _managers  _output  _processes  _report  _run  _sandbox  _words
         _demo  _doctor  _export  _get  _organizations
         _login
         _app
@@ -105,13 +106,13 @@ FOLDERS = {
 
 # What a room may know of others beyond its floor: less than all that lies below it.
 KNOWS = {
-    "odata": {"errors", "_clock", "_encoded", "_printable", "_retry", "_retry_after", "_shield"},
+    "odata": {"errors", "_clock", "_encoded", "_printable", "_remedies", "_retry", "_retry_after", "_shield"},
     # What a caller holds: an independent witness shares no protocol code.
     "sandbox": {"_oauth.client", "_oauth.values", "_shield"},
-    "sync": {"__init__", "errors", "odata", "_durable", "_shield", "_strict_json"},
+    "sync": {"__init__", "errors", "odata", "_durable", "_printable", "_remedies", "_shield", "_strict_json", "_whole"},
     "web": {
         *("__init__", "errors", "odata", "_oauth.client", "_oauth.values"),
-        *("_times", "_redaction", "_shield", "_strict_json"),
+        *("_times", "_redaction", "_remedies", "_shield", "_strict_json"),
     },
 }
 

@@ -138,7 +138,12 @@ def test_back_off() -> None:
         (refused("invalid_scope", 400), TokenEndpointError, "check the Application"),
         (refused("server_error", 500), TemporarilyUnavailable, r"\(server_error: why\)"),
         (page(403), TemporarilyUnavailable, r"\(HTTP 403\).*nothing was lost"),
-        (NotSent("the connection failed"), TemporarilyUnavailable, "the connection failed"),
+        (NotSent("the connection failed"), TemporarilyUnavailable, "connection failed.*check the address of the token"),
+        (
+            NotSent("no", "trust its authority"),
+            TemporarilyUnavailable,
+            r"\(no\): nothing was lost; trust its authority$",
+        ),
         (Lost("no answer", over=False), TemporarilyUnavailable, "no answer"),
         (Answered(GRANTED, 200, None), TemporarilyUnavailable, "a token answer with"),
     ],

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 
 from tribe_oauth import odata
@@ -391,6 +395,35 @@ async def test_no_server_is_there() -> None:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         with pytest.raises(odata.ODataError, match="ClientConnectorError"):
             await collect(session)
+
+
+async def test_a_certificate_that_nobody_vouches_for() -> None:
+    """S13: what is wrong with it and what to do; to try again would be of no use."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls)
+    async with aiohttp.ClientSession(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as session:
+        with pytest.raises(odata.ODataError, match=r"its certificate is refused, .*\): .*SSL_CERT_FILE") as error:
+            await collect(session)
+    assert not error.value.retryable
+    server.close()
+
+
+async def test_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process with too many files open is told so, and may try again."""
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", refuse)
+    async with aiohttp.ClientSession("http://127.0.0.1:1") as session:
+        with pytest.raises(odata.ODataError, match="ulimit -n") as error:
+            await collect(session)
+    assert error.value.retryable
 
 
 async def test_a_time_out(session: aiohttp.ClientSession, service: Service) -> None:

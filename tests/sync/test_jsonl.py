@@ -18,6 +18,7 @@ import pytest
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sync import (
     Checkpoint,
+    CheckpointError,
     JSONLinesFolder,
     JSONLinesStream,
     OutputClosedError,
@@ -269,6 +270,22 @@ def test_lines_of_what_utf_8_has_not() -> None:
     rows = [{"Name": "a\ud800ë"}, {"Name": "b"}]
     assert [json.loads(line) for line in _lines(rows).decode().splitlines()] == rows
     assert _lines([]) == b""
+
+
+@pytest.mark.parametrize("name", ["a", "\ud800"])
+async def test_a_row_that_is_nested_too_deeply(tmp_path: Path, name: str) -> None:
+    """It can be read and not be written, one level below the limit: the error of its entity set, not of the export."""
+    row: dict[str, Any] = {"Name": name}
+    for _ in range(100_000):
+        row = {"a": row}
+    row = {"Name": name, "a": row}
+    async with JSONLinesFolder(tmp_path) as sink:
+        await sink.begin("acme", "People")
+        for target in (sink, JSONLinesStream(io.BytesIO())):
+            with pytest.raises(CheckpointError, match="nested too deeply to be written: select"):
+                await target.write([row], checkpoint(1))
+    while row:
+        row = row.get("a", {})  # level by level: the garbage collector would need as many of its own
 
 
 def test_numbers_are_kept() -> None:

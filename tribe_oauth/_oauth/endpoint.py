@@ -31,6 +31,7 @@ from aiohttp.payload import BytesPayload
 
 from tribe_oauth._oauth.messages import Granted, Refused, Unreadable, read_answer
 from tribe_oauth._oauth.proxy import Proxy
+from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth._retry_after import read_date, read_retry_after
 from tribe_oauth.errors import ConfigurationError
 
@@ -47,9 +48,10 @@ _HEADERS: Final = {hdrs.ACCEPT: "application/json", hdrs.ACCEPT_ENCODING: "ident
 
 @attrs.frozen
 class NotSent:
-    """No byte of the body left this process."""
+    """No byte of the body left this process. `remedy`: what to do about the reason, where that is known."""
 
     reason: str
+    remedy: str = ""
 
 
 @attrs.frozen
@@ -151,7 +153,7 @@ class TokenEndpoint:
         except TimeoutError:
             failure = _failed(body, f"no answer within {self._request_timeout:g} s", over=False)
         except (ClientError, OSError) as error:
-            failure = _failed(body, f"the connection failed ({type(error).__name__})", over=_ended_by_peer(error))
+            failure = _failed(body, _told(error), over=_ended_by_peer(error), advice=remedy(error, ""))
         else:
             return arrived.answered(form)
         return arrived.saved_from(failure, form) or failure
@@ -191,8 +193,13 @@ class TokenEndpoint:
         self._session = None
 
 
-def _failed(body: _Body, reason: str, *, over: bool) -> NotSent | Lost:
-    return Lost(reason, over) if body.left else NotSent(reason)
+def _failed(body: _Body, reason: str, *, over: bool, advice: str = "") -> NotSent | Lost:
+    return Lost(reason, over) if body.left else NotSent(reason, advice)
+
+
+def _told(error: Exception) -> str:
+    kind = type(error).__name__
+    return f"the connection failed ({f'{kind}: {reason(error)}' if is_about_a_certificate(error) else kind})"
 
 
 def _ended_by_peer(error: Exception) -> bool:

@@ -182,7 +182,8 @@ def error_for(
         remedy = REMEDIES[verdict]
     else:
         kind, text = TemporarilyUnavailable, f"no token for {named(organization)} now ({reason})"
-        remedy = "nothing was lost; if this goes on, check the address of the token endpoint"
+        advice = said.remedy if isinstance(said, NotSent) else ""
+        remedy = f"nothing was lost; {advice or 'if this goes on, check the address of the token endpoint'}"
     return kind(
         f"{text}: {remedy}",
         organization=organization,

@@ -13,6 +13,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tribe_oauth._times import relative
+
 if TYPE_CHECKING:
     from tribe_oauth.sync import Event, Outcome
 
@@ -26,6 +28,7 @@ class Report:
     def __init__(self, stream: TextIO, *, as_json: bool) -> None:
         self._stream = stream
         self._as_json = as_json
+        self._began = time.time()
 
     @contextmanager
     def progress(self, reads: int) -> Iterator[Callable[[Event], None]]:
@@ -39,8 +42,22 @@ class Report:
 
     def end(self, outcomes: list[Outcome]) -> None:
         """Show what came of each entity set; programs were told already."""
-        if not self._as_json:
-            Console(file=self._stream).print(_table(outcomes), soft_wrap=True)
+        if self._as_json:
+            return
+        console = Console(file=self._stream)
+        console.print(self._table(outcomes), soft_wrap=True)
+        if kept := sum(
+            outcome.error is None and self._is_earlier(outcome) and not outcome.read for outcome in outcomes
+        ):
+            console.print(
+                f"{kept} were complete before, and nothing of them was read now: --max-age 20h reads again what is"
+                " older than that, --restart everything.",
+                soft_wrap=True,
+            )
+
+    def _is_earlier(self, outcome: Outcome) -> bool:
+        """Whether rows of an earlier run are among its rows."""
+        return outcome.since is None or outcome.since < self._began
 
     def _write(self, event: Event) -> None:
         error = event.error
@@ -50,11 +67,40 @@ class Report:
             "organization": event.organization,
             "entity_set": event.entity_set,
             "rows": event.rows,
+            "read": event.read,
             "total": event.total,
+            "since": event.since,
             "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
         }
         self._stream.write(json.dumps(told) + "\n")
         self._stream.flush()
+
+    def _table(self, outcomes: list[Outcome]) -> Table:
+        table = Table("organization", "entity set", "rows", "read now", "retries", "seconds", "outcome")
+        for outcome in sorted(outcomes, key=lambda outcome: (outcome.organization, outcome.entity_set)):
+            table.add_row(
+                escape(outcome.organization),
+                escape(outcome.entity_set),
+                f"{outcome.rows:,}",
+                f"{outcome.read:,}",
+                str(outcome.retries),
+                f"{outcome.seconds:.1f}",
+                self._result(outcome),
+            )
+        return table
+
+    def _result(self, outcome: Outcome) -> str:
+        error = outcome.error
+        if error is not None:
+            return f"[bold red]{type(error).__name__}[/]: {escape(str(error))}"
+        return f"[green]complete[/]{_told(outcome.since) if self._is_earlier(outcome) else ''}"
+
+
+def _told(since: float | None) -> str:
+    """How old rows of an earlier run are."""
+    if since is None:
+        return ", by an earlier run"
+    return f" since {time.strftime('%Y-%m-%d %H:%M', time.localtime(since))} ({relative(since, time.time())})"
 
 
 class _Bars:
@@ -85,19 +131,3 @@ class _Bars:
             self._bars[key] = self.progress.add_task(escape(" ".join(key)), total=None)
         if key in self._bars:
             self.progress.update(self._bars[key], completed=event.rows, total=event.total)
-
-
-def _table(outcomes: list[Outcome]) -> Table:
-    table = Table("organization", "entity set", "rows", "read now", "retries", "seconds", "outcome")
-    for outcome in sorted(outcomes, key=lambda outcome: (outcome.organization, outcome.entity_set)):
-        error = outcome.error
-        table.add_row(
-            escape(outcome.organization),
-            escape(outcome.entity_set),
-            f"{outcome.rows:,}",
-            f"{outcome.read:,}",
-            str(outcome.retries),
-            f"{outcome.seconds:.1f}",
-            "[green]complete[/]" if error is None else f"[bold red]{type(error).__name__}[/]: {escape(str(error))}",
-        )
-    return table

@@ -7,18 +7,12 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
-from aiohttp import (
-    ClientConnectorCertificateError,
-    ClientError,
-    ClientPayloadError,
-    ClientResponse,
-    ClientSession,
-    InvalidURL,
-)
+from aiohttp import ClientError, ClientPayloadError, ClientResponse, ClientSession, InvalidURL
 from yarl import URL
 
 from tribe_oauth import _encoded
 from tribe_oauth._printable import printable
+from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth._retry_after import read_retry_after
 from tribe_oauth.errors import TribeOAuthError
 from tribe_oauth.odata._json import EXACT, PLAIN, Parse, Parsed
@@ -147,9 +141,7 @@ async def _fetch(session: ClientSession, url: URL, most: int) -> tuple[int, URL,
         error = ODataError("this session has no base URL: give it the API's origin, as in https://api.tribecrm.nl")
     except (ClientError, TimeoutError) as cause:
         broken = isinstance(cause, ClientPayloadError)
-        # A certificate does not become right by waiting.
-        passes = not isinstance(cause, ClientConnectorCertificateError)
-        error = ODataError(f"no whole answer came from the API ({type(cause).__name__})", retryable=passes)
+        error = _no_answer(cause)
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
     raise _CutOff(error) if broken else error
 
@@ -165,6 +157,14 @@ async def _content(response: ClientResponse, most: int) -> bytes | None:
             return None
         blocks.append(block)
     return b"".join(blocks)
+
+
+def _no_answer(cause: Exception) -> ODataError:
+    told = f"no whole answer came from the API ({type(cause).__name__}"
+    if is_about_a_certificate(cause):
+        return ODataError(f"{told}: {reason(cause)}): {remedy(cause, '')}")
+    advice = remedy(cause, "")
+    return ODataError(f"{told}){advice and f': {advice}'}", retryable=True)
 
 
 def _parsed(content: bytes, parse: Parse) -> Parsed:

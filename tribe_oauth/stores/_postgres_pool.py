@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import select
 import time
 from collections.abc import AsyncIterator
@@ -23,6 +24,9 @@ from psycopg.waiting import wait_async
 from tribe_oauth.errors import StoreError
 
 Row = tuple[Any, ...]
+
+_OF_CERTIFICATES: Final = re.compile("certificate verify failed|server certificate|root certificate")
+"""What libpq says, which has no code for it, where TLS refuses the server's certificate."""
 
 LONGEST_LIFE: Final = 600.0
 """Seconds after which a connection is opened anew: the name may lead to another server by then."""
@@ -85,6 +89,11 @@ class Pool:
             raise cancelled.with_traceback(None) from None
         except psycopg.Error as error:
             error.__traceback__ = None  # for the same reason
+            if _OF_CERTIFICATES.search(str(error)):
+                raise StoreError(
+                    "no connection to the database: TLS refuses its certificate; name the file of its authority in"
+                    " sslrootcert, and the name that it is made out to as the host"
+                ) from None
             raise StoreError(
                 f"no connection to the database ({type(error).__name__}): look whether it runs, whether user, password"
                 " and database in the DSN are right, and into its log"

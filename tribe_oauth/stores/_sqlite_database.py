@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
+from tribe_oauth._remedies import reason, remedy
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._columns import NAMES, from_row, unsound, values, written
 from tribe_oauth.stores._contract import Record
@@ -79,7 +80,10 @@ class Database:
 
     def close(self) -> None:
         """Close it. Where no other process has it open, SQLite removes its -wal."""
-        self._holder.has_opened()
+        try:
+            self._holder.has_opened()
+        except OSError as error:  # until this process ends, others take the file for open, and are the more careful
+            logger.warning("%r: what lies beside it cannot be written (%s)", str(self._path), reason(error))
         self.connection.close()
         self._log.close()
 
@@ -128,7 +132,8 @@ class Database:
         except StoreError as error:
             failure = error
         except OSError as error:
-            failure = StoreError(f"{str(self._path)!r}: what lies beside it cannot be used ({error.strerror})")
+            advice = remedy(error, "make it readable and writable for this user")
+            failure = StoreError(f"{str(self._path)!r}: what lies beside it cannot be used ({reason(error)}): {advice}")
         return [failure.again() for _ in batch]
 
     def _still_there(self) -> None:

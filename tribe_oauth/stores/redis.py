@@ -20,6 +20,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
+from tribe_oauth._remedies import reason, remedy
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._columns import COLUMNS, NAMES, from_row, keys_of, unsound, written
 from tribe_oauth.stores._contract import Record
@@ -239,8 +240,10 @@ class RedisStore:
         """What went wrong, with the remedy, and without the server's words."""
         if isinstance(error, NoServerError):
             return StoreError(str(error))
-        if not isinstance(error, RedisError):
+        if isinstance(error, TimeoutError):
             return StoreError(f"Redis did not answer within {self._timeout:g} s: look whether it runs")
+        if advice := remedy(error, ""):
+            return StoreError(f"no connection to Redis ({reason(error)}): {advice}")
         code = _CODES.search(str(error))  # a script's error has it amid its text
         name = code[0] if code else type(error).__name__
         if name == "READONLY":

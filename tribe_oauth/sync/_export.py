@@ -17,6 +17,7 @@ import attrs
 from aiohttp import ClientSession
 
 from tribe_oauth import TokenManager
+from tribe_oauth._printable import printable
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata import Query
 from tribe_oauth.odata._pages import Reader, ahead
@@ -191,9 +192,20 @@ class _Stream:
             self.outcome.seconds = time.monotonic() - began
 
     async def _begin(self) -> Checkpoint:
+        organization, entity_set = self.outcome.organization, self.query.path
         with _CALLER_ERRORS:
-            found = await self.job.sink.begin(self.outcome.organization, self.query.path)
-        return found or self._checkpoint(None, 0, done=False)
+            found = await self.job.sink.begin(organization, entity_set)
+        if found is None:
+            self.outcome.since = round(time.time(), 3)
+            return self._checkpoint(None, 0, done=False)
+        if (problem := found.problem(organization, entity_set)) is not None:
+            raise CheckpointError(
+                f"what the sink has stored for {entity_set!r} of organization {organization!r} {problem}: remove it,"
+                " and the entity set is read from the beginning",
+                organization=organization,
+            )
+        self.outcome.since = found.since
+        return found
 
     def _checkpoint(self, position: str | None, rows: int, *, done: bool) -> Checkpoint:
         return Checkpoint(
@@ -203,11 +215,15 @@ class _Stream:
             position=position,
             rows=rows,
             done=done,
+            since=self.outcome.since,
         )
 
     async def _read(self, session: ClientSession, pace: OrganizationPace, checkpoint: Checkpoint) -> None:
         if checkpoint.query != self.query_text:
-            raise ConfigurationError("an earlier run read this with other options: restart, or write to another place")
+            raise ConfigurationError(
+                f"an earlier run read this with other options ({printable(checkpoint.query)}), and now they are"
+                f" {printable(self.query_text)}: restart, which reads it anew, or write to another folder"
+            )
         if checkpoint.done:
             return
         reader = PersistentReader(
@@ -251,7 +267,9 @@ class _Stream:
                     organization=outcome.organization,
                     entity_set=outcome.entity_set,
                     rows=outcome.rows,
+                    read=outcome.read,
                     total=self.total,
+                    since=outcome.since,
                     error=error,
                 )
             )

@@ -6,6 +6,7 @@ Where the browser is on another machine, or the redirect URI leads to one, the a
 from __future__ import annotations
 
 import asyncio
+import errno
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -155,9 +156,10 @@ async def _listen(stack: AsyncExitStack, app: web.Application, redirect: SplitRe
     try:
         return await stack.enter_async_context(serving(app, _LISTENING[redirect.hostname], redirect.port or 0))
     except OSError as error:
+        first = "end what uses it, or " if error.errno == errno.EADDRINUSE else ""
         raise ConfigurationError(
-            f"port {redirect.port or 'none'} of the redirect URI cannot be listened at ({error.strerror}): end what"
-            f" uses it, or register http://{HOST}{redirect.path} without a port"
+            f"port {redirect.port or 'none'} of the redirect URI cannot be listened at ({error.strerror}):"
+            f" {first}register http://{HOST}{redirect.path} without a port"
         ) from None
 
 
