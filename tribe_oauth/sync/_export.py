@@ -7,6 +7,7 @@ Tokens are the task of the manager's sessions, whole pages that of `odata`, the 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -196,7 +197,9 @@ class _Stream:
         with _CALLER_ERRORS:
             found = await self.job.sink.begin(organization, entity_set)
         if found is None:
-            self.outcome.since = round(time.time(), 3)
+            self.outcome.since = (
+                math.floor(time.time() * 1000) / 1000
+            )  # never later than now: that would be a clock set back
             return self._checkpoint(None, 0, done=False)
         if (problem := found.problem(organization, entity_set)) is not None:
             raise CheckpointError(
