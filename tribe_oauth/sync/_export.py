@@ -197,9 +197,7 @@ class _Stream:
         with _CALLER_ERRORS:
             found = await self.job.sink.begin(organization, entity_set)
         if found is None:
-            self.outcome.since = (
-                math.floor(time.time() * 1000) / 1000
-            )  # never later than now: that would be a clock set back
+            self.outcome.since = math.floor(time.time() * 1000) / 1000  # later than now would be a clock set back
             return self._checkpoint(None, 0, done=False)
         if (problem := found.problem(organization, entity_set)) is not None:
             raise CheckpointError(
