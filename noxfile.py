@@ -109,6 +109,15 @@ def simulation(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def fuzz(session: nox.Session) -> None:
+    """Spoiled records in every store, and the ways out: nox -s fuzz -- --records 10000 --seed 1 --store redis."""
+    install(session, "test")
+    session.run("python", "-m", "tests.fuzz", *session.posargs)
+    if not session.posargs:
+        session.run("pytest", "tests/manager/test_fuzz.py", env=INSTALLED_ONLY | {"TRIBE_OAUTH_FUZZ": "10000"})
+
+
+@nox.session(default=False)
 def cancellation(session: nox.Session) -> None:
     """Every public coroutine, cut at every await it has, in each kind of cancellation; and the table of how many."""
     install(session, "test")

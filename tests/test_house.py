@@ -17,7 +17,7 @@ PACKAGE = Path(tribe_oauth.__file__).parent
 # The house, and each of its folders, from the ground up: a line is a floor, and a room imports from the floors below.
 HOUSE = """
     errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json
-    _encoded  _remedies  _retry  _whole
+    _encoded  _hiding  _remedies  _retry  _whole
     _oauth  odata
     stores  sandbox
     _refresh
@@ -28,15 +28,18 @@ HOUSE = """
 """
 FOLDERS = {
     "_oauth": """
-        values  salvage
+        values  salvage  words
         authorization  environment  messages  proxy
         client  endpoint
         verdict
+        explanation
         __init__
     """,
     "stores": """
-        _contract  _postgres_pool  _redis_pool  _redis_url  _sqlite_holder
-        _columns  contract  _redis_servers  _redis_settings  _sqlite_files  _sqlite_rescue
+        _contract  _postgres_errors  _redis_errors  _redis_url  _sqlite_holder  _turns
+        _columns  _contract_steps  _postgres_pool  _redis_pool  _sqlite_files
+        _contract_trouble  _redis_scripts  _redis_servers  _redis_settings  _sqlite_rescue
+        contract
         memory  encrypted  postgres  redis  _sqlite_schema
         _sqlite_database
         __init__  _sqlite_worker
@@ -77,7 +80,7 @@ FOLDERS = {
         __init__
     """,
     "web": """
-        _outcome  _organization  _log  _serving
+        _outcome  _organization  _log  _serving  _speculative
         _pending  _pages
         _site
         _connections  _flow  _errors
@@ -112,7 +115,7 @@ KNOWS = {
     "sync": {"__init__", "errors", "odata", "_durable", "_printable", "_remedies", "_shield", "_strict_json", "_whole"},
     "web": {
         *("__init__", "errors", "odata", "_oauth.client", "_oauth.values"),
-        *("_times", "_redaction", "_remedies", "_shield", "_strict_json"),
+        *("_times", "_redaction", "_hiding", "_remedies", "_shield", "_strict_json"),
     },
 }
 

@@ -9,7 +9,11 @@ from typing import Final
 MASK: Final = "***"
 _SHORTEST: Final = 8
 """Characters: what is shorter is no secret of ours, and stands in any text by chance."""
-_IN_A_QUERY: Final = re.compile(r"(?<=[?&])(access_token|code|state)=[^&\s\"]*")
+_NAMES: Final = "(?:access_token|code|state)"
+_IN_A_QUERY: Final = re.compile(rf"([?&]{_NAMES}=)[^&\s\"]*")
+# An address that is a value in another one, as a sign-in is given where to go on: encoded once or more.
+_NESTED: Final = re.compile(rf"(%(?:25)*(?:3F|26){_NAMES}(?:=|%(?:25)*3D))(?:[^&\s\"%]|%(?!(?:25)*26))*", re.IGNORECASE)
+_COOKIE: Final = re.compile(r"(tribe-flow-[0-9a-f]{16}=)[^;\s\"]*")
 
 
 class Hidden(str):
@@ -30,5 +34,10 @@ def without(text: str, secrets: Iterable[str]) -> str:
 
 
 def redacted_query(text: str) -> str:
-    """Any text with URLs in it, with a mask for the values of ``code``, ``state`` and ``access_token``."""
-    return _IN_A_QUERY.sub(rf"\1={MASK}", text)
+    """Any text with URLs in it, with a mask for the values of ``code``, ``state`` and ``access_token``.
+
+    The same for cookies of flows, which together with their state are a callback's secret.
+    """
+    for pattern in (_IN_A_QUERY, _NESTED, _COOKIE):
+        text = pattern.sub(rf"\1{MASK}", text)
+    return text

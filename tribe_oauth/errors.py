@@ -82,12 +82,22 @@ class CallbackError(TribeOAuthError):
 # The authorization server
 
 
+OTHER_CLIENT: Final = "issued to another Application"
+REDIRECT_URI: Final = "another redirect URI than at the authorization"
+PKCE: Final = "the PKCE verifier does not fit"
+GRANT_TYPE: Final = "a grant type that the Application may not use"
+SCOPE: Final = "a scope that the Application does not have"
+CLIENT_REFUSED: Final = "the client is refused, or the server has a fault"
+
+
 class TokenEndpointError(TribeOAuthError):
     """The token endpoint answered, and the answer is no.
 
-    `status` is the HTTP status, `error` the code (RFC 6749 §5.2) and `error_description` the server's own words,
-    shortened and made printable: they come from outside. `next_attempt_at` is the Unix time, in seconds, before which
-    no further request is sent; None where that is up to the caller.
+    `status` is the HTTP status, `error` the code (RFC 6749 §5.2) and `error_description` the server's own words beyond
+    its standard sentences: at most 600 characters, made printable, since they come from outside. `cause` says what they
+    are about: one of the constants above, or of those of ReauthorizationRequired for a refresh token that was pasted;
+    None where that is not known. `next_attempt_at` is the Unix time, in seconds, before which no further request is
+    sent; None where that is up to the caller.
     """
 
     def __init__(
@@ -98,12 +108,14 @@ class TokenEndpointError(TribeOAuthError):
         status: int | None = None,
         error: str | None = None,
         error_description: str | None = None,
+        cause: str | None = None,
         next_attempt_at: float | None = None,
     ) -> None:
         super().__init__(message, organization=organization)
         self.status = status
         self.error = error
         self.error_description = error_description
+        self.cause = cause
         self.next_attempt_at = next_attempt_at
 
 
@@ -130,16 +142,19 @@ class ReauthorizationRequired(TribeOAuthError):  # noqa: N818 (the name that use
     """The server no longer accepts this organization's refresh token: it has to be connected again.
 
     `cause` is one of the constants above: `LOST_ROTATION` where an earlier answer was lost on its way, `EXPIRED` or
-    `USED_ELSEWHERE` where that is known, else `REVOKED`.
+    `USED_ELSEWHERE` where that is known, else `REVOKED`. `error_description`: the server's own words, as in a
+    TokenEndpointError; None where it said no more than its standard sentence.
     """
 
-    def __init__(self, cause: str, *, organization: str | None = None) -> None:
+    def __init__(self, cause: str, *, organization: str | None = None, error_description: str | None = None) -> None:
+        said = f"; the server says: {error_description}" if error_description else ""
         super().__init__(
-            f"organization {organization!r} has to be connected again ({cause}): run the consent once more"
+            f"organization {organization!r} has to be connected again ({cause}{said}): run the consent once more"
             " or connect a new refresh token",
             organization=organization,
         )
         self.cause = cause
+        self.error_description = error_description or None
 
 
 # The store
@@ -149,6 +164,15 @@ class StoreError(TribeOAuthError):
     """The store did not do what it was asked, or it is not known whether it did."""
 
     retryable = True
+
+
+class UnreadableError(StoreError):
+    """What is stored cannot be read: it was damaged, or is encrypted under a key that is not given.
+
+    Asking again gives the same. It was left as it is: `TokenManager.connect` replaces it, `disconnect` removes it.
+    """
+
+    retryable = False
 
 
 class UnsavedError(StoreError):

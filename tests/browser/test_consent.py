@@ -5,6 +5,7 @@ They are written to ``browser-pictures/``, or where TRIBE_TEST_PICTURES says.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import time
@@ -14,12 +15,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
+from aiohttp import web
 from playwright.async_api import BrowserContext, Page, ViewportSize, async_playwright, expect
 
-from tribe_oauth import MemoryStore
+from tribe_oauth import MemoryStore, TokenManager
+from tribe_oauth import web as tribe_web
 from tribe_oauth.stores import Record
 
-from ..web.world import World, world
+from ..web.world import World, account, world
 
 PICTURES = Path(os.environ.get("TRIBE_TEST_PICTURES", "browser-pictures"))
 DESK: ViewportSize = {"width": 1280, "height": 800}
@@ -120,7 +123,7 @@ async def test_narrow_the_scopes() -> None:
 
 
 async def test_reload_the_callback() -> None:
-    """Opened once more, as a browser does that restores its tabs: nothing is exchanged, and the connection lives."""
+    """Opened once more, as a browser does that restores its tabs: nothing is exchanged, and it ends where it did."""
     async with visiting() as (there, _context, page):
         callbacks: list[str] = []
         page.on("request", lambda request: callbacks.append(request.url) if "/callback" in request.url else None)
@@ -130,10 +133,52 @@ async def test_reload_the_callback() -> None:
         await page.reload()
         assert len(callbacks) == 1
         await page.goto(callbacks[0])
-        await expect(page.get_by_role("heading", name="does not work any more")).to_be_visible()
-        await picture(page, "outcome-unknown")
+        await expect(page.get_by_role("heading", name="Connections")).to_be_visible()
         assert there.sandbox.ledger.count("authorization_code") == 1
         assert [family.live for family in there.sandbox.ledger.families("Acme")] == [True]
+
+
+SPECULATIONS = {
+    "link": '<link rel="prefetch" href="$">',
+    "prefetch": '<script type="speculationrules">{"prefetch": [{"urls": ["$"], "eagerness": "immediate"}]}</script>',
+    "prerender": '<script type="speculationrules">{"prerender": [{"urls": ["$"], "eagerness": "immediate"}]}</script>',
+}
+
+
+@pytest.mark.parametrize("how", SPECULATIONS)
+async def test_a_browser_that_looks_ahead(how: str) -> None:
+    """A page that has the browser prefetch the callback, in each way that there is; then the person opens it."""
+    ahead: asyncio.Queue[tuple[str, int]] = asyncio.Queue()
+    shown = ""
+
+    async def show(request: web.Request) -> web.Response:
+        return web.Response(text=f"<!doctype html>{shown}<p>A page with a link", content_type="text/html")
+
+    async def watch(request: web.Request, response: web.StreamResponse) -> None:
+        purpose = request.headers.get("Sec-Purpose", request.headers.get("Purpose", ""))
+        if purpose and "/callback" in request.path:
+            ahead.put_nowait((purpose, response.status))
+
+    def build(app: web.Application, manager: TokenManager) -> web.Application:
+        app.router.add_get("/page", show)
+        app.on_response_prepare.append(watch)
+        tribe_web.setup(app, manager, authorize=account)
+        return app
+
+    async with visiting(build=build) as (there, context, page):
+        await begin(there, page)
+        callback = await there.sandbox.approve(page.url, organization="Acme")
+        shown = SPECULATIONS[how].replace("$", callback)
+        assert context.browser is not None
+        scripted = await context.browser.new_context(storage_state=await context.storage_state())
+        looking = await scripted.new_page()
+        await looking.goto(f"{there.address.removesuffix('/tribe')}/page")
+        purpose, status = await asyncio.wait_for(ahead.get(), 10)
+        assert ("prefetch" in purpose, status) == (True, 503)
+        assert there.sandbox.ledger.token_requests == 0
+        await looking.evaluate("callback => { location.href = callback }", callback)
+        await expect(looking.get_by_role("heading", name="Connections")).to_be_visible()
+        assert there.sandbox.ledger.count("authorization_code") == 1
 
 
 async def test_two_tabs() -> None:
@@ -188,6 +233,7 @@ async def test_an_expired_state() -> None:
         now = 3600.0
         await allow(page)
         await expect(page.get_by_role("heading", name="does not work any more")).to_be_visible()
+        await picture(page, "outcome-unknown")
         assert there.sandbox.ledger.token_requests == 0
 
 
@@ -195,13 +241,13 @@ async def test_a_forged_state() -> None:
     """A link that somebody else made."""
     async with visiting() as (there, _context, page):
         await page.goto(f"{there.address}/callback/?code=stolen-code&state=forged-forged")
-        await expect(page.get_by_role("heading", name="does not work any more")).to_be_visible()
+        await expect(page.get_by_role("heading", name="the browser you began with")).to_be_visible()
         assert "stolen" not in page.url
         assert there.sandbox.ledger.token_requests == 0
 
 
 async def test_another_browser() -> None:
-    """A callback that is carried over to another browser is refused there."""
+    """A callback that is carried over to another browser is refused there, and still works in its own."""
     async with visiting() as (there, _context, page), browser() as other:
         await begin(there, page)
         callback = await there.sandbox.approve(page.url, organization="Acme")
@@ -209,6 +255,19 @@ async def test_another_browser() -> None:
         await stranger.goto(callback)
         await expect(stranger.get_by_role("heading", name="the browser you began with")).to_be_visible()
         await picture(stranger, "outcome-other-browser")
+        assert there.sandbox.ledger.token_requests == 0
+        await page.goto(callback)  # it was not burnt there
+        await expect(page.get_by_text(there.sandbox.organizations["Acme"])).to_be_visible()
+
+
+async def test_another_account() -> None:
+    """Signed in to another account when Tribe sends the browser back: told, and nothing is connected."""
+    async with visiting() as (there, context, page):
+        await begin(there, page)
+        await context.add_cookies([{"name": "account", "value": "bob", "url": there.address}])
+        await allow(page)
+        await expect(page.get_by_role("heading", name="signed in to another account")).to_be_visible()
+        await picture(page, "outcome-other-account")
         assert there.sandbox.ledger.token_requests == 0
 
 
@@ -246,7 +305,9 @@ async def test_all_states() -> None:
         await picture(page, "connections")
 
 
-@pytest.mark.parametrize("outcome", ["connected-unsaved", "unavailable", "failed", "bad-request", "stale-form"])
+@pytest.mark.parametrize(
+    "outcome", ["connected-unsaved", "unavailable", "failed", "bad-request", "stale-form", "ahead-of-time"]
+)
 async def test_the_other_pages(outcome: str) -> None:
     """Those that no click leads to here."""
     async with visiting() as (there, _context, page):

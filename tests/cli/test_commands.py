@@ -105,7 +105,7 @@ def test_connect_status_refresh_disconnect(sandbox: Sandbox) -> None:
 
 
 def test_rekey(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S27: a new key before the old, then the old one is not needed any more."""
+    """S27: a new key before the old, then the old one can go. Of what a lost one hides it is told, beside the rest."""
     assert "TRIBE_STORE_KEYS is not set" in tribe_oauth("rekey", code=REFUSED)
     old, new = generate_key().reveal(), generate_key().reveal()
     monkeypatch.setenv("TRIBE_STORE_KEYS", old)
@@ -114,8 +114,18 @@ def test_rekey(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "1 records are under the newest key" in tribe_oauth("rekey")
     monkeypatch.setenv("TRIBE_STORE_KEYS", new)
     assert "ends in" in tribe_oauth("token", "acme")
+    tribe_oauth("connect", "beta", "--paste", typed=f"{sandbox.paste_token('[bold]Beta')}\n")
     monkeypatch.setenv("TRIBE_STORE_KEYS", old)
-    assert "a key that is not given" in tribe_oauth("status", code=REFUSED)
+    tribe_oauth("connect", "gamma", "--paste", typed=f"{sandbox.paste_token('Acme')}\n")
+    assert "a key that is not given" in tribe_oauth("status", "acme", code=REFUSED)
+    said = tribe_oauth("status", code=REFUSED)
+    assert [said.count(word) for word in ("unreadable", "fresh", "a key that is not given")] == [2, 1, 2]
+    said = tribe_oauth("rekey", code=REFUSED)
+    assert "0 records are under the newest key now; 2 could not be read, and were left as they are: 'acme', 'b" in said
+    tribe_oauth("disconnect", "acme")
+    tribe_oauth("connect", "beta", "--paste", typed=f"{sandbox.paste_token('[bold]Beta')}\n")
+    assert "unreadable" not in tribe_oauth("status")
+    assert "the older keys can go" in tribe_oauth("rekey")
 
 
 def test_a_connection_is_used_without_being_named(

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from tribe_oauth import MemoryStore, RefreshTokenGrant, StoreError, TokenManager
 from tribe_oauth._manager import settings as environment
+from tribe_oauth._refresh.payload import Payload, encode
 from tribe_oauth.cli._doctor import _check_store, doctor
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import Record
@@ -93,15 +94,22 @@ async def test_the_clock(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, date
 async def test_organizations(sandbox: Sandbox, tmp_path: Path) -> None:
     """Those that do not work, each with its reason."""
     store = SQLiteStore(tmp_path / "tribe.db")
+    words = encode(Payload(said="The refresh token was already used."))
     for record in (
-        Record(organization="[b]gone", status="reauthorization_required", cause="lost rotation"),
+        Record(organization="[b]gone", status="reauthorization_required", cause="lost rotation", payload=words),
         Record(organization="waiting", status="connected", failures=3, not_before=time.time() + 600),
         Record(organization="broken", status="connected", payload=b"{"),
     ):
         await store.swap(record)
     await store.close()
     text = await said(wrong=True)
-    for found in ("organization [b]gone", "lost rotation", "3 attempts failed", "cannot be read", "1 backing_off"):
+    for found in (
+        "organization [b]gone",
+        "lost rotation: The refresh token was already used.",
+        "3 attempts failed",
+        "cannot be read",
+        "1 backing_off",
+    ):
         assert found in text
 
 

@@ -82,6 +82,18 @@ async def test_an_address_is_pasted(sandbox: Sandbox, tmp_path: Path) -> None:
     assert code not in said
 
 
+async def test_without_pkce(sandbox: Sandbox, tmp_path: Path) -> None:
+    """S3: where the consent does not pass PKCE on, the refusal names the switch, and with it the login works."""
+    for options, code in (((), 1), (("--no-pkce",), 0)):
+        async with login(sandbox, tmp_path, "--no-browser", *options) as (process, url):
+            stripped = URL(url).without_query_params("code_challenge", "code_challenge_method")
+            assert ("code_challenge" in url) is (code == 1)
+            callback = await sandbox.approve(str(stripped))
+            said = (await process.communicate(f"{callback}\n".encode()))[0].decode()
+        assert process.returncode == code, said
+        assert ("--no-pkce for tribe-oauth login" in said) is (code == 1), said
+
+
 async def test_a_denial(sandbox: Sandbox, tmp_path: Path) -> None:
     """One clear line, and a code that says it failed; a keyboard that is closed keeps nobody waiting."""
     async with login(sandbox, tmp_path, "--no-browser") as (process, url):

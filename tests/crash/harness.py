@@ -195,18 +195,21 @@ class Run:
         return self.sandbox.fault("hang") if fault in {"kill in flight", "late", *LOCKED} else None
 
     async def _lock(self, ordered: Fault, victim: Worker, *, kill: bool) -> None:
-        """Lock the file right before the answer comes, for about as long as a lease lasts; the victim dies meanwhile.
+        """Lock the file right before the answer comes, for about as long as a lease lasts.
 
-        By then it has kept a copy beside the file.
+        The victim dies meanwhile: as soon as it has kept a copy beside the file.
         """
-        blocker = sqlite3.connect(self.url.removeprefix("sqlite:"), isolation_level=None)
+        path = self.url.removeprefix("sqlite:")
+        blocker = sqlite3.connect(path, isolation_level=None)
         try:
             blocker.execute("BEGIN IMMEDIATE")
             ordered.release()
-            await asyncio.sleep(LEASE)
-            if kill:
-                victim.process.kill()
-            await asyncio.sleep(LEASE * self.chance.uniform(0.0, 1.0))
+            deadline = time.monotonic() + LEASE * self.chance.uniform(1.0, 2.0)
+            while time.monotonic() < deadline:
+                if kill and list(Path(f"{path}-rescue").glob("*.json")):
+                    victim.process.kill()
+                    kill = False
+                await asyncio.sleep(0.01)
         finally:
             blocker.close()
 

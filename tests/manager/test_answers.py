@@ -20,6 +20,7 @@ from tribe_oauth import (
 )
 from tribe_oauth.errors import REVOKED, TemporarilyUnavailable
 
+from ..stored import with_other
 from .conftest import MakeManager
 from .helpers import (
     Answer,
@@ -56,7 +57,8 @@ async def test_could_not_connect(
     record = await store.load("acme")
     assert record is not None
     away = attrs.evolve(server.endpoints, token_endpoint="http://127.0.0.1:9/oauth2/token")
-    payload = record.payload.replace(server.endpoints.token_endpoint.encode(), away.token_endpoint.encode())
+    here, there = server.endpoints.token_endpoint.encode(), away.token_endpoint.encode()
+    payload = with_other(record.payload, here, there)
     await store.swap(attrs.evolve(record, payload=payload, failures=30))
     lost = make_manager(client=attrs.evolve(server.client(), endpoints=away))
     with pytest.raises(TemporarilyUnavailable, match="check the address of the token endpoint") as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from pathlib import Path
 
 import attrs
 import pytest
@@ -18,11 +20,16 @@ from tribe_oauth import (
     StoreError,
     TokenEndpointError,
     TokenManager,
+    TokenStore,
     UnknownOrganizationError,
 )
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
+from tribe_oauth._oauth.endpoint import Outcome
 from tribe_oauth.errors import ConfigurationError, ScopeError, TemporarilyUnavailable
+from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
+from tribe_oauth.stores.sqlite import SQLiteStore
 
+from ..stored import with_other
 from .conftest import MakeManager
 from .helpers import (
     TokenServer,
@@ -78,7 +85,7 @@ async def test_a_refused_paste_destroys_nothing(
 ) -> None:
     """A wrong refresh token over a connection that works: the error has the server's code, the connection goes on."""
     old = await manager.token("acme")
-    with pytest.raises(TokenEndpointError, match=r"refused \(invalid_grant\).*copy a new one") as error:
+    with pytest.raises(TokenEndpointError, match=r"refused \(invalid_grant: gone\).*copy a new one") as error:
         await manager.connect("acme", RefreshTokenGrant(server.client(), "wrong"))
     assert error.value.error == "invalid_grant"
     assert await manager.token("acme") == old
@@ -166,7 +173,10 @@ async def test_two_hosts_paste_the_same_wrong_token(make_manager: MakeManager, s
     results = await asyncio.gather(
         *(host.connect("acme", RefreshTokenGrant(server.client(), "wrong")) for host in hosts), return_exceptions=True
     )
-    assert all(isinstance(error, TokenEndpointError) and error.error == "invalid_grant" for error in results)
+    for error in results:
+        assert isinstance(error, TokenEndpointError)
+        assert (error.error, error.error_description) == ("invalid_grant", "gone")
+        assert "(invalid_grant: gone)" in str(error)
 
 
 async def test_pasting_over_client_credentials(make_manager: MakeManager, server: TokenServer) -> None:
@@ -459,6 +469,27 @@ async def test_disconnect_without_a_revocation_endpoint(
     assert "could not be revoked" in caplog.text
 
 
+async def test_closing_amid_a_revocation_that_is_tried_again(
+    manager: TokenManager, server: TokenServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is given up, with a line in the log; no task ends with an error that nobody hears."""
+    server.revoking = [503]
+    await manager.disconnect("acme")
+    again = asyncio.Event()
+
+    async def never(*_: object, **__: object) -> Outcome:
+        again.set()
+        nothing: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        return await nothing
+
+    monkeypatch.setattr(manager._context.endpoint, "post", never)
+    await again.wait()
+    await manager.close()
+    gc.collect()
+    assert "was not revoked at the server: it dies by itself" in caplog.text
+    assert "never retrieved" not in caplog.text
+
+
 async def test_disconnect_client_credentials_and_candidates(make_manager: MakeManager, server: TokenServer) -> None:
     """There is nothing to revoke for client credentials; a pasted token that was never spent is revoked too."""
     manager = make_manager()
@@ -619,6 +650,22 @@ async def test_what_is_replaced_is_revoked(make_manager: MakeManager, server: To
         old = new
 
 
+@pytest.mark.parametrize("way", ["code", "paste"])
+async def test_what_is_replaced_cannot_be_revoked(
+    manager: TokenManager, server: TokenServer, store: MemoryStore, caplog: pytest.LogCaptureFixture, way: str
+) -> None:
+    """It was connected at another Tribe than this manager's: that is said, and connecting works."""
+    record = await store.load("acme")
+    assert record is not None
+    payload = with_other(record.payload, server.base.encode(), b"https://staging.example")
+    await store.swap(attrs.evolve(record, payload=payload))
+    grant = consent(server.client()) if way == "code" else RefreshTokenGrant(server.client(), server.paste())
+    assert await manager.connect("acme", grant)
+    await until(lambda: "organization 'acme' had before was not revoked at the server" in caplog.text)
+    assert "connected at another token endpoint than this manager's" in caplog.text
+    assert server.revoked == []
+
+
 async def test_a_revocation_while_tribe_is_down(
     make_manager: MakeManager, server: TokenServer, clock: VirtualClock
 ) -> None:
@@ -673,14 +720,45 @@ async def test_one_callback_makes_one_exchange(make_manager: MakeManager, server
     assert await other.token("acme") == token
 
 
-async def test_the_same_grant_after_invalid_client(make_manager: MakeManager, server: TokenServer) -> None:
+async def test_the_same_grant_after_invalid_client(
+    make_manager: MakeManager, server: TokenServer, clock: VirtualClock
+) -> None:
     """S6: the server did not look at the code: that grant, and no other of the same code, may try again."""
     manager, request = make_manager(), server.client().authorization_request()
     callback = f"https://app.example/callback?code=c0de&state={request.state}"
     grant = request.grant(callback)
-    server.order(oauth_error("invalid_client", 401))
+    server.order(*[oauth_error("invalid_client", 401)] * 3)  # within five seconds, no fourth attempt can begin
     with pytest.raises(TokenEndpointError, match="invalid_client"):
         await manager.connect("acme", grant)
+    assert sum(clock.slept) == 1 + 2
     with pytest.raises(CallbackError, match="used already"):
         await manager.connect("acme", request.grant(callback))
     assert await manager.connect("acme", grant) == await manager.token("acme")
+
+
+@pytest.mark.parametrize(("kind", "times"), [("clear", 1), ("encrypted", 0), ("memory", 0)])
+async def test_a_secret_that_is_stored_in_clear(
+    kind: str,
+    times: int,
+    make_manager: MakeManager,
+    server: TokenServer,
+    store: MemoryStore,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Another Application's secret in a store that does not encrypt: said once, with the remedy."""
+    clear = SQLiteStore(tmp_path / "tribe.db")
+    stores: dict[str, TokenStore] = {
+        "clear": clear,
+        "encrypted": EncryptedStore(clear, [generate_key()]),
+        "memory": store,
+    }
+    manager = make_manager(store=stores[kind])
+    await manager.connect("own", RefreshTokenGrant(server.client(), server.paste()))
+    assert "EncryptedStore" not in caplog.text
+    for number in range(3):
+        await manager.connect(f"acme {number}", RefreshTokenGrant(server.client("other"), server.paste()))
+    await manager.close()
+    assert caplog.text.count("put an EncryptedStore around the store") == times
+    in_clear = any(b"secret of other" in file.read_bytes() for file in tmp_path.glob("tribe.db*") if file.is_file())
+    assert in_clear is (kind == "clear")

@@ -12,6 +12,7 @@ from tribe_oauth._refresh.payload import decode, encode
 from tribe_oauth.errors import ManagerError
 from tribe_oauth.stores import Record
 
+from ..stored import with_other
 from .conftest import MakeManager
 from .helpers import TokenServer, VirtualClock, held_back, oauth_error, page, until
 
@@ -75,6 +76,20 @@ async def test_a_lease_that_ran_out_is_taken_over(
     after = await stored(store)
     assert after.maybe_spent  # sticky: the dead holder's request may still arrive one day
     assert after.lease is None
+
+
+async def test_a_lease_that_never_ends(make_manager: MakeManager, server: TokenServer, clock: VirtualClock) -> None:
+    """The store's clock stands, or was set back: who waits counts for itself, and nobody waits for ever."""
+    store = MemoryStore(clock=lambda: 0.0)
+    manager = make_manager(store=store)
+    await manager.connect("acme", RefreshTokenGrant(server.client(), server.paste()))
+    record = await stored(store)
+    await store.swap(attrs.evolve(record, lease=f"{record.family}:dead"), lease_for=30)
+    clock.advance(DAY)
+    clock.slept.clear()
+    assert await asyncio.wait_for(manager.token("acme"), 30)
+    assert sum(clock.slept) > 39
+    assert len(server.refreshes()) == 2
 
 
 async def test_a_take_over_of_a_spent_token_is_a_lost_rotation(
@@ -147,7 +162,7 @@ async def test_overtaken_while_waiting_for_quiet(
     """The frozen holder's commit arrives while its successor waits: that is what is taken."""
     record = await stored(store)
     late = attrs.evolve(record, generation=record.generation + 1, lease=None, due_at=clock.time() + 3 * DAY)
-    late = attrs.evolve(late, payload=late.payload.replace(b'"expires_at":18', b'"expires_at":19'))
+    late = attrs.evolve(late, payload=with_other(late.payload, b'"expires_at":18', b'"expires_at":19'))
     await store.swap(attrs.evolve(record, lease=f"{record.family}:frozen"), lease_for=1)
     clock.advance(DAY)
     sleep = clock.sleep
@@ -395,7 +410,7 @@ async def test_a_connection_that_is_newer_than_memory(
     clock.advance(DAY * 0.95)
     await manager.token("acme")
     await until(lambda: not manager._single_flight._in_flight)
-    assert (await stored(store)).family == peer._tokens["acme"].family.decode()
+    assert (await stored(store)).family == peer._tokens["acme"].family
     assert token.refresh_token is not None
     assert server.refreshes()[-1] == token.refresh_token.reveal()
 
@@ -439,6 +454,27 @@ async def test_a_store_that_was_emptied_keeps_what_is_being_tried(
     assert decode(record).token == token
     assert decode(record).candidate is None
     assert len(decode(record).seen) == 1
+
+
+async def test_a_store_put_back_to_a_trial_that_is_over(
+    manager: TokenManager, server: TokenServer, clock: VirtualClock, store: MemoryStore
+) -> None:
+    """What was being tried then is the family of now: it is not tried again, and what is learned of it is its own."""
+    swap, trials = store.swap, []
+
+    async def watching(record: Record, *, lease_for: float | None = None) -> Record | None:
+        trials.append(record)
+        return await swap(record, lease_for=lease_for)
+
+    store.swap = watching  # type: ignore[method-assign]
+    await manager.connect("acme", paste(server))
+    (trial, *_) = [record for record in trials if decode(record).candidate is not None]
+    store.swap = swap  # type: ignore[method-assign]
+    await store.swap(attrs.evolve(trial, version=(await stored(store)).version, lease=None))
+    clock.advance(DAY * 0.95)
+    await manager.token("acme")
+    await until(lambda: not manager._single_flight._in_flight)
+    assert decode(await stored(store)).candidate is None
 
 
 async def test_a_family_refreshed_while_a_candidate_was_cut_off(
@@ -567,7 +603,7 @@ async def test_a_peer_that_commits_during_our_request(
     caller = asyncio.ensure_future(manager.token("acme"))
     await server.arrived.wait()
     record = await stored(store)
-    payload = record.payload.replace(b'"expires_at":18', b'"expires_at":19')
+    payload = with_other(record.payload, b'"expires_at":18', b'"expires_at":19')
     await store.swap(attrs.evolve(record, generation=record.generation + 1, payload=payload))
     server.released.set()
     await caller
@@ -591,7 +627,7 @@ async def test_a_peer_that_commits_while_we_pause(
 
     async def meanwhile(seconds: float) -> None:
         record = await stored(store)
-        payload = record.payload.replace(b'"expires_at":18', b'"expires_at":19')
+        payload = with_other(record.payload, b'"expires_at":18', b'"expires_at":19')
         await store.swap(attrs.evolve(record, generation=record.generation + 1, payload=payload, lease=None))
         await sleep(seconds)
 

@@ -31,6 +31,7 @@ from tribe_oauth import (
 from tribe_oauth.errors import ConfigurationError, ManagerError, ReauthorizationRequired, TemporarilyUnavailable
 from tribe_oauth.stores import Record
 
+from ..stored import checked, text_of
 from .conftest import MakeManager
 from .helpers import TokenServer, VirtualClock, held_back, page, until
 
@@ -292,7 +293,7 @@ async def test_a_record_that_cannot_be_read(
     assert record is not None
     damaged = await store.swap(attrs.evolve(record, payload=b'{"token": 7'))
     peer = make_manager()
-    with pytest.raises(StoreError, match="cannot be read: restore it from a backup"):
+    with pytest.raises(StoreError, match="cannot be read: it was damaged; restore it from a backup"):
         await peer.token("acme")
     assert await store.load("acme") == damaged
 
@@ -440,9 +441,9 @@ async def test_a_scope_that_could_not_be_written_again(
     """A damaged record is refused before its refresh token is spent, not after."""
     record = await store.load("acme")
     assert record is not None
-    payload = json.loads(record.payload)
+    payload = json.loads(text_of(record.payload))
     payload["token"]["scope"] = [None, "read"]
-    assert await store.swap(attrs.evolve(record, payload=json.dumps(payload).encode()))
+    assert await store.swap(attrs.evolve(record, payload=checked(json.dumps(payload).encode())))
     spent = len(server.refreshes())
     with pytest.raises(StoreError, match="cannot be read"):
         await manager.refresh("acme")
@@ -453,9 +454,9 @@ async def test_a_client_that_is_no_text(manager: TokenManager, store: MemoryStor
     """Numbers are not taken for text, nor for one another."""
     record = await store.load("acme")
     assert record is not None
-    payload = json.loads(record.payload)
+    payload = json.loads(text_of(record.payload))
     payload["credential"]["client_id"] = 1
-    assert await store.swap(attrs.evolve(record, payload=json.dumps(payload).encode()))
+    assert await store.swap(attrs.evolve(record, payload=checked(json.dumps(payload).encode())))
     with pytest.raises(StoreError, match="cannot be read"):
         await manager.status("acme")
 

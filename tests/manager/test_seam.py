@@ -105,26 +105,26 @@ class Sight:
 
     def __init__(self, store: MemoryStore, clock: VirtualClock, monkeypatch: pytest.MonkeyPatch) -> None:
         self.faults: dict[int, Callable[[], Awaitable[None]]] = {}
-        self.calls = 0
+        self.calls, self.writes = 0, False
         self._load, self._swap = store.load, store.swap
         monkeypatch.setattr(store, "load", self.load)
         monkeypatch.setattr(store, "swap", self.swap)
 
-    async def _call(self) -> None:
-        self.calls += 1
+    async def _call(self, *, writes: bool) -> None:
+        self.calls, self.writes = self.calls + 1, writes
         if (fault := self.faults.get(self.calls)) is not None:
             await fault()
 
     async def load(self, organization: str) -> Record | None:
-        await self._call()
+        await self._call(writes=False)
         return await self._load(organization)
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
-        await self._call()
+        await self._call(writes=True)
         return await self._swap(record, lease_for=lease_for)
 
 
-@pytest.mark.parametrize("fault", ["fails", "slow"])
+@pytest.mark.parametrize("fault", ["fails", "slow", "read-only"])
 async def test_time_out_of_sight_does_not_count(
     manager: TokenManager,
     server: TokenServer,
@@ -133,7 +133,10 @@ async def test_time_out_of_sight_does_not_count(
     monkeypatch: pytest.MonkeyPatch,
     fault: str,
 ) -> None:
-    """A failure or a slow answer of the store starts the count again: its holder may have been blind as well."""
+    """A failure or a slow answer of the store starts the count again: its holder may have been blind as well.
+
+    So does a server that only reads, as one that a fail-over left behind: its holder cannot save there.
+    """
     await dead_holder(store)
     clock.advance(DAY)
     sight = Sight(store, clock, monkeypatch)
@@ -144,7 +147,13 @@ async def test_time_out_of_sight_does_not_count(
     async def slow() -> None:
         clock.advance(0.6)
 
-    sight.faults = {9: fails if fault == "fails" else slow}  # a load, a lease, and the seventh look
+    async def read_only() -> None:
+        if sight.writes:
+            raise StoreError("read-only")
+
+    sight.faults = {
+        9: {"fails": fails, "slow": slow, "read-only": read_only}[fault]
+    }  # a load, a lease, and the seventh look
     clock.slept.clear()
     assert await manager.token("acme")
     assert 16 <= sum(clock.slept) <= 18  # 7 seconds, and then 10 without a break
@@ -419,6 +428,40 @@ async def test_an_idle_organization_that_was_put_off(
         clock.advance(10 * DAY)
         await until(lambda: len(clock.sleepers) == 3)
         assert len(server.refreshes()) == 2
+
+
+async def test_one_that_was_put_off_beside_one_that_cannot_be_read(
+    make_manager: MakeManager,
+    server: TokenServer,
+    store: MemoryStore,
+    clock: VirtualClock,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A record that something else altered stops nobody's refresh; a store that is away is another thing."""
+    clock.jump(5 * YEAR)
+    ahead = make_manager()
+    for key in ("damaged", "acme"):
+        await ahead.connect(key, RefreshTokenGrant(server.client(), server.paste()))
+    clock.jump(-5 * YEAR)
+    load, reason = store.load, "damaged"
+
+    async def unreadable(organization: str) -> Record | None:
+        if organization == "damaged":
+            raise StoreError("it was altered", organization=organization if reason == "damaged" else None)
+        return await load(organization)
+
+    monkeypatch.setattr(store, "load", unreadable)
+    async with make_manager():
+        await until(lambda: len(clock.sleepers) == 1)
+        clock.advance(10 * DAY)
+        await until(lambda: len(clock.sleepers) == 2)
+        assert len(server.refreshes()) == 3
+        assert "organization 'damaged' is not kept alive: it was altered" in caplog.text
+        reason = "away"
+        clock.advance(10 * DAY)
+        await until(lambda: len(clock.sleepers) == 3)
+        assert "idle organizations could not be looked for: it was altered" in caplog.text
 
 
 async def test_a_refusal_after_a_jump_of_the_clock(

@@ -17,8 +17,8 @@ import tribe_oauth
 from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, RefreshTokenGrant, Secret, Token, TokenManager
 from tribe_oauth._manager import settings as environment
 from tribe_oauth._oauth.endpoint import Answered, Outcome, TokenEndpoint
+from tribe_oauth._oauth.explanation import Asked, error_for
 from tribe_oauth._oauth.messages import client_credentials_request, code_request, read_answer, refresh_request
-from tribe_oauth._oauth.verdict import error_for, judge
 from tribe_oauth._refresh.payload import Credential, Payload, decode, encode
 from tribe_oauth.errors import CallbackError, ConfigurationError, TokenEndpointError, TribeOAuthError
 from tribe_oauth.stores import Record
@@ -249,8 +249,9 @@ class Fault(Raw):
 
 def check_outcome(outcome: Outcome) -> None:
     """Neither the outcome nor what callers are told of it has the secret."""
+    asked = Asked(grant_type="refresh_token", client_id="id")
     assert CANARY not in repr(outcome)
-    assert CANARY not in everything_said(error_for("acme", judge(outcome), outcome, 1.0))
+    assert CANARY not in everything_said(error_for("acme", asked, outcome, 1.0))
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=range(len(FAULTS)))

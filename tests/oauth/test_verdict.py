@@ -6,12 +6,14 @@ import pytest
 
 from tribe_oauth import TokenEndpointError
 from tribe_oauth._oauth.endpoint import Answered, Lost, NotSent, Outcome
+from tribe_oauth._oauth.explanation import Asked, error_for
 from tribe_oauth._oauth.messages import Granted, Refused, Unreadable
 from tribe_oauth._oauth.values import Secret
-from tribe_oauth._oauth.verdict import Verdict, back_off, error_for, judge, pause_before
+from tribe_oauth._oauth.verdict import Verdict, back_off, judge, pause_before
 from tribe_oauth.errors import TemporarilyUnavailable
 
 GRANTED = Granted(access_token=Secret("a"), refresh_token=None, expires_in=1, scope=None)
+ASKED = Asked(grant_type="refresh_token", client_id="id")
 
 
 def refused(error: str, status: int) -> Answered:
@@ -135,7 +137,8 @@ def test_back_off() -> None:
             TokenEndpointError,
             r"refuses .*'acme' \(invalid_client: why\): check client_id",
         ),
-        (refused("invalid_scope", 400), TokenEndpointError, "check the Application"),
+        (refused("invalid_scope", 400), TokenEndpointError, "taken from the Application 'id'"),
+        (refused("a_code_of_its_own", 400), TokenEndpointError, "check the Application"),
         (refused("server_error", 500), TemporarilyUnavailable, r"\(server_error: why\)"),
         (page(403), TemporarilyUnavailable, r"\(HTTP 403\).*nothing was lost"),
         (NotSent("the connection failed"), TemporarilyUnavailable, "connection failed.*check the address of the token"),
@@ -151,7 +154,7 @@ def test_back_off() -> None:
 def test_what_callers_are_told(outcome: Outcome, kind: type[TokenEndpointError], said: str) -> None:
     """Who, why, what to do, and when again."""
     with pytest.raises(kind, match=said) as error:
-        raise error_for("acme", judge(outcome), outcome, 7.0)
+        raise error_for("acme", ASKED, outcome, 7.0)
     assert type(error.value) is kind
     assert error.value.organization == "acme"
     assert error.value.next_attempt_at == 7.0
@@ -161,4 +164,4 @@ def test_what_callers_are_told(outcome: Outcome, kind: type[TokenEndpointError],
 def test_an_error_without_a_description() -> None:
     """The code alone, then."""
     outcome = Answered(Refused(status=400, error="invalid_client", description=""), 400, None)
-    assert "(invalid_client)" in str(error_for("acme", judge(outcome), outcome, None))
+    assert "(invalid_client)" in str(error_for("acme", ASKED, outcome, None))

@@ -8,9 +8,12 @@ import attrs
 import pytest
 
 from tribe_oauth import Secret
-from tribe_oauth._refresh.payload import Payload, decode, encode, fingerprint
-from tribe_oauth.errors import StoreError
+from tribe_oauth._refresh.payload import Payload, decode, encode, fingerprint, readable
+from tribe_oauth._refresh.spend import spend_of
+from tribe_oauth.errors import StoreError, UnreadableError
+from tribe_oauth.stores import Unreadable
 
+from ..stored import checked, with_other
 from .records import BROUGHT, OWN, connected, pasted, token
 
 
@@ -20,7 +23,7 @@ from .records import BROUGHT, OWN, connected, pasted, token
         Payload(),
         Payload(credential=OWN, token=token(), lifetime=1.5, candidate=pasted(), seen=("a", "b")),
         Payload(credential=BROUGHT, token=attrs.evolve(token(), refresh_token=None, scope=None)),
-        Payload(credential=attrs.evolve(BROUGHT, client_secret=Secret('ü \ud800 " \\ \0 😀'), scope="read write")),
+        Payload(credential=attrs.evolve(BROUGHT, client_secret=Secret('ü " \\ \0 😀'), scope="read write")),
     ],
     ids=range(4),
 )
@@ -54,8 +57,46 @@ def test_a_damaged_payload() -> None:
             damaged += 1
     ((organization, said),) = complaints
     assert organization == "acme"
-    assert "restore it from a backup, or disconnect" in said
+    assert "restore it from a backup, or connect the organization again" in said
     assert damaged > 1_000
+
+
+@pytest.mark.parametrize("half", [rb"\ud83d", rb"\ude00 \ud83d"])
+def test_half_a_character(half: bytes) -> None:
+    """It could be read, and neither be sent nor written again; nor is a text that only looks so too deep."""
+    whole = encode(Payload(credential=attrs.evolve(BROUGHT, client_id="a😀b")))
+    assert readable(connected(payload=whole)) is not None
+    for damaged in (with_other(whole, rb"\ud83d\ude00", half), checked(b"[" * 100_000 + half)):
+        with pytest.raises(UnreadableError, match="it was damaged"):
+            decode(connected(payload=damaged))
+
+
+def test_a_flipped_bit() -> None:
+    """One bit that is not as it was written, wherever, in a token's text too, is damage: nothing of it goes out."""
+    good = encode(Payload(credential=BROUGHT, token=token(), candidate=pasted(), seen=("a",)))
+    for bit in range(8 * len(good)):
+        flipped = bytearray(good)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(UnreadableError, match="it was damaged"):
+            decode(connected(payload=bytes(flipped)))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7, 8, 9, 100])
+def test_a_payload_without_its_beginning_or_end(cut: int) -> None:
+    """The same for what was cut; all of it gone is a family without a refresh token."""
+    good = encode(Payload(credential=BROUGHT, token=token()))
+    for part in (good[:cut], good[cut + 1 :]):
+        record = connected(payload=part)
+        with pytest.raises(UnreadableError):
+            spend_of(record, decode(record), candidate=False)
+
+
+def test_what_can_be_read() -> None:
+    """Who can go on without asks for it: None of no record and of a damaged one, and no error."""
+    assert readable(None) is None
+    assert readable(connected(payload=b"x")) is None
+    assert readable(connected(payload=Unreadable(b"", "was lost; find it"))) is None
+    assert readable(connected()) == decode(connected())
 
 
 def test_fingerprints() -> None:

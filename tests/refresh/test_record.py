@@ -76,6 +76,14 @@ def test_whether_a_candidates_answer_belongs(tried: Record, found: Record, belon
     assert takes_answer(found, spend(tried, candidate=True)) is belongs
 
 
+def test_what_is_written_over_an_older_copy() -> None:
+    """All that is known; but whoever sees it appear does not take its token for one that was issued just now."""
+    for lost, version in ((None, 0), (connected(version=7, generation=2), 7)):
+        written = record_.in_place_of(lost, connected(lease="n"))
+        assert attrs.evolve(written, payload=b"") == connected(version=version, lease="n", payload=b"")
+        assert decode(written) == attrs.evolve(decode(connected()), age=100.0)
+
+
 def test_a_new_family_is_newer_than_all_before() -> None:
     """Also where the store was emptied between; and where a clock was behind."""
     assert first_generation(None, 0.5) == 1
@@ -117,7 +125,7 @@ def test_maybe_spent() -> None:
 def test_giving_a_lease_back() -> None:
     """A failure is counted and its time set; without one, an earlier time is not forgotten."""
     cached = connected(lease="c1:r", failures=2, not_before=50.0)
-    failed = record_.postponed(cached, not_before=70.0)
+    failed = record_.postponed(cached, not_before=70.0, said="why")
     assert (failed.lease, failed.failures, failed.not_before) == (None, 3, 70.0)
     assert attrs.evolve(record_.released(cached), lease="c1:r") == cached
     assert record_.released(cached, not_before=60.0).not_before == 60.0
@@ -222,8 +230,10 @@ def test_what_was_pasted_is_remembered_to_a_bound() -> None:
 def test_a_refusal(maybe_spent: bool, cause: str) -> None:
     """Marked with its cause; the tokens are kept, the lease is given back, nothing is due any more."""
     before = connected(maybe_spent=maybe_spent, lease="n")
-    after = record_.refused(before, spend(before), cause)
-    assert after == attrs.evolve(before, status="reauthorization_required", cause=cause, due_at=None, lease=None)
+    after = record_.refused(before, spend(before), cause, "why")
+    assert decode(after) == attrs.evolve(decode(before), said="why")
+    marked = attrs.evolve(before, status="reauthorization_required", cause=cause, due_at=None, lease=None)
+    assert after == attrs.evolve(marked, payload=after.payload)
 
 
 @pytest.mark.parametrize(
@@ -236,6 +246,7 @@ def test_a_refusal(maybe_spent: bool, cause: str) -> None:
 )
 def test_a_refused_candidate(before: Record, status: str) -> None:
     """It is dropped; what worked goes on working, and what never did is gone."""
-    after = record_.refused(attrs.evolve(before, lease="n"), spend(before, candidate=True), "refused")
+    after = record_.refused(attrs.evolve(before, lease="n"), spend(before, candidate=True), "refused", "why")
     assert (after.status, after.lease, after.family) == (status, None, before.family)
-    assert decode(after) == attrs.evolve(decode(before), candidate=None)
+    said = "why" if status == "disconnected" else decode(before).said  # else the words are about another token
+    assert decode(after) == attrs.evolve(decode(before), candidate=None, said=said)

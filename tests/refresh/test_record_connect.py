@@ -12,8 +12,9 @@ import pytest
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh.payload import Payload, decode, encode
 from tribe_oauth._refresh.spend import matches, nonce_for
-from tribe_oauth.stores import Record
+from tribe_oauth.stores import Record, Unreadable
 
+from ..stored import text_of
 from .records import BROUGHT, OWN, commit, connected, pasted, spend, token, trying
 
 
@@ -34,6 +35,28 @@ def test_a_candidate_beside_a_chain() -> None:
     after = record_.with_candidate(before, "acme", pasted())
     assert attrs.evolve(after, payload=before.payload) == before
     assert decode(after) == attrs.evolve(decode(before), candidate=pasted())
+
+
+def test_a_candidate_in_place_of_what_cannot_be_read() -> None:
+    """It makes room, and stands again as it stood where the candidate is refused, and another one after it."""
+    unread = connected(payload=Unreadable(b"sealed", "has no key; give it"), lease="peer", cause="x", failures=2)
+    trying_first = record_.with_candidate(unread, "acme", pasted())
+    assert (trying_first.status, trying_first.generation, trying_first.due_at) == ("connecting", 4, None)
+    trying_next = attrs.evolve(record_.with_candidate(trying_first, "acme", pasted("c3", "next")), version=8)
+    for tried in (trying_first, trying_next):
+        refused = record_.refused(tried, spend(tried, candidate=True), "because", "")
+        assert refused == attrs.evolve(unread, version=tried.version, lease=None)
+        assert isinstance(refused.payload, Unreadable)
+    assert commit(trying_next, spend(trying_next, candidate=True)).generation > 4
+    assert b"sealed" not in commit(trying_next, spend(trying_next, candidate=True)).payload
+
+
+def test_a_candidate_in_place_of_damage() -> None:
+    """What nobody can read any more is not kept; nor what was removed."""
+    for before in (connected(payload=b"damaged"), record_.tombstone(connected(payload=Unreadable(b"sealed", "")))):
+        tried = record_.with_candidate(before, "acme", pasted())
+        assert decode(tried) == Payload(candidate=pasted())
+        assert record_.refused(tried, spend(tried, candidate=True), "because", "").status == "disconnected"
 
 
 def test_a_clients_new_secret() -> None:
@@ -97,7 +120,7 @@ def test_in_any_order() -> None:
             assert kept.candidate is not None
         if before.maybe_spent and not record.maybe_spent:
             assert record.generation > before.generation
-        json.loads(record.payload or b"{}")
+        json.loads(text_of(record.payload) if record.payload else b"{}")
 
 
 def steps(record: Record, number: int) -> list[Callable[[Record], Record]]:
@@ -124,11 +147,11 @@ def steps(record: Record, number: int) -> list[Callable[[Record], Record]]:
         possible += [
             lambda record, nonce=nonce: record_.leased(record, nonce, now=1.0),  # type: ignore[misc]
             lambda record, spent=spent: record_.marked_maybe_spent(record, spent, now=1.0),  # type: ignore[misc]
-            lambda record, spent=spent: record_.refused(record, spent, "because"),  # type: ignore[misc]
+            lambda record, spent=spent: record_.refused(record, spent, "because", "why"),  # type: ignore[misc]
             lambda record, spent=spent: commit(record, spent, nonce=record.lease or "n"),  # type: ignore[misc]
         ]
     return [
         *possible,
-        lambda record: record_.postponed(record, not_before=1.0),
+        lambda record: record_.postponed(record, not_before=1.0, said="why"),
         lambda record: record_.released(record),
     ]

@@ -99,7 +99,9 @@ async def test_a_code_survives_a_wrong_redirect_uri(name: str) -> None:
             assert "does not match the one from the authorize request" in await refused(server, wrong)
         stranger = server.sandbox.client(scope="read")
         theirs = {"client_id": stranger.client_id, "client_secret": stranger.client_secret.reveal()}
-        assert "does not match the ID" in await refused(server, {**form, **theirs})
+        assert "Client ID from this request does not match the one from the authorize" in await refused(
+            server, {**form, **theirs}
+        )
         await refused(server, {**form, "code": "never-was"})
         assert (await server.token(**form))[0] == 200
 
@@ -108,9 +110,9 @@ async def test_a_code_survives_a_wrong_redirect_uri(name: str) -> None:
 async def test_a_wrong_verifier_burns_the_code(name: str) -> None:
     """After a wrong one, or none, the right one is refused too."""
     async with serve(name) as server:
-        for verifier in ("x" * 43, ""):
+        for verifier, said in (("x" * 43, "did not match the code verifier"), ("", "must be at least 43 characters")):
             form = await code_for(server)
-            assert "did not match the code verifier" in await refused(server, {**form, "code_verifier": verifier})
+            assert said in await refused(server, {**form, "code_verifier": verifier})
             assert "Unable to find initial PKCE data" in await refused(server, form)
 
 

@@ -138,9 +138,25 @@ async def test_a_grant_type_that_the_client_may_not_use(name: str) -> None:
         status, answer = await server.token(grant_type="refresh_token", refresh_token=pasted, **theirs)
         error = "invalid_grant" if name == "hydra-1.5" else "unauthorized_client"
         assert (status, answer["error"]) == (400, error)
-        assert "not allowed to use authorization grant 'refresh_token'" in str(answer)
+        quoted = '"refresh_token"' if name == "hydra-1.5" else "'refresh_token'"
+        said = str(answer.get("error_hint", answer["error_description"]))
+        assert said.endswith(f"The OAuth 2.0 Client is not allowed to use authorization grant {quoted}.")
         assert server.sandbox.ledger.is_live(pasted)
         assert (await server.token(grant_type="client_credentials", **theirs))[0] == 200
+
+
+@pytest.mark.parametrize("name", PROFILES)
+async def test_a_scope_that_is_taken_from_the_application(name: str) -> None:
+    """A refresh is refused for it, with the scope's name; nothing is spent, and given back, it works again."""
+    async with serve(name) as server:
+        assert server.sandbox is not None
+        application = server.sandbox._authority.applications[server.client_id]
+        allowed, application.scope = application.scope, frozenset({"read", "offline"})
+        status, answer = await server.refresh()
+        assert (status, answer["error"]) == (400, "invalid_scope")
+        assert "The OAuth 2.0 Client is not allowed to request scope 'write'." in str(answer)
+        application.scope = allowed
+        assert (await server.refresh())[0] == 200
 
 
 @pytest.mark.parametrize("name", PROFILES)

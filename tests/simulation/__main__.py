@@ -10,7 +10,7 @@ import pytest
 
 from .broken import BROKEN
 from .server import ViolationError
-from .world import World
+from .world import FATES, World
 
 
 def _report(world: World) -> None:
@@ -32,13 +32,14 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=5_000_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--broken", choices=sorted(BROKEN), help="a rule of the library to take away")
+    parser.add_argument("--emphasis", choices=sorted(FATES), help="what is to strike far more often than others")
     parser.add_argument("--history", type=int, default=40, help="lines of what happened last before a violation")
     options = parser.parse_args()
     logging.getLogger("tribe_oauth").setLevel(logging.CRITICAL + 1)
     with pytest.MonkeyPatch.context() as patch:
         if options.broken:
             BROKEN[options.broken](patch)
-        world = World.of(options.seed)
+        world = World.of(options.seed, options.emphasis)
         violation: ViolationError | None = None
         try:
             world.run(options.steps)

@@ -18,7 +18,7 @@ from tribe_oauth._refresh.lease import Lease
 from tribe_oauth._refresh.payload import decode, encode
 from tribe_oauth._refresh.refresh import _Refresh
 from tribe_oauth._refresh.rotation import Rotation
-from tribe_oauth._refresh.spend import is_lost, matches
+from tribe_oauth._refresh.spend import matches
 from tribe_oauth.stores import Record
 
 Break = Callable[[pytest.MonkeyPatch], None]
@@ -64,11 +64,6 @@ def generations_begin_at_one(patch: pytest.MonkeyPatch) -> None:
     """Of two connections with an emptied store between them, nobody can tell which is the newer one."""
     first = record_.first_generation
     patch.setattr(record_, "first_generation", lambda record, now: first(record, 1.0))
-
-
-def a_candidate_needs_its_generation(patch: pytest.MonkeyPatch) -> None:
-    """Its answer is dropped where the family beside it was refreshed meanwhile."""
-    patch.setattr(Rotation, "_fits", lambda self, record: is_lost(record, self._spend) or matches(record, self._spend))
 
 
 def no_look_at_the_lease(patch: pytest.MonkeyPatch) -> None:
@@ -169,7 +164,6 @@ BROKEN: Final[dict[str, Break]] = {
         sleeps_instead_of_looking,
         looks_without_writing,
         generations_begin_at_one,
-        a_candidate_needs_its_generation,
         no_look_at_the_lease,
         no_patience_with_the_store,
         looks_rarely_for_the_store,

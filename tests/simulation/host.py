@@ -171,6 +171,7 @@ class Host:
 
     async def close(self) -> None:
         """`TokenManager.close`, at any moment. What arrived before is saved, where the store can be reached."""
+        await self.go_on()  # a frozen process hears of its end when it goes on
         began, disturbed = self.server.now(), self.disturbed
         with suppress(ManagerError):
             await self.manager.close()

@@ -75,7 +75,7 @@ class Network:
 
     async def post(self, url: str, form: bytes, *, may_leave: Callable[[], bool] = lambda: True) -> Outcome:
         """One request, with at most one thing that goes wrong."""
-        server, chance = self.server, self.server.chance
+        server, chance, began = self.server, self.server.chance, self.server.now()
         await self._wait(chance.choice((0.01, 0.05, 3.0)))
         faults = FAULTS if server.faulty else {"none": 1}
         fault = chance.choices(list(faults), list(faults.values()))[0]
@@ -91,7 +91,7 @@ class Network:
             fault = "invalid_request of a proxy"
             server.saw("mangled")
         token = parse_qs(form.decode())["refresh_token"][0]
-        server.sent(token, self.host)
+        server.sent(token, self.host, began)
         self.host.sending(server.families[token].organization)
         try:
             outcome, content = await self._travel(fault, token, form)

@@ -171,7 +171,7 @@ class Server:
 
     # What a request meets
 
-    def sent(self, token: str, host: Process) -> None:
+    def sent(self, token: str, host: Process, connecting_since: float) -> None:
         """Bytes leave. The promises about sending are judged here."""
         family = self.families[token]
         self.note(f"{family.organization}: {host} sends {token}")
@@ -183,7 +183,7 @@ class Server:
             self._causes[token] = "the store lost a lease"
         elif token in self.successors and not family.revoked:
             self._causes[token] = self._why(token, family, host)
-        self.under_way[token] = self.now()
+        self.under_way[token] = connecting_since  # it had the lease then; a store that loses that later cannot tell it
         self.first_sent.setdefault(token, self.now())
 
     def _why(self, token: str, family: Family, host: Process) -> str:
@@ -207,7 +207,8 @@ class Server:
             return "the answer was lost on the wire"
         if not delivery.undisturbed:
             return f"its host was {delivery.host.fate}"
-        if self.back_for() < SOON and not delivery.host.has_own_trouble():
+        blind = lost_at >= self.first_sent[token] or delivery.host.has_own_trouble()
+        if self.back_for() < SOON and not blind:  # the store did not lose the lease, and its holder could see it
             raise self.violation(f"{token} was sent {self.back_for():.1f} s after the store's return, and was spent")
         if self.stored_at.get(successor, self.now()) < delivery.host.trouble() + SAVED_WITHIN:
             return "its host could not reach the store"
@@ -222,6 +223,8 @@ class Server:
         family = self.families[token]
         if self.records.get(family.organization) is family and not (family.replaced or family.revoked):
             raise self.violation(f"the family of {family.organization} was revoked, and the store had no other")
+        if self.candidates.get(family.organization) is family and not family.revoked:
+            raise self.violation(f"the answer to what was pasted for {family.organization} was revoked")
         self.note(f"{token} is revoked")
         family.death = family.death or "revoked, since it was replaced"
         self.saw("revocation")

@@ -69,7 +69,9 @@ class Database:
         server, payload = self._server, decode(record)
         token, candidate = payload.token, payload.candidate
         server.candidates[record.organization] = (
-            None if candidate is None else server.families[candidate.refresh_token.reveal()]
+            None
+            if candidate is None or record.status == "disconnected"
+            else server.families[candidate.refresh_token.reveal()]
         )
         server.note(
             f"{record.organization}: version {record.version}, {record.family} {record.generation} {record.status}"

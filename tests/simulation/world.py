@@ -55,7 +55,7 @@ FATES: Final = {
 }
 STRIKES: Final = ("kill", "close", "cancel", *(["store flaps"] * 4), "store away", "store put back", "store emptied")
 """What happens right when a request has been sent."""
-STRUCK: Final = 0.02
+STRUCK, EMPHASIZED = 0.02, 0.2
 AWAY: Final = {1.0: 30, 30.0: 30, 100.0: 20, 300.0: 18, 3600.0: 1, 3 * 3600.0: 0.3}
 """Seconds, and how often; now and then, hours."""
 
@@ -63,8 +63,9 @@ AWAY: Final = {1.0: 30, 30.0: 30, 100.0: 20, 300.0: 18, 3600.0: 1, 3 * 3600.0: 0
 class World:
     """Everything, from one seed."""
 
-    def __init__(self, loop: VirtualLoop, seed: int) -> None:
+    def __init__(self, loop: VirtualLoop, seed: int, emphasis: str | None) -> None:
         self.loop = loop
+        self._strikes, self._struck = (STRIKES, STRUCK) if emphasis is None else ((emphasis,), EMPHASIZED)
         self.chance = random.Random(seed)
         self.server = Server(self.chance, loop)
         self.organizations = [f"organization {number}" for number in range(ORGANIZATIONS)]
@@ -84,9 +85,9 @@ class World:
         self._tasks: set[asyncio.Task[None]] = set()
 
     @classmethod
-    def of(cls, seed: int) -> Self:
-        """On a loop of its own."""
-        return cls(VirtualLoop(), seed)
+    def of(cls, seed: int, emphasis: str | None = None) -> Self:
+        """On a loop of its own. `emphasis`: a fate that strikes far more often than others when a request was sent."""
+        return cls(VirtualLoop(), seed, emphasis)
 
     def run(self, steps: int) -> None:
         """So many turns of the loop, at least. Once. Raises ViolationError, or StuckError."""
@@ -167,8 +168,8 @@ class World:
 
     def strike(self, host: Host, organization: str) -> None:
         """A request is on the wire: now and then, something happens at this very moment, to its sender or the store."""
-        if self.server.faulty and host in self.hosts and self.chance.random() < STRUCK:
-            self._happen(self.chance.choice(STRIKES), self.hosts.index(host), organization)
+        if self.server.faulty and host in self.hosts and self.chance.random() < self._struck:
+            self._happen(self.chance.choice(self._strikes), self.hosts.index(host), organization)
 
     def _happen(self, fate: str, place: int, organization: str) -> None:
         self.server.saw(fate)
@@ -223,8 +224,9 @@ class World:
         database.go_away(self.loop.time() + chance.choice((1.0, 90.0, 100.0)))
         for _ in range(chance.randrange(1, 8)):
             await asyncio.sleep(max(0.0, database.down_until - self.loop.time()) + 0.01)
-            for host in self.hosts:  # somebody wants it at this very moment
-                self.spawn(host.ask_for(organization))
+            for host in self.hosts:  # somebody wants it at this very moment, mostly not from who has something to save
+                if chance.random() < 0.3:
+                    self.spawn(host.ask_for(organization))
             await asyncio.sleep(chance.uniform(0.1, 1.2))
             until = self.loop.time() + chance.uniform(7.0, 12.0)
             database.go_away(until, read_only=chance.random() < 0.3)
@@ -277,8 +279,8 @@ _ENDS: Final[dict[str, Callable[[Host], Coroutine[Any, Any, None]]]] = {
 }
 
 
-def run(seed: int, steps: int) -> World:
+def run(seed: int, steps: int, emphasis: str | None = None) -> World:
     """So many turns of the loop, at least. Raises ViolationError, or StuckError."""
-    world = World.of(seed)
+    world = World.of(seed, emphasis)
     world.run(steps)
     return world

@@ -291,6 +291,8 @@ class Forwarder:
 
     target: tuple[str, int] | str
     """An address, or a socket's path; ``"nowhere"``: it accepts, and never answers."""
+    delay: float = 0.0
+    """Seconds after which what is said arrives there."""
     accepted: int = 0
     _open: list[asyncio.StreamWriter] = attrs.field(factory=list)
 
@@ -306,7 +308,7 @@ class Forwarder:
         else:
             server_reader, server = await asyncio.open_connection(*self.target)
         self._open.append(server)
-        await asyncio.gather(_copy(reader, server), _copy(server_reader, writer))
+        await asyncio.gather(_copy(reader, server, self.delay), _copy(server_reader, writer))
 
     async def close(self) -> None:
         """Hang up on all sides."""
@@ -316,17 +318,19 @@ class Forwarder:
                 await writer.wait_closed()
 
 
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float = 0.0) -> None:
     with suppress(OSError):
         while content := await reader.read(65_536):
+            if delay:
+                await asyncio.sleep(delay)
             writer.write(content)
     writer.close()
 
 
 @asynccontextmanager
-async def forwarder(target: tuple[str, int] | str) -> AsyncIterator[tuple[Forwarder, int]]:
+async def forwarder(target: tuple[str, int] | str, *, delay: float = 0.0) -> AsyncIterator[tuple[Forwarder, int]]:
     """A forwarder, and the port that it listens on."""
-    between = Forwarder(target)
+    between = Forwarder(target, delay)
     listening = await asyncio.start_server(between.serve, "127.0.0.1", 0)
     try:
         yield between, listening.sockets[0].getsockname()[1]

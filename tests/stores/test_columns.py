@@ -7,8 +7,19 @@ from typing import Literal
 import attrs
 import pytest
 
-from tribe_oauth.stores import MemoryStore, Record
-from tribe_oauth.stores._columns import COLUMNS, NAMES, Column, _column, definitions, from_row, values, with_payload
+from tribe_oauth.errors import UnreadableError
+from tribe_oauth.stores import MemoryStore, Record, Unreadable
+from tribe_oauth.stores._columns import (
+    COLUMNS,
+    NAMES,
+    Column,
+    _column,
+    definitions,
+    from_row,
+    next_version,
+    values,
+    with_payload,
+)
 from tribe_oauth.stores._columns import written as as_written
 from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
@@ -54,16 +65,54 @@ def test_a_schema() -> None:
 def test_a_row_and_its_record() -> None:
     """What a record has in the columns makes the record again, also of a database's integers and buffers."""
     row = [int(value) if value is True else value for value in values(FULL)]
-    read = from_row("acme", [*row[:-1], memoryview(b"secret"), "more columns"], 9.0)
-    assert read == FULL
+    row[NAMES.index("version")] = 1
+    read = from_row("acme", [*row[:-1], memoryview(b"secret"), "more columns"], 9.0, 10.0)
+    assert read == attrs.evolve(FULL, version=1)
     assert read.maybe_spent is True
     assert type(read.payload) is bytes
 
 
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        ({"status": "odd"}, {}),
+        ({"family": 7, "generation": "7"}, {"generation": 0}),
+        ({"generation": -1, "status": "odd"}, {"generation": 0}),
+        ({"cause": b"", "generation": 2**60}, {"generation": 0}),
+        ({"failures": 1.5, "status": "disconnected"}, {"status": "disconnected"}),
+        ({"payload": "text"}, {"payload": b""}),
+        pytest.param({"due_at": "x", "payload": memoryview(b"view")}, {"payload": b"view"}, id="a view"),
+    ],
+    ids=repr,
+)
+def test_what_there_is_of_an_altered_row(change: dict[str, object], left: dict[str, object]) -> None:
+    """Enough to replace it and to remove it: its version, its generation where that is one, that it was removed."""
+    full = dict(zip(NAMES, values(FULL), strict=True)) | {"version": 3}
+    found = from_row("acme", list((full | change).values()), 9.0, 10.0)
+    expected = {"version": 3, "generation": 7, "status": "connected", "payload": b"secret"} | left
+    assert attrs.asdict(found) == attrs.asdict(Record(organization="acme", status="connected")) | expected
+    assert isinstance(found.payload, Unreadable)
+    assert "secret" not in repr(found)
+
+
+@pytest.mark.parametrize("version", [None, "3", 0, -1, 1.5, True, 2**60])
+def test_a_row_without_a_version(version: object) -> None:
+    """There is nothing to compare by."""
+    full = dict(zip(NAMES, values(FULL), strict=True)) | {"version": version, "status": "odd"}
+    with pytest.raises(UnreadableError, match="'acme' cannot be read: it was altered by something else"):
+        from_row("acme", list(full.values()), 9.0, 10.0)
+
+
 def test_records_from_records() -> None:
     """A write changes the version and the lease's time, encryption the payload, and neither anything else."""
-    assert as_written(FULL, 1.0) == attrs.evolve(FULL, version=FULL.version + 1, lease_left=1.0)
+    assert as_written(FULL, 7, 1.0) == attrs.evolve(FULL, version=7, lease_left=1.0)
     assert with_payload(FULL, b"new") == attrs.evolve(FULL, payload=b"new")
+
+
+def test_a_version_is_higher_than_all_before() -> None:
+    """By the clock; where that is behind, by one."""
+    assert next_version(FULL, 1.5) == 1_500_000
+    assert next_version(attrs.evolve(FULL, version=2_000_000), 1.5) == 2_000_001
 
 
 async def test_what_stays_readable() -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from tribe_oauth.stores import MemoryStore, TokenStore
@@ -17,17 +18,18 @@ from tribe_oauth.stores.redis import RedisStore
 from tribe_oauth.stores.sqlite import SQLiteStore
 
 from .servers import RedisServer
+from .trouble import MemoryTrouble, PostgresTrouble, RedisTrouble, SQLiteTrouble
 
 Make = Callable[[Path], TokenStore]
 
 
-class TestMemoryStore(StoreContract):
+class TestMemoryStore(MemoryTrouble, StoreContract):
     @pytest.fixture
     async def store(self) -> MemoryStore:
         return MemoryStore()
 
 
-class TestSQLiteStore(StoreContract):
+class TestSQLiteStore(SQLiteTrouble, StoreContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[TokenStore]:
         store = SQLiteStore(tmp_path / "tribe.db")
@@ -35,13 +37,13 @@ class TestSQLiteStore(StoreContract):
         await store.close()
 
 
-class TestEncryptedMemoryStore(StoreContract):
+class TestEncryptedMemoryStore(MemoryTrouble, StoreContract):
     @pytest.fixture
     async def store(self) -> TokenStore:
         return EncryptedStore(MemoryStore(), [generate_key()])
 
 
-class TestEncryptedSQLiteStore(StoreContract):
+class TestEncryptedSQLiteStore(SQLiteTrouble, StoreContract):
     @pytest.fixture
     async def store(self, tmp_path: Path) -> AsyncIterator[TokenStore]:
         store = EncryptedStore(SQLiteStore(tmp_path / "tribe.db"), [generate_key()])
@@ -49,7 +51,7 @@ class TestEncryptedSQLiteStore(StoreContract):
         await store.close()
 
 
-class TestPostgresStore(StoreContract):
+class TestPostgresStore(PostgresTrouble, StoreContract):
     @pytest.fixture
     async def store(self, database: str) -> AsyncIterator[TokenStore]:
         store = PostgresStore(database)
@@ -58,7 +60,7 @@ class TestPostgresStore(StoreContract):
         await store.close()
 
 
-class TestEncryptedPostgresStore(StoreContract):
+class TestEncryptedPostgresStore(PostgresTrouble, StoreContract):
     @pytest.fixture
     async def store(self, database: str) -> AsyncIterator[TokenStore]:
         inner = PostgresStore(database)
@@ -68,17 +70,68 @@ class TestEncryptedPostgresStore(StoreContract):
         await store.close()
 
 
-class TestRedisStore(StoreContract):
+ODD: Sequence[tuple[str, str]] = (
+    ("bytea_output", "escape"),
+    ("default_transaction_deferrable", "on"),
+    ("standard_conforming_strings", "off"),
+    ("extra_float_digits", "-15"),
+    ("DateStyle", "'German, DMY'"),
+    ("search_path", "tribe"),
+    ("statement_timeout", "'4s'"),
+    ("lock_timeout", "'4s'"),
+    ("jit_above_cost", "0"),
+)
+"""Defaults that nobody would set, and which change nothing for us."""
+
+
+@pytest.fixture
+def odd_database(postgres_server: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database in another encoding, whose transactions are isolated otherwise, and with odd defaults."""
+    encoding, isolation = request.param
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres_server, autocommit=True) as connection:
+        connection.execute(
+            f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        )
+        settings = [("default_transaction_isolation", f"'{isolation}'"), ("client_encoding", encoding), *ODD]
+        for setting, value in settings:
+            connection.execute(f"ALTER DATABASE {name} SET {setting} = {value}")
+        url = postgres_server.replace("/postgres?", f"/{name}?")
+        with psycopg.connect(url, client_encoding="UTF8", autocommit=True) as inside:
+            inside.execute("CREATE SCHEMA tribe")
+        yield url
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.mark.parametrize(
+    "odd_database",
+    [("SQL_ASCII", "serializable"), ("LATIN1", "repeatable read")],
+    indirect=True,
+    ids=["ascii and serializable", "latin1 and repeatable read"],
+)
+class TestPostgresStoreInAnOddDatabase(PostgresTrouble, StoreContract):
+    @pytest.fixture
+    async def store(self, odd_database: str) -> AsyncIterator[TokenStore]:
+        stores = [PostgresStore(odd_database) for _ in range(4)]
+        await asyncio.gather(*(store.create_schema() for store in stores))
+        yield stores[0]
+        for store in stores:
+            await store.close()
+
+
+class TestRedisStore(RedisTrouble, StoreContract):
     @pytest.fixture
     async def store(self, redis_server: RedisServer) -> AsyncIterator[TokenStore]:
+        self.servers = [redis_server]
         store = RedisStore(redis_server.url, prefix=uuid.uuid4().hex)
         yield store
         await store.close()
 
 
-class TestEncryptedRedisStore(StoreContract):
+class TestEncryptedRedisStore(RedisTrouble, StoreContract):
     @pytest.fixture
     async def store(self, redis_server: RedisServer) -> AsyncIterator[TokenStore]:
+        self.servers = [redis_server]
         store = EncryptedStore(RedisStore(redis_server.url, prefix=uuid.uuid4().hex), [generate_key()])
         yield store
         await store.close()

@@ -8,9 +8,10 @@ from pathlib import Path
 import attrs
 import pytest
 
-from tribe_oauth import MemoryStore, RefreshTokenGrant, Secret, StoreError, TokenManager
-from tribe_oauth.errors import ConfigurationError
+from tribe_oauth import MemoryStore, RefreshTokenGrant, Secret, TokenManager, TokenStore
+from tribe_oauth.errors import ConfigurationError, UnreadableError
 from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.stores import Record, Unreadable
 from tribe_oauth.stores.contract import put, record
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key, read_keys
 from tribe_oauth.stores.sqlite import SQLiteStore
@@ -46,20 +47,53 @@ async def test_a_ciphertext_is_bound_to_its_place() -> None:
         attrs.evolve(encrypted, organization="epsilon", version=0, payload=encrypted.payload[:12]),
     ):
         await put(inner, moved)
-        with pytest.raises(StoreError, match="was altered or moved: restore it from a backup; nothing was changed"):
-            await store.load(moved.organization)
+        assert "was altered or moved; restore it from a backup" in await why(store, moved.organization)
 
 
 async def test_a_record_that_is_not_encrypted() -> None:
     """A store that was used without encryption is not taken for garbage."""
     inner = MemoryStore()
     await put(inner, record(payload=b'{"token"'))
-    with pytest.raises(StoreError, match="is not encrypted"):
-        await EncryptedStore(inner, [generate_key()]).load("acme")
+    assert "is not encrypted; use the store without" in await why(EncryptedStore(inner, [generate_key()]))
 
 
-async def test_notes_are_encrypted() -> None:
-    """A pending authorization has a verifier in it."""
+async def test_what_is_beside_it() -> None:
+    """Without its key, all but the payload is there; written back with another column, the payload stands as it was."""
+    inner, key = MemoryStore(), generate_key()
+    new = record(family="f", generation=7, cause="because", payload=b"secret")
+    stored = await put(EncryptedStore(inner, [key]), new)
+    other = EncryptedStore(inner, [generate_key()])
+    loaded = await other.load("acme")
+    assert loaded is not None
+    assert attrs.evolve(loaded, payload=b"secret") == stored
+    again = await put(other, attrs.evolve(loaded, failures=3))
+    assert again == attrs.evolve(loaded, version=again.version, failures=3)
+    assert type((await inner.load("acme") or record()).payload) is bytes
+    back = await EncryptedStore(inner, [key]).load("acme")
+    assert back is not None
+    assert (back.payload, back.failures) == (b"secret", 3)
+
+
+async def test_around_another() -> None:
+    """What the store inside cannot read is not taken for something that was encrypted."""
+
+    class Odd(MemoryStore):
+        async def load(self, organization: str) -> Record | None:
+            return record(version=1, payload=Unreadable(b"", "was lost; find it"))
+
+    assert await why(EncryptedStore(Odd(), [generate_key()])) == "was lost; find it"
+
+
+async def why(store: TokenStore, organization: str = "acme") -> str:
+    """Why a record cannot be read."""
+    loaded = await store.load(organization)
+    assert loaded is not None
+    assert isinstance(loaded.payload, Unreadable)
+    return loaded.payload.why
+
+
+async def test_notes_are_encrypted(caplog: pytest.LogCaptureFixture) -> None:
+    """A pending authorization has a verifier in it. One that does not open stands as it is, and is logged."""
     inner = MemoryStore()
     store = EncryptedStore(inner, [generate_key()])
     await store.put("key", b"verifier", lives_for=100)
@@ -68,8 +102,11 @@ async def test_notes_are_encrypted() -> None:
     assert b"verifier" not in encrypted
     assert await store.take("key") is None
     await inner.put("other", encrypted, lives_for=100)
-    with pytest.raises(StoreError, match="a note was altered or moved"):
-        await store.take("other")
+    for standing in (await store.put("other", b"new", lives_for=100), await store.take("other")):
+        assert isinstance(standing, Unreadable)
+        assert standing == encrypted
+    assert caplog.text.count("a note in the store cannot be read: it was altered or moved") == 2
+    assert await store.put("other", b"new", lives_for=100) == b"new"
 
 
 async def test_changing_keys() -> None:
@@ -80,16 +117,43 @@ async def test_changing_keys() -> None:
     await put(EncryptedStore(inner, [old]), record("empty"))
     both = EncryptedStore(inner, [new, old])
     await put(both, record("new", payload=b"secret"))
-    with pytest.raises(StoreError, match="under a key that is not given: add it to the keys; nothing was changed"):
-        await EncryptedStore(inner, [new]).load("org 1")
+    assert "under a key that is not given; add it to the keys" in await why(EncryptedStore(inner, [new]), "org 1")
     assert await both.rekey() == 5
     assert await both.rekey() == 0
     for number in range(5):
         loaded = await EncryptedStore(inner, [new]).load(f"org {number}")
         assert loaded is not None
         assert loaded.payload == b"secret"
-    with pytest.raises(StoreError, match="a key that is not given"):
-        await EncryptedStore(inner, [old]).load("org 1")
+    loaded = await EncryptedStore(inner, [old]).load("org 1")
+    assert loaded is not None
+    assert isinstance(loaded.payload, Unreadable)
+
+
+async def test_changing_keys_over_damage(caplog: pytest.LogCaptureFixture) -> None:
+    """S27: a record that cannot be read stops no other; at the end it is said which, and it stands as it was."""
+
+    class Odd(MemoryStore):
+        async def load(self, organization: str) -> Record | None:
+            if organization == "org 3":
+                raise UnreadableError("nothing of it can be read", organization=organization)
+            return await super().load(organization)
+
+    inner, old, new, lost = Odd(), generate_key(), generate_key(), generate_key()
+    for number in range(50):
+        key = lost if 10 <= number < 40 else old
+        await put(EncryptedStore(inner, [key]), record(f"org {number}", payload=b"secret"))
+    both = EncryptedStore(inner, [new, old])
+    with pytest.raises(UnreadableError, match="19 records are under the newest key now; 31 could not be") as error:
+        await both.rekey()
+    assert "'org 3', 'org 10', 'org 11'" in str(error.value)
+    assert "'org 28' and 11 more" in str(error.value)
+    assert caplog.text.count("a key that is not given; add it to the keys") == 30
+    assert caplog.text.count("nothing of it can be read") == 1
+    with pytest.raises(UnreadableError, match="0 records are under"):
+        await both.rekey()
+    loaded = await EncryptedStore(inner, [lost]).load("org 20")
+    assert loaded is not None
+    assert loaded.payload == b"secret"
 
 
 async def test_rekey_beside_a_writer(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import logging
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 
+import attrs
 import psycopg
 import pytest
 from redis.asyncio import Redis
 
-from tribe_oauth import MemoryStore, StoreError, TokenStore
+from tribe_oauth import MemoryStore, TokenStore
+from tribe_oauth._refresh.payload import decode
+from tribe_oauth.errors import UnreadableError
+from tribe_oauth.stores import Unreadable
 from tribe_oauth.stores._columns import keys_of
 from tribe_oauth.stores.contract import due, listed, put, record
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
@@ -21,7 +26,7 @@ from tribe_oauth.stores.sqlite import SQLiteStore
 
 from .servers import RedisServer
 
-ALTERED = "the record of organization 'acme' was altered by something else: restore it from a backup; nothing was"
+ALTERED = "'acme' cannot be read: it was altered by something else; restore it from a backup, or connect"
 
 
 @pytest.fixture
@@ -40,13 +45,27 @@ async def postgres(database: str) -> AsyncIterator[PostgresStore]:
 
 
 async def one_is_altered(store: TokenStore) -> None:
-    with pytest.raises(StoreError, match=ALTERED) as error:
-        await store.load("acme")
+    with pytest.raises(UnreadableError, match=ALTERED) as error:
+        decode(await store.load("acme") or record())
     assert error.value.organization == "acme"
     assert "canary" not in str(error.value)
     assert error.value.__cause__ is None
     assert await store.load("beta") is not None
     assert sorted(await listed(store)) == ["acme", "beta"]
+    with suppress(UnreadableError):  # where there is not even a version to write by
+        await it_can_be_written(store)
+
+
+async def it_can_be_written(store: TokenStore) -> None:
+    """What stands there can be marked as removed, and replaced; what is new is read as it was written."""
+    found = await store.load("acme")
+    assert found is not None
+    assert isinstance(found.payload, Unreadable)
+    removed = await put(store, attrs.evolve(found, status="disconnected", generation=found.generation + 1))
+    assert await listed(store) == ["beta"]
+    new = await put(store, attrs.evolve(removed, status="connected", payload=b"new"))
+    assert await store.load("acme") == new
+    assert new.payload == b"new"
 
 
 @pytest.mark.parametrize(

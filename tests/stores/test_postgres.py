@@ -301,7 +301,7 @@ async def test_closed_while_it_is_used(database: str, store: PostgresStore) -> N
     """An operation under way ends well, and its connection is closed after it."""
     stored = await put(store, record())
     assert store._pool is not None
-    async with store._pool.connection() as connection:
+    async with asyncio.timeout(30) as deadline, store._pool.connection(deadline) as connection:
         loading = asyncio.ensure_future(store.load("acme"))
         await store.close()
         assert not connection.closed

@@ -7,8 +7,8 @@ from typing import Any
 import attrs
 import pytest
 
-from tribe_oauth import TribeOAuthError, UnknownOrganizationError
-from tribe_oauth.errors import ConfigurationError
+from tribe_oauth import TokenManager, TribeOAuthError, UnknownOrganizationError
+from tribe_oauth.errors import ConfigurationError, UnreadableError
 from tribe_oauth.odata import ODataError, Page, Query, literal
 from tribe_oauth.odata._pages import Reader
 from tribe_oauth.sync import Checkpoint, CheckpointError, Event, Outcome, Pace, SinkError, export
@@ -159,6 +159,21 @@ async def test_one_that_fails_disturbs_no_other(world: World) -> None:
     assert {it.organization: it.error for it in events if it.kind == "failed"} == {
         name: error for name, error in errors.items() if error is not None
     }
+
+
+async def test_a_record_that_cannot_be_read(world: World) -> None:
+    """It fails at once, since asking again gives the same; the others are read."""
+    store = world.manager.store
+    record = await store.load("Beta")
+    assert record is not None
+    await store.swap(attrs.evolve(record, payload=b"damaged"))
+    async with TokenManager(endpoints=world.sandbox.endpoints, store=store) as manager:
+        outcomes = await export(manager, world.sandbox.organizations, [PEOPLE], sink := Kept())
+    errors = {it.organization: it.error for it in outcomes}
+    assert isinstance(errors["Beta"], UnreadableError)
+    assert {it.organization: it.retries for it in outcomes} == {"Acme": 0, "Beta": 0, "Cobra": 0}
+    assert sink.rows["Acme", PEOPLE] == world.expected("Acme")
+    assert sink.rows["Cobra", PEOPLE] == world.expected("Cobra")
 
 
 FAULTS: dict[str, dict[str, Any]] = {

@@ -438,9 +438,11 @@ async def test_behind_a_proxy_that_takes_a_prefix_away() -> None:
             headers["Cookie"] = cookie.partition(";")[0]
             done = await browser.get(callback.replace("https://app.example/ext/tribe", local), headers=headers)
             assert done.location == "/ext/tribe/outcome/connected"
-            deleted = done.headers["Set-Cookie"]
-            assert deleted.startswith("__Host-tribe-flow-")
-            assert "Max-Age=0" in deleted
+            old = "; ".join(f"__Host-tribe-flow-{number:016x}=x" for number in range(16))
+            seen = await browser.get(f"{local}/connect", headers={"Cookie": f"account=ann; {old}"})
+            (deleted,) = [cookie for cookie in seen.headers.getall("Set-Cookie") if "Max-Age=0" in cookie]
+            assert deleted.startswith("__Host-tribe-flow-0000000000000000=")
+            assert "Secure" in deleted
             page = await browser.get(f"{local}/connections", headers={"Cookie": "account=ann"})
             assert 'action="/ext/tribe/connections"' in page.text
             assert page.headers["Set-Cookie"].startswith("__Host-tribe-form=")

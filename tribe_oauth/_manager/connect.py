@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import logging
 import secrets
-from contextlib import suppress
 from typing import assert_never
 
 import attrs
 
-from tribe_oauth._manager.claims import claim_code, claim_pasted
+from tribe_oauth._manager.claims import claim_code, claim_pasted, known_where_pasted
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._oauth.values import Token, format_scope, parse_scope
 from tribe_oauth._printable import printable
@@ -21,10 +20,10 @@ from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_start
 from tribe_oauth._refresh.commit import Commit
 from tribe_oauth._refresh.context import RefreshContext
-from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, fingerprint
+from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, fingerprint, readable
 from tribe_oauth._refresh.refresh import RefreshParameters, refresh
 from tribe_oauth.errors import ConfigurationError, ScopeError, StoreError, TribeOAuthError, UnsavedError, named
-from tribe_oauth.stores import Record
+from tribe_oauth.stores import MemoryStore, Record, Rekeyer
 
 logger = logging.getLogger("tribe_oauth.connect")
 
@@ -65,6 +64,8 @@ def _credential(
         client.client_id,
         client.client_secret,
     )
+    if not own:
+        _tell_of_stored_secret(context)
     return Credential(
         kind="client_credentials" if kind == "client_credentials" else "refresh_token",
         client_id=client.client_id,
@@ -75,14 +76,30 @@ def _credential(
     )
 
 
+def _tell_of_stored_secret(context: RefreshContext) -> None:
+    """Say once that the secret of a client that is not the manager's own is stored in clear, where it is."""
+    if context.told_of_stored_secret or isinstance(context.store.inner, Rekeyer | MemoryStore):
+        return
+    context.told_of_stored_secret = True
+    logger.warning(
+        "a client that is not the manager's own was connected: its secret is stored with the connection, and this store"
+        " does not encrypt, so that whoever reads the store or a backup has it; put an EncryptedStore around the store,"
+        " or set TRIBE_STORE_KEYS"
+    )
+
+
 async def _client_credentials(
     context: RefreshContext, organization: str, grant: ClientCredentialsGrant, cached: CachedToken | None
 ) -> CachedToken:
     credential = _credential(context, grant.client, kind="client_credentials", redirect_uri=None, scope=grant.asked)
     record = await context.store.load(organization)
-    if record is not None and record.status == "connected" and decode(record).credential == credential:
+    known = readable(record) or Payload()
+    if record is not None and record.status == "connected" and known.credential == credential:
         return await refresh(context, RefreshParameters.expired(organization, cached))  # an equal grant
-    granted = await token_requests.fetch_client_credentials(context, credential, organization)
+    worked_before = token_requests.has_worked(credential, record)
+    granted = await token_requests.fetch_client_credentials(
+        context, credential, organization, worked_before=worked_before
+    )
     _check_granted(organization, granted.scope, parse_scope(grant.asked))
 
     family, now = new_family(), context.clock.time()
@@ -109,7 +126,7 @@ async def _refresh_token(
 ) -> CachedToken:
     """Quick Setup: saved as a candidate before it is spent; an equal or older paste changes nothing."""
     pasted = fingerprint(grant.refresh_token)
-    await claim_pasted(context, organization, pasted)
+    is_new = await claim_pasted(context, organization, pasted)
     candidate = Candidate(
         family=new_family(),
         credential=_credential(context, grant.client, kind="refresh_token", redirect_uri=None),
@@ -118,15 +135,18 @@ async def _refresh_token(
     )
     while True:
         record = await context.store.load(organization)
-        known = record is not None and record.status != "disconnected"
-        payload = decode(record) if record is not None and known else Payload()
+        payload = known_where_pasted(record, is_new=is_new)
         if record is not None and pasted in payload.seen:
             changed = record_.with_secret_of(record, candidate.credential)
             if changed is None or await context.store.swap(changed) is not None:
                 return await refresh(context, RefreshParameters.expired(organization, cached))
             continue
-        if payload.candidate is not None and payload.candidate.fingerprint == pasted:
-            break
+        tried = payload.candidate
+        if tried is not None and tried.fingerprint == pasted:
+            if tried.credential == candidate.credential:
+                break
+            # With another client than before, perhaps the right one; what was sent by then stays known.
+            candidate = attrs.evolve(tried, credential=candidate.credential)
         if await context.store.swap(record_.with_candidate(record, organization, candidate)) is not None:
             break
     return await refresh(context, RefreshParameters.of_candidate(organization, pasted))
@@ -149,7 +169,8 @@ async def exchange(context: RefreshContext, grant: AuthorizationCodeGrant, organ
         _check_offline(organization, "offline" in grant.granted)
     await claim_code(context, grant)
     started = context.clock.time()
-    granted = await token_requests.exchange_code(context, grant, organization)
+    credential = _credential(context, grant.client, kind="refresh_token", redirect_uri=grant.redirect_uri)
+    granted = await token_requests.exchange_code(context, grant, credential, organization)
     assert granted.access_token is not None  # exchange_code() made sure of it
     lifetime = float(granted.expires_in)
     token = Token(
@@ -158,7 +179,6 @@ async def exchange(context: RefreshContext, grant: AuthorizationCodeGrant, organ
         expires_at=started + lifetime,
         scope=granted.scope if granted.scope is not None else grant.granted,
     )
-    credential = _credential(context, grant.client, kind="refresh_token", redirect_uri=grant.redirect_uri)
     exchanged = Exchanged(credential=credential, token=token, lifetime=lifetime)
     try:
         _check_granted(organization, token.scope, grant.asked)
@@ -219,10 +239,10 @@ async def save(
 
 def _revoke_replaced(context: RefreshContext, before: Record) -> None:
     """The family that was there before is no longer needed. One that cannot be read is left to die by itself."""
-    with suppress(StoreError):
-        credential, token = (payload := decode(before)).credential, payload.token
-        if credential is not None and token is not None and token.refresh_token is not None:
-            context.tasks.spawn(token_requests.revoke(context, credential, token.refresh_token, before.organization))
+    payload = readable(before) or Payload()
+    credential, token = payload.credential, payload.token
+    if credential is not None and token is not None and token.refresh_token is not None:
+        token_requests.revoke_meanwhile(context, credential, token.refresh_token, before.organization)
 
 
 def _any(record: Record | None) -> bool:

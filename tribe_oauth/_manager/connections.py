@@ -15,6 +15,7 @@ from tribe_oauth._oauth.client import AuthorizationCodeGrant, Grant
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.cached_token import CachedToken
 from tribe_oauth._refresh.context import RefreshContext
+from tribe_oauth._refresh.payload import decode
 from tribe_oauth._refresh.rejections import Acceptance
 from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth.errors import UnsavedError
@@ -33,6 +34,14 @@ class Connections:
         self._single_flight = single_flight
         self._organizations = organizations
         self._sessions = sessions
+
+    async def begins(self, organization: str) -> bool:
+        """Whether there is no connection yet. Raises UnreadableError: a start replaces nothing, a person does."""
+        record = await self._context.store.load(organization)
+        if record is None or record.status == "disconnected":
+            return True
+        decode(record)
+        return False
 
     async def connect(self, organization: str, grant: Grant) -> Token:
         """Connect an organization whose key is known."""

@@ -139,8 +139,7 @@ class TokenManager:
         return self
 
     async def _connect_from_env(self, settings: Settings) -> None:
-        record = await self._context.store.load(settings.organization)
-        if settings.pasted or record is None or record.status == "disconnected":
+        if await self._connections.begins(settings.organization) or settings.pasted:
             await self.connect(settings.organization, settings.grant)
 
     async def __aexit__(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 
+from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.client import Client, ClientCredentialsGrant, Grant, RefreshTokenGrant
 from tribe_oauth._oauth.environment import variable
 from tribe_oauth._oauth.values import Secret, secret
@@ -31,6 +32,7 @@ class Settings:
     proxy: Secret | None
 
 
+@hiding
 def read(environ: Mapping[str, str] | None = None, *, durable: bool = False) -> Settings:
     """Read ``TRIBE_…``; each variable also as ``…_FILE``, a path. Raises ConfigurationError.
 
@@ -51,6 +53,7 @@ def read(environ: Mapping[str, str] | None = None, *, durable: bool = False) -> 
     )
 
 
+@hiding
 def store(environ: Mapping[str, str] | None = None, *, durable: bool) -> TokenStore:
     """The store that ``TRIBE_STORE`` names: a path, ``sqlite:…``, a URL of PostgreSQL or Redis, or ``memory:``.
 

@@ -21,7 +21,8 @@ class Status:
 
     fresh: a token is in hand. stale: the next call fetches one. backing_off: the last attempts failed.
     reauthorization_required: it has to be connected again, because of `cause`. `refreshed_at`: when the token was
-    fetched. None: not known.
+    fetched. `said`: what the server, or what stands before it, answered the last attempt where that is not in `cause`.
+    None: not known.
     """
 
     organization: str
@@ -31,6 +32,12 @@ class Status:
     next_attempt_at: float | None = None
     scope: frozenset[str] | None = None
     refreshed_at: float | None = None
+    said: str | None = None
+
+    @property
+    def why(self) -> str | None:
+        """The cause, with what was said."""
+        return self.cause if self.said is None else f"{self.cause}: {self.said}"
 
 
 def status_of(record: Record, cached: CachedToken | None, *, now: float, failing: tuple[str, float] | None) -> Status:
@@ -41,13 +48,14 @@ def status_of(record: Record, cached: CachedToken | None, *, now: float, failing
         token, lifetime = cached.token, cached.lifetime
     expires_at = None if token is None else token.expires_at
     state: State = "fresh" if expires_at is not None and now < expires_at else "stale"
-    cause, next_attempt_at = None, record.due_at
+    cause, said, next_attempt_at = None, None, record.due_at
     if record.status == "reauthorization_required":
-        state, cause, next_attempt_at = "reauthorization_required", record.cause, None
+        state, cause, said, next_attempt_at = "reauthorization_required", record.cause, payload.said or None, None
     elif failing is not None:
         state, (cause, next_attempt_at) = "backing_off", failing
     elif record.not_before > now:
         state, cause, next_attempt_at = "backing_off", f"{record.failures} attempts failed", record.not_before
+        said = payload.said or None
     return Status(
         organization=record.organization,
         state=state,
@@ -56,4 +64,5 @@ def status_of(record: Record, cached: CachedToken | None, *, now: float, failing
         next_attempt_at=next_attempt_at,
         scope=None if token is None else token.scope,
         refreshed_at=None if token is None else token.expires_at - lifetime,
+        said=said,
     )

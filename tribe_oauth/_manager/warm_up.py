@@ -82,7 +82,13 @@ async def _put_off(context: RefreshContext) -> AsyncIterator[str]:
     """Organizations whose token is due at a time that no clock which is right can have written."""
     async with closing(context.store.organizations()) as organizations:
         async for organization in organizations:
-            record = await context.store.load(organization)
+            try:
+                record = await context.store.load(organization)
+            except StoreError as error:
+                if error.organization is None:
+                    raise  # it is not about this one
+                logger.error("organization %r is not kept alive: %s", organization, error)  # noqa: TRY400 (the text says all)
+                continue
             if record is not None and (record.due_at or 0.0) > context.clock.time() + FURTHEST:
                 yield organization
 

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 import attrs
 
 from tribe_oauth._oauth.values import Secret, is_scope_text, is_token_text, parse_scope
-from tribe_oauth._printable import printable
-from tribe_oauth.errors import CallbackError
+from tribe_oauth._oauth.words import MAX_CODE, about, shown, words_of
+from tribe_oauth.errors import SCOPE, CallbackError
 
 # The authorization request (RFC 6749 §4.1.1, RFC 7636 §4.3)
 
@@ -57,10 +57,11 @@ class Callback:
     scope: frozenset[str] | None
 
 
-def read_callback(callback_url: str, *, redirect_uri: str, state: str, issuer: str) -> Callback:
+def read_callback(callback_url: str, *, redirect_uri: str, state: str, issuer: str, scope: str) -> Callback:
     """Read what the browser brought back (RFC 6749 §4.1.2, RFC 9207; the slash before ``?`` is Tribe's).
 
-    Raises CallbackError, whose text has nothing of the query in it but the server's error code and description.
+    `scope`: what was asked for. Raises CallbackError, whose text has nothing of the query in it but the server's error
+    code and description.
     """
     query = _callback_query(callback_url, redirect_uri)
     got = query.get("state", "").encode("utf-8", "surrogatepass")
@@ -72,14 +73,25 @@ def read_callback(callback_url: str, *, redirect_uri: str, state: str, issuer: s
     if "iss" in query and query["iss"].rstrip("/") != issuer.rstrip("/"):
         raise CallbackError("the callback names another authorization server (iss): start the connection again")
     if "error" in query:
-        error, description = printable(query["error"]), printable(query.get("error_description", ""))
-        raise CallbackError(f"consent was not given: {error} {description}".rstrip(), error=error)
+        raise _refused(query, scope, secrets=[state, query.get("code", "")])
     code = query.get("code", "")
     if not is_token_text(code):
         raise CallbackError("the callback has no usable code: start the connection again")
     if not is_scope_text(query.get("scope", "")):
         raise CallbackError("the callback has a scope that cannot be one: start the connection again")
     return Callback(code=Secret(code), scope=parse_scope(query["scope"]) if "scope" in query else None)
+
+
+def _refused(query: dict[str, str], scope: str, secrets: list[str]) -> CallbackError:
+    """What the server says in place of a code (RFC 6749 §4.1.2.1)."""
+    error, words = shown(query["error"], secrets, MAX_CODE), words_of(query, secrets)
+    remedy = ""
+    if about(error, words) == SCOPE:
+        remedy = (
+            f": it was asked for {scope!r}; give the Application that scope under Configuration > Applications in"
+            " Tribe, or ask for less (scope= of the client or of authorization_request, TRIBE_SCOPE)"
+        )
+    return CallbackError(f"consent was not given: {error} {words}".rstrip() + remedy, error=error)
 
 
 def _callback_query(callback_url: str, redirect_uri: str) -> dict[str, str]:

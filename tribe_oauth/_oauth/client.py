@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from tribe_oauth._hiding import hiding, hiding_init
 from tribe_oauth._oauth import authorization, environment, messages
 from tribe_oauth._oauth.values import TRIBE, Endpoints, Secret, format_scope, is_token_text, parse_scope, secret
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
@@ -101,6 +102,7 @@ class Client:
         asked = self.scope if scope is None else scope
         return AuthorizationRequest(self, state, verifier, asked, organization_id)
 
+    @hiding
     def resume(self, kept: str) -> AuthorizationRequest:
         """The request that `AuthorizationRequest.keep` wrote, in another process or after a restart.
 
@@ -177,6 +179,7 @@ class AuthorizationRequest:
         kept = _Kept(client.client_id, client.redirect_uri, self.state, self.verifier, self.scope, self.organization_id)
         return to_json(kept).decode()
 
+    @hiding
     def grant(self, callback_url: str) -> AuthorizationCodeGrant:
         """Check the callback against this request and take its code. No I/O. Raises CallbackError.
 
@@ -189,6 +192,7 @@ class AuthorizationRequest:
             redirect_uri=client.redirect_uri,
             state=self.state,
             issuer=client.endpoints.issuer,
+            scope=self.scope,
         )
         return AuthorizationCodeGrant(_FROM_A_CHECKED_CALLBACK, self, callback)
 
@@ -278,9 +282,14 @@ class ClientCredentialsGrant:
 
 
 @final
+@hiding_init
 @attrs.frozen
 class RefreshTokenGrant:
-    """Quick Setup: a refresh token copied from Tribe. It works once; its successor is kept by the store."""
+    """Quick Setup: a refresh token copied from Tribe. It works once; its successor is kept by the store.
+
+    What is stored with it is the token and its client's id. The client's secret is stored too where the client is not
+    the manager's own: for it, use a store that encrypts.
+    """
 
     client: Client
     refresh_token: Secret = attrs.field(converter=secret)

@@ -29,7 +29,7 @@ from aiohttp import (
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
-from tribe_oauth._oauth.messages import Granted, Refused, Unreadable, read_answer
+from tribe_oauth._oauth.messages import Granted, Refused, Unreadable, client_mark, read_answer
 from tribe_oauth._oauth.proxy import Proxy
 from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth._retry_after import read_date, read_retry_after
@@ -66,25 +66,32 @@ class Lost:
 class Answered:
     """The server, or something in front of it, answered. `retry_after` is in seconds, `date` in Unix time.
 
-    `date` is the server's own clock, where it tells it.
+    `date` is the server's own clock, where it tells it. `client_worked`: this server has taken the same client id and
+    secret before, in this process.
     """
 
     reading: Granted | Refused | Unreadable
     status: int
     retry_after: float | None
     date: float | None = None
+    client_worked: bool = False
 
 
 Outcome = NotSent | Lost | Answered
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, repr=False)
 class _Arrived:
     """What of an answer has arrived so far."""
 
     status: int = 0
     headers: Mapping[str, str] = attrs.Factory(dict)
     content: bytearray = attrs.Factory(bytearray)
+
+    def take(self, chunk: bytes) -> bool:
+        """Add what came; whether more of it is wanted."""
+        self.content += chunk
+        return bool(chunk) and len(self.content) <= MAX_READ_BYTES
 
     def answered(self, form: bytes) -> Answered:
         """All of it, read."""
@@ -143,6 +150,7 @@ class TokenEndpoint:
         self._proxy = proxy
         self._request_timeout = request_timeout
         self._session: ClientSession | None = None
+        self._worked: set[tuple[str, bytes]] = set()
 
     async def post(self, url: str, form: bytes, *, may_leave: Callable[[], bool] = _always) -> Outcome:
         """Send once, within `request_timeout` seconds in all. `may_leave` is asked right before the bytes go."""
@@ -155,16 +163,23 @@ class TokenEndpoint:
         except (ClientError, OSError) as error:
             failure = _failed(body, _told(error), over=_ended_by_peer(error), advice=remedy(error, ""))
         else:
-            return arrived.answered(form)
+            return self._known(url, form, arrived.answered(form))
         return arrived.saved_from(failure, form) or failure
+
+    def _known(self, url: str, form: bytes, answered: Answered) -> Answered:
+        """Remember a client whose credentials were taken, and tell of one that a refusal is for."""
+        client = url, client_mark(form)
+        if isinstance(answered.reading, Granted):
+            self._worked.add(client)
+        return attrs.evolve(answered, client_worked=client in self._worked)
 
     async def _exchange(self, url: str, body: _Body, arrived: _Arrived) -> None:
         async with self._open().post(
             url, data=body, headers=_HEADERS, allow_redirects=False, raise_for_status=False
         ) as response:
             arrived.status, arrived.headers = response.status, response.headers
-            while len(arrived.content) <= MAX_READ_BYTES and (chunk := await response.content.readany()):
-                arrived.content += chunk
+            while arrived.take(await response.content.readany()):
+                pass  # nothing of it stands in a variable here, which a crash reporter shows
 
     def _open(self) -> ClientSession:
         if self._session is None or self._session.closed:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.values import TRIBE, Endpoints
 from tribe_oauth.errors import ConfigurationError
 
@@ -17,6 +18,7 @@ _MARKS: Final = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", co
 """What editors and shells of Windows begin a file with."""
 
 
+@hiding
 def endpoints(environ: Mapping[str, str] | None = None) -> Endpoints:
     """Where Tribe is: ``TRIBE_AUTH_URL`` and ``TRIBE_API_URL``, with ``TRIBE_ALLOW_INSECURE_LOOPBACK``.
 

@@ -11,6 +11,7 @@ Only `Refused` can ever say something about an organization.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -20,27 +21,21 @@ from urllib.parse import parse_qsl, quote_plus
 import attrs
 
 from tribe_oauth._oauth.salvage import salvage
-from tribe_oauth._oauth.values import MAX_TOKEN_CHARACTERS, Secret, is_scope_text, is_token_text, parse_scope
-from tribe_oauth._printable import printable
-from tribe_oauth._redaction import without
+from tribe_oauth._oauth.values import (
+    MAX_TOKEN_CHARACTERS,
+    Secret,
+    SecretBytes,
+    is_scope_text,
+    is_token_text,
+    parse_scope,
+)
+from tribe_oauth._oauth.words import MAX_CODE, shown, words_of
 
 MAX_ANSWER_BYTES = 64 * 1024
 MAX_EXPIRES_IN = 30 * 24 * 3600
 DEFAULT_EXPIRES_IN = 300
 """Seconds assumed where the answer has no usable `expires_in`: short, so that a wrong guess costs a refresh."""
 
-MAX_WORDS = 600
-"""Characters of the server's own words that are kept."""
-
-# Ory Hydra puts these before what it has to say, or says no more.
-_STANDARD = re.compile(
-    r"The provided authorization grant \(e\.g\., .*?was issued to another client\.?"
-    r"|The request is missing a required parameter, includes an invalid parameter value, .*?malformed\.?"
-    r"|Client authentication failed \(e\.g\., .*?method\)\.?"
-    r"|Token is inactive because it is malformed, expired or otherwise invalid\.?"
-    r"|The requested scope is invalid, unknown, or malformed\.?"
-    r"|The client is not authorized to request a token using this method\.?"
-)
 _ACCESS_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")  # RFC 6750 §2.1, b64token
 _SECRET_FIELDS = frozenset({"client_secret", "code", "code_verifier", "refresh_token", "token"})
 
@@ -48,13 +43,8 @@ _SECRET_FIELDS = frozenset({"client_secret", "code", "code_verifier", "refresh_t
 # The token request (RFC 6749 §4.1.3, §4.4.2, §6): client credentials always in the form body
 
 
-class Form(bytes):
-    """The body of a token request. It does not show itself: it stands in the frames of most tracebacks."""
-
-    def __repr__(self) -> str:
-        return "Form('***')"
-
-    __str__ = __repr__
+class Form(SecretBytes):
+    """The body of a token request."""
 
 
 def code_request(
@@ -87,7 +77,13 @@ def revocation_request(client_id: str, client_secret: Secret, *, token: Secret) 
     return _form({"token": token.reveal(), "token_type_hint": "refresh_token"}, client_id, client_secret)
 
 
+def client_mark(form: bytes) -> bytes:
+    """What tells the client and its secret in a form from all others, without being either."""
+    return hashlib.sha256(b"tribe_oauth client\0" + form[form.rfind(b"client_id=") :]).digest()
+
+
 def _form(form: Mapping[str, str], client_id: str, client_secret: Secret) -> Form:
+    # The client comes last: client_mark() relies on it.
     values = {**form, "client_id": client_id, "client_secret": client_secret.reveal()}
     return Form("&".join(f"{name}={quote_plus(value)}" for name, value in values.items()).encode("ascii"))
 
@@ -112,7 +108,10 @@ class Granted:
 
 @attrs.frozen(kw_only=True)
 class Refused:
-    """An error answer in the form of RFC 6749 §5.2. Both texts are printable and short."""
+    """An error answer in the form of RFC 6749 §5.2. Both texts are printable and short, and have no secret.
+
+    `description`: what the server says beyond its standard sentences.
+    """
 
     status: int
     error: str
@@ -160,10 +159,8 @@ def _read_in_form(status: int, content_type: str, body: bytes, sent: bytes) -> G
         return _read_granted(answer)
     error = answer.get("error")
     if 400 <= status <= 599 and isinstance(error, str) and error:
-        words = " ".join(
-            text for name in ("error_description", "error_hint") if isinstance(text := answer.get(name), str)
-        )
-        return Refused(status=status, error=_said(error, sent), description=_said(_without_standard(words), sent))
+        secrets = [value for name, value in parse_qsl(sent.decode("ascii")) if name in _SECRET_FIELDS]
+        return Refused(status=status, error=shown(error, secrets, MAX_CODE), description=words_of(answer, secrets))
     return Unreadable(status=status, reason=f"HTTP {status} without an OAuth error")
 
 
@@ -251,14 +248,3 @@ def _bounded(digits: str) -> int:
 
 
 _FROM_JSON = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_no_constant, parse_int=_bounded).decode
-
-
-def _without_standard(words: str) -> str:
-    """What a server says beyond the sentence that it has for every such error: only that helps."""
-    return _STANDARD.sub("", words).strip()
-
-
-def _said(text: str, sent: bytes) -> str:
-    """Words of the server, printable and short, without the secrets that it was sent."""
-    secrets = [value for name, value in parse_qsl(sent.decode("ascii")) if name in _SECRET_FIELDS]
-    return printable(without(text, secrets), MAX_WORDS)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from tribe_oauth._hiding import hiding, hiding_init
 from tribe_oauth._strict_json import written_as_text
 from tribe_oauth.errors import ConfigurationError
 
@@ -75,6 +76,17 @@ def secret(value: str | Secret) -> Secret:
     return value if isinstance(value, Secret) else Secret(value)
 
 
+class SecretBytes(bytes):
+    """Bytes that do not show themselves: what is on its way to a server or a store stands in many frames."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}('***')"
+
+    __str__ = __repr__
+
+
 @attrs.frozen(kw_only=True, weakref_slot=False)
 class Token:
     """An access token and what the server said with it (RFC 6749 §5.1).
@@ -111,6 +123,7 @@ def is_token_text(text: str) -> bool:
 
 
 @final
+@hiding_init  # a URL may have a password in it, which is refused
 @attrs.frozen(kw_only=True)
 class Endpoints:
     """Where Tribe is. `api` is the one origin that may see tokens.
@@ -153,6 +166,7 @@ class Endpoints:
             raise ConfigurationError(f"{name} is plain http: on loopback, set allow_insecure_loopback to allow it")
 
     @classmethod
+    @hiding
     def at(cls, authorization_server: str, api: str, *, allow_insecure_loopback: bool = False) -> Self:
         """Endpoints at Tribe's usual paths under these two origins."""
         base = authorization_server.rstrip("/")
@@ -166,7 +180,10 @@ class Endpoints:
 
 
 def _origin(url: str) -> str:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise ConfigurationError("authorization_endpoint is not a URL") from None
     return f"{parts.scheme}://{parts.netloc}"
 
 

@@ -1,4 +1,4 @@
-"""What an outcome of a token request means, and when to ask again: two tables and three functions, all pure.
+"""What an outcome of a token request means, and when to ask again: two tables, and pure functions over them.
 
 The one fact that everything follows from: a refresh token works once, and using it twice can revoke all of its family.
 So nothing is sent again while the earlier request can still arrive, and only the server's own words end a connection.
@@ -13,15 +13,8 @@ from typing import Final
 
 from tribe_oauth._oauth.endpoint import MAX_RETRY_AFTER, Answered, Lost, NotSent, Outcome
 from tribe_oauth._oauth.messages import Granted, Refused
-from tribe_oauth.errors import (
-    EXPIRED,
-    LOST_ROTATION,
-    REVOKED,
-    USED_ELSEWHERE,
-    TemporarilyUnavailable,
-    TokenEndpointError,
-    named,
-)
+from tribe_oauth._oauth.words import about
+from tribe_oauth.errors import CLIENT_REFUSED, EXPIRED, LOST_ROTATION, REVOKED, USED_ELSEWHERE
 
 
 class Verdict(enum.Enum):
@@ -45,12 +38,6 @@ OAUTH_ERRORS: Final[Mapping[str, Verdict]] = {
     "invalid_client": Verdict.CLIENT,
     "temporarily_unavailable": Verdict.NOT_NOW,
     "slow_down": Verdict.NOT_NOW,
-}
-
-REMEDIES: Final[Mapping[Verdict, str]] = {
-    Verdict.CLIENT: "check client_id and client_secret; nothing was deleted",
-    Verdict.MISCONFIGURED: "check the Application's settings in Tribe; nothing was deleted",
-    Verdict.DEAD: "connect it again",
 }
 
 QUIET: Final = -1.0
@@ -83,24 +70,23 @@ LONGEST_BACK_OFF_UNSENT: Final = 60.0
 """Seconds. Where nothing is sent, trying again costs the server nothing."""
 
 
-_ABOUT_THE_REQUEST: Final = re.compile(r"do(?:es)? not match|did not match|not allowed to use", re.IGNORECASE)
 _USED: Final = re.compile(r"already (?:been )?used|was used", re.IGNORECASE)
-_EXPIRED: Final = re.compile(r"\bexpired\b", re.IGNORECASE)
+_EXPIRED: Final = re.compile(r"(?:token|has|is|was) expired|expired (?:at|token)", re.IGNORECASE)
 
 
 def judge(outcome: Outcome) -> Verdict:
     """The meaning of an outcome."""
     match outcome:
-        case Answered(reading=Refused(error="invalid_grant", description=words)) if _ABOUT_THE_REQUEST.search(words):
-            return Verdict.MISCONFIGURED  # of the client or its settings: nothing is said about the token
         case NotSent():
             return Verdict.NOT_SENT
         case Lost(over=over):
             return Verdict.RESET if over else Verdict.MAYBE_SPENT
         case Answered(reading=Granted()):
             return Verdict.COMMIT
-        case Answered(reading=Refused(error=error), status=status) if status < 500 and status != 429:
-            return OAUTH_ERRORS.get(error, Verdict.MISCONFIGURED)
+        case Answered(reading=Refused(error=error, description=words), status=status) if status < 500 and status != 429:
+            # What is about the client or a setting says nothing about the token.
+            said = Verdict.MISCONFIGURED if about(error, words) not in {None, CLIENT_REFUSED} else None
+            return said or OAUTH_ERRORS.get(error, Verdict.MISCONFIGURED)
         case _:
             status = outcome.status
             # A 5xx may come from a gateway after the server did its work; so may a success that cannot be read.
@@ -112,14 +98,21 @@ def cause_of(outcome: Outcome, *, maybe_spent: bool, old: bool) -> str:
 
     `old`: it is older than a refresh token can become.
     """
-    words = (
-        outcome.reading.description if isinstance(outcome, Answered) and isinstance(outcome.reading, Refused) else ""
-    )
+    refused = refusal_in(outcome)
+    words = "" if refused is None else refused.description
     if _USED.search(words):
         return LOST_ROTATION if maybe_spent else USED_ELSEWHERE
     if old or _EXPIRED.search(words):
         return EXPIRED
     return LOST_ROTATION if maybe_spent else REVOKED
+
+
+def refusal_in(outcome: Outcome) -> Refused | None:
+    """The error in OAuth's own form, where the answer is one."""
+    match outcome:
+        case Answered(reading=Refused() as refused):
+            return refused
+    return None
 
 
 def retry_after_of(outcome: Outcome) -> float | None:
@@ -145,50 +138,3 @@ def back_off(verdict: Verdict, failures: int, *, retry_after: float | None, chan
     longest = LONGEST_BACK_OFF_UNSENT if verdict is Verdict.NOT_SENT else LONGEST_BACK_OFF
     seconds = min(longest, FIRST_BACK_OFF * 2.0 ** min(failures, 20)) * (1.0 + 0.25 * chance)
     return max(seconds, retry_after or 0.0)
-
-
-def error_for(
-    organization: str | None,
-    verdict: Verdict,
-    outcome: Outcome,
-    next_attempt_at: float | None,
-    *,
-    worked_before: bool = False,
-) -> TokenEndpointError:
-    """The error for a caller whose token could not be had: what happened, and what to do.
-
-    `worked_before`: the client's credentials did. A server whose database is away says `invalid_client` to everyone.
-    """
-    status = outcome.status if isinstance(outcome, Answered) else None
-    error: str | None = None
-    description: str | None = None
-    said = outcome.reading if isinstance(outcome, Answered) else outcome
-    if isinstance(said, Refused):
-        error, description = said.error, said.description
-        reason = f"{error}: {description}" if description else error
-    elif isinstance(said, Granted):
-        reason = f"a token answer with {', '.join(said.complaints)}"
-    else:
-        reason = said.reason
-    kind: type[TokenEndpointError]
-    if verdict is Verdict.CLIENT and worked_before:
-        kind, text = TemporarilyUnavailable, f"no token for {named(organization)} now ({reason})"
-        remedy = (
-            "either the authorization server has a fault, which passes, or client_id and client_secret, which worked"
-            " before, are no longer valid; nothing was deleted"
-        )
-    elif verdict in REMEDIES:
-        kind, text = TokenEndpointError, f"the token endpoint refuses {named(organization)} ({reason})"
-        remedy = REMEDIES[verdict]
-    else:
-        kind, text = TemporarilyUnavailable, f"no token for {named(organization)} now ({reason})"
-        advice = said.remedy if isinstance(said, NotSent) else ""
-        remedy = f"nothing was lost; {advice or 'if this goes on, check the address of the token endpoint'}"
-    return kind(
-        f"{text}: {remedy}",
-        organization=organization,
-        status=status,
-        error=error,
-        error_description=description,
-        next_attempt_at=next_attempt_at,
-    )

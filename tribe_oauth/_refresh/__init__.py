@@ -53,6 +53,10 @@ with an emptied store between them. `version` grows with each write, and every w
 
 **A 401 of the API** (`rejections`) is believed by what the API took before. Rotations for it are counted in the record.
 
+**What cannot be read** (`payload`), damaged or under a key that is not given here, is still a record: its version and
+generation hold, so that a new connection takes its place and a disconnect its secrets. Nothing else overwrites it but
+what is newer: an answer to its own refresh token. A candidate that is refused gives its place back: others may read it.
+
 **A store** is trusted to be a store, and no further (`guarded_store`): what it raises is a StoreError; a record that is
 absent or older than what this process knows is one that was lost, since a disconnect leaves a tombstone; a time to wait
 for that no host can have meant was written by one whose clock is off.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from functools import lru_cache
 from typing import Final
 
@@ -11,29 +10,44 @@ import attrs
 from tribe_oauth._clock import Clock
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._refresh.context import RefreshContext
-from tribe_oauth._refresh.payload import Credential, Payload, decode, encode
-from tribe_oauth.errors import StoreError
+from tribe_oauth._refresh.payload import Credential, Payload, encode, readable
 from tribe_oauth.stores import Record
 
+GENERATION_BITS: Final = 64
 SKEW: Final = 3600.0
 """Seconds by which the clocks of two hosts may differ; by more, one of them is wrong."""
 
 
 @attrs.frozen(kw_only=True, weakref_slot=False, eq=False, repr=False)
 class CachedToken:
-    """One organization's token. The family's id is ASCII: bytes take less room than text.
+    """One organization's token. `place` is its family and generation, in one number: it takes half the room of two.
 
     `due` and `expires` are on the monotonic clock: from `due` on the token is refreshed ahead of time, from `expires`
     on callers wait. `lifetime` is what the server gave, in seconds.
     """
 
-    family: bytes
-    generation: int
+    place: int
     credential: Credential
     token: Token
     lifetime: float
     due: float = 0.0
     expires: float = 0.0
+
+    @property
+    def family(self) -> str:
+        """The family's id."""
+        family = self.place >> GENERATION_BITS
+        return family.to_bytes((family.bit_length() + 7) // 8).decode()
+
+    @property
+    def generation(self) -> int:
+        """Which of its family it is."""
+        return self.place & ((1 << GENERATION_BITS) - 1)
+
+
+def place_of(family: str, generation: int) -> int:
+    """A family's id and a generation, as one number."""
+    return int.from_bytes(family.encode()) << GENERATION_BITS | generation
 
 
 def head_start(clock: Clock, lifetime: float) -> float:
@@ -66,8 +80,7 @@ def from_record(
         remaining = min(remaining, lifetime)
     due, expires = _deadlines(context, lifetime, remaining, ahead)
     return CachedToken(
-        family=record.family.encode(),
-        generation=record.generation,
+        place=place_of(record.family, record.generation),
         credential=payload.credential,
         token=token,
         lifetime=lifetime,
@@ -82,11 +95,11 @@ def to_record(context: RefreshContext, organization: str, cached: CachedToken, l
     Leases were lost as well: a peer may have sent this refresh token just now. So it counts as leased and maybe spent,
     and so does a candidate that came since.
     """
-    now, kept = context.clock.time(), Payload()
-    if lost is not None:
-        with suppress(StoreError):  # one that cannot be read is not in the way of what replaces it
-            kept = decode(lost)
-    candidate = None if kept.candidate is None else attrs.evolve(kept.candidate, maybe_spent=True)
+    now = context.clock.time()
+    kept = readable(lost) or Payload()  # one that cannot be read is not in the way of what replaces it
+    candidate = kept.candidate
+    if candidate is not None:  # not the one that this family began with
+        candidate = None if candidate.family == cached.family else attrs.evolve(candidate, maybe_spent=True)
     payload = Payload(
         credential=cached.credential,
         token=cached.token,
@@ -100,12 +113,12 @@ def to_record(context: RefreshContext, organization: str, cached: CachedToken, l
     return Record(
         organization=organization,
         version=0 if lost is None else lost.version,
-        family=cached.family.decode(),
+        family=cached.family,
         generation=cached.generation,
         status="connected",
         maybe_spent=True,
         not_before=now,
-        lease=f"{cached.family.decode()}:lost",  # a peer's, to be written for as long as one lasts
+        lease=f"{cached.family}:lost",  # a peer's, to be written for as long as one lasts
         due_at=None if cached.token.refresh_token is None else now + cached.due - context.clock.monotonic(),
         payload=encode(payload),
     )

@@ -21,6 +21,7 @@ from tribe_oauth._refresh.payload import decode
 from tribe_oauth._refresh.tasks import Tasks
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores import Record
+from tribe_oauth.stores._turns import going_first
 
 logger = logging.getLogger("tribe_oauth.commit")
 
@@ -57,6 +58,10 @@ class Commit:
         Raises StoreError where it is not known whether it was written; calling again finds out, since a change that was
         written is recognized.
         """
+        with going_first():  # a store with a queue has those wait who only want to know
+            return await self._write(store)
+
+    async def _write(self, store: GuardedStore) -> Record | None:
         record = self.record
         while True:
             changed = self.change(record)

@@ -36,7 +36,8 @@ class Timing:
         """How long the taker of a lease watches the store before it sends.
 
         The request of the holder before may still arrive (`quiet`); and a holder that was answered and could not save
-        looks for the store in its own time, which has to be over first.
+        looks for the store in its own time, which has to be over first: the operation under way that it waits for
+        (`store_timeout`; it waits for no queue, see `GuardedStore`), a pause, and saving.
         """
         return max(self.quiet, store_timeout + LONGEST_PAUSE + SAVING + 1.0, self.hold_off_ahead if ahead else 0.0)
 
@@ -53,7 +54,10 @@ class Timing:
 
 @attrs.define(kw_only=True, eq=False, repr=False)
 class RefreshContext:
-    """The collaborators. `client` is the manager's own, where it has one; `endpoints` are for all organizations."""
+    """The collaborators. `client` is the manager's own, where it has one; `endpoints` are for all organizations.
+
+    `told_of_stored_secret`: it was logged that a client's secret is stored in clear.
+    """
 
     store: GuardedStore
     commits: Commits
@@ -63,3 +67,4 @@ class RefreshContext:
     client: Client | None
     endpoints: Endpoints
     tasks: Tasks
+    told_of_stored_secret: bool = False

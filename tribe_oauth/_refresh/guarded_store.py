@@ -21,7 +21,12 @@ ASSUMED_TIMEOUT: Final = 5.0
 
 
 class GuardedStore:
-    """Calls the store inside. `timeout`: seconds that one of its operations can take at most."""
+    """Calls the store inside. `timeout`: seconds that one of its operations can take at most, once it is asked.
+
+    Before that a call may wait for one of the store's few connections, behind thousands of others. What has to be saved
+    does not: it goes first, so that it waits for no more than one operation under way. And a lease counts from before
+    its swap waited: one that waited for too long is at its end when it begins, and is renewed before anything is sent.
+    """
 
     def __init__(self, store: TokenStore) -> None:
         self.inner = store

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import Self
+from typing import Final, Self
 
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh.context import RefreshContext
@@ -18,6 +18,26 @@ from tribe_oauth.errors import StoreError
 from tribe_oauth.stores import Record
 
 Change = Callable[[Record], Record]
+
+
+LONGEST: Final = 3600.0
+"""Seconds: no host takes a lease for longer."""
+
+
+class PeerLease:
+    """A lease of another, as one sees it who waits: it ends as the store says, and no later than it said at first.
+
+    By a clock that was set back, or an end that nobody wrote, it would begin anew with each look.
+    """
+
+    def __init__(self) -> None:
+        self._version, self._ends = 0, 0.0
+
+    def left(self, record: Record, now: float) -> float:
+        """Seconds that it still lasts. `now`: monotonic."""
+        if record.version != self._version:
+            self._version, self._ends = record.version, now + min(record.lease_left, LONGEST)
+        return min(record.lease_left, self._ends - now)
 
 
 class Lease:
@@ -77,8 +97,9 @@ class Lease:
             ends = context.clock.monotonic() + length
             stored = await context.store.swap(change(self.record), lease_for=length if renew else None)
             if stored is not None:
-                self.record, self.payload = stored, decode(stored)
-                self._ends = ends if renew else self._ends
+                self.record = stored
+                if renew:
+                    self.payload, self._ends = decode(stored), ends
                 return True
             if not await self.look():
                 return False

@@ -1,4 +1,4 @@
-"""What of a record is secret, as values and as the JSON that is stored. No transitions: those are of `_record`."""
+"""What of a record is secret, as values and as the JSON that is stored. No transitions: those are of `record`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Literal
 
 import attrs
 
-from tribe_oauth._oauth.values import Secret, Token
-from tribe_oauth._strict_json import MalformedError, from_json, to_json
-from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._contract import Record
+from tribe_oauth._oauth.values import Secret, SecretBytes, Token
+from tribe_oauth._strict_json import MalformedError, from_stored, to_stored
+from tribe_oauth.errors import UnreadableError
+from tribe_oauth.stores._contract import Record, Unreadable, unreadable
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -27,6 +27,14 @@ class Credential:
     token_endpoint: str
     redirect_uri: str | None = None
     scope: str = ""
+
+    def is_same_client(self, other: Credential | None) -> bool:
+        """Whether the other one has the same client id and secret."""
+        return other is not None and (self.token_endpoint, self.client_id, self.client_secret) == (
+            other.token_endpoint,
+            other.client_id,
+            other.client_secret,
+        )
 
 
 @lru_cache(maxsize=512)
@@ -60,7 +68,9 @@ class Payload:
     that fails can make that long. `issued_at`: when the refresh token was issued, by this side's clock, and
     `issued_date`, by the server's; 0: not known. `maybe_spent_at`, `maybe_spent_generation`: when, and for which
     generation, a request was last sent whose answer was not read. `rejections`: rotations for a 401 of the API, the
-    last one at `rejected_at`.
+    last one at `rejected_at`. `said`: what the last attempt was answered where it failed, as a printable text.
+    `unread`: the record in whose place the candidate is tried, where this process could not read it; others, with other
+    keys, may.
     """
 
     credential: Credential | None = attrs.field(default=None, converter=_shared)
@@ -75,26 +85,34 @@ class Payload:
     maybe_spent_generation: int = 0
     rejections: int = 0
     rejected_at: float = 0.0
+    said: str = ""
+    unread: Record | None = None
 
 
 def encode(payload: Payload) -> bytes:
-    """The payload as it is stored: JSON."""
-    return to_json(payload)
+    """The payload as it is stored: JSON, behind a check value."""
+    return SecretBytes(to_stored(payload))
 
 
 def decode(record: Record) -> Payload:
-    """The payload of a record. Raises StoreError where it cannot be read; nothing of it is shown."""
+    """The payload of a record. Raises UnreadableError where it cannot be read; nothing of it is shown."""
+    if isinstance(record.payload, Unreadable):
+        raise unreadable(record.organization, record.payload.why)
     if not record.payload:
         return Payload()
     try:
-        return from_json(record.payload, Payload)
+        return from_stored(record.payload, Payload)
     except MalformedError:
         pass
-    raise StoreError(
-        f"the stored record of organization {record.organization!r} cannot be read: restore it from a backup,"
-        " or disconnect the organization and connect it again",
-        organization=record.organization,
-    )
+    raise unreadable(record.organization, "was damaged; restore it from a backup")
+
+
+def readable(record: Record | None) -> Payload | None:
+    """The same for who can go on without: None where there is no record, or one that cannot be read."""
+    try:
+        return None if record is None else decode(record)
+    except UnreadableError:
+        return None
 
 
 def fingerprint(refresh_token: Secret) -> str:

@@ -7,16 +7,13 @@ tokens a rotation uses; a change applies only while the record still matches it.
 
 from __future__ import annotations
 
-from contextlib import suppress
-
 import attrs
 
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._oauth.verdict import LONGEST_WAIT
-from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode, fingerprint
+from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode, fingerprint, readable
 from tribe_oauth._refresh.spend import Spend
-from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._contract import Record, Unreadable
 
 MAX_SEEN = 64
 """Hashes of pasted refresh tokens that are remembered for an organization."""
@@ -31,8 +28,13 @@ def first_generation(record: Record | None, now: float) -> int:
 
 
 def in_place_of(lost: Record | None, known: Record) -> Record:
-    """What is known of a record, to be written over what the store came back with."""
-    return attrs.evolve(known, version=0 if lost is None else lost.version)
+    """What is known of a record, to be written over what the store came back with.
+
+    Its token counts as run out for whoever sees it appear, and would take it for a new one.
+    """
+    payload = decode(known)
+    aged = encode(attrs.evolve(payload, age=payload.lifetime))
+    return attrs.evolve(known, version=0 if lost is None else lost.version, payload=aged)
 
 
 def believable(record: Record, now: float) -> Record:
@@ -73,9 +75,10 @@ def _marked(record: Record, family: str, now: float) -> Record:
     return attrs.evolve(record, maybe_spent=True, payload=encode(payload))
 
 
-def postponed(record: Record, *, not_before: float) -> Record:
-    """Give the lease back after a failure; nobody sends before `not_before`."""
-    return attrs.evolve(record, lease=None, not_before=not_before, failures=record.failures + 1)
+def postponed(record: Record, *, not_before: float, said: str) -> Record:
+    """Give the lease back after a failure; nobody sends before `not_before`. `said`: why, for all processes."""
+    payload = encode(attrs.evolve(decode(record), said=said))
+    return attrs.evolve(record, lease=None, not_before=not_before, failures=record.failures + 1, payload=payload)
 
 
 def released(record: Record, *, not_before: float = 0.0) -> Record:
@@ -120,12 +123,21 @@ def _doubt_is_over(record: Record, payload: Payload, now: float, quiet: float) -
     return record.generation >= payload.maybe_spent_generation + 2 and not 0 <= now - payload.maybe_spent_at < quiet
 
 
-def refused(record: Record, spend: Spend, cause: str) -> Record:
-    """The server will never take this refresh token again. The record is kept; a candidate is dropped."""
+def refused(record: Record, spend: Spend, cause: str, said: str) -> Record:
+    """The server will never take this refresh token again. The record is kept; a candidate is dropped.
+
+    `said`: the server's words.
+    """
+    payload = decode(record)
     if not spend.is_candidate:
+        record = attrs.evolve(record, payload=encode(attrs.evolve(payload, said=said)))
         return attrs.evolve(record, status="reauthorization_required", cause=cause, due_at=None, lease=None)
-    payload = attrs.evolve(decode(record), candidate=None)
-    status = "disconnected" if record.status == "connecting" else record.status
+    if (unread := payload.unread) is not None:  # it stands again as it stood
+        stood = Unreadable(unread.payload, "stands as it stood; read it again")
+        return attrs.evolve(unread, version=record.version, payload=stood, lease=None)
+    was_alone = record.status == "connecting"
+    payload = attrs.evolve(payload, candidate=None, said=said if was_alone else payload.said)  # else it is the family's
+    status = "disconnected" if was_alone else record.status
     return attrs.evolve(record, status=status, payload=encode(payload), lease=None)
 
 
@@ -133,9 +145,14 @@ def refused(record: Record, spend: Spend, cause: str) -> Record:
 
 
 def with_candidate(record: Record | None, organization: str, candidate: Candidate) -> Record:
-    """Save a pasted refresh token before it is spent. A family that works goes on working."""
-    if record is None or record.status == "disconnected":
-        payload = Payload(candidate=candidate)
+    """Save a pasted refresh token before it is spent. A family that works goes on working.
+
+    One that cannot be read has to make room, since there is nothing beside which the candidate could be written. It is
+    kept for the case that the candidate is refused: this process may only lack a key.
+    """
+    before = readable(record)
+    if record is None or record.status == "disconnected" or before is None:
+        payload = Payload(candidate=candidate, unread=_unread(record))
         base = record or Record(organization=organization, status="connecting")
         return attrs.evolve(
             base,
@@ -146,8 +163,14 @@ def with_candidate(record: Record | None, organization: str, candidate: Candidat
             failures=0,
             not_before=0.0,
         )
-    payload = attrs.evolve(decode(record), candidate=candidate)
-    return attrs.evolve(record, payload=encode(payload))
+    return attrs.evolve(record, payload=encode(attrs.evolve(before, candidate=candidate)))
+
+
+def _unread(record: Record | None) -> Record | None:
+    """What may still be read elsewhere."""
+    if record is None or record.status == "disconnected" or not isinstance(record.payload, Unreadable):
+        return None
+    return attrs.evolve(record, payload=bytes(record.payload))
 
 
 def with_secret_of(record: Record, credential: Credential) -> Record | None:
@@ -174,10 +197,8 @@ def replaced(
 ) -> Record:
     """A new family that has already proved itself, in one write. What was there before is gone."""
     base = record or Record(organization=organization, status="connected")
-    seen: tuple[str, ...] = ()
-    with suppress(StoreError):  # one that cannot be read is not in the way of what replaces it
-        seen = () if record is None else decode(record).seen
-    payload = Payload(credential=credential, token=token, lifetime=lifetime, seen=seen)
+    kept = readable(record) or Payload()  # one that cannot be read is not in the way of what replaces it
+    payload = Payload(credential=credential, token=token, lifetime=lifetime, seen=kept.seen)
     generation = first_generation(record, now)
     return _connected(base, family, generation, payload, due_at, maybe_spent=False, lease=None)
 

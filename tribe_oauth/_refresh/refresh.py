@@ -11,13 +11,14 @@ from typing import Self
 
 import attrs
 
+from tribe_oauth._oauth.explanation import refused_elsewhere
 from tribe_oauth._oauth.values import Secret
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, to_record, with_deadlines
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.hold_off import hold_off
-from tribe_oauth._refresh.lease import Lease
+from tribe_oauth._refresh.lease import Lease, PeerLease
 from tribe_oauth._refresh.payload import Credential, Payload, decode
 from tribe_oauth._refresh.rejections import is_too_soon
 from tribe_oauth._refresh.rotation import Rotation
@@ -27,7 +28,6 @@ from tribe_oauth.errors import (
     ManagerError,
     ReauthorizationRequired,
     TemporarilyUnavailable,
-    TokenEndpointError,
     UnknownOrganizationError,
 )
 from tribe_oauth.stores import Record
@@ -133,6 +133,7 @@ class _Refresh:
         self._began = self._now()
         self._first: int | None = None  # the generation at the first look, which may be newer than ours
         self._known = None if wanted.cached is None else wanted.cached.generation
+        self._peer = PeerLease()
 
     async def run(self) -> CachedToken:
         while True:
@@ -140,12 +141,12 @@ class _Refresh:
             payload = decode(record)
             if (credential := self._client_credentials(payload)) is not None:
                 return await self._without_store(record, credential)
-            self._refuse_if_dead(record)
+            self._refuse_if_dead(record, payload)
             found = self._adopt(record, payload)
             if found is not None and self._is_enough(found, payload):
                 return found
-            self._respect_back_off(record)
-            if record.lease is None or record.lease_left <= 0:
+            self._respect_back_off(record, payload)
+            if record.lease is None or self._peer.left(record, self._now()) <= 0:
                 if (rotated := await self._rotate(record, payload)) is not None:
                     return rotated
             elif found is not None and self._can_go_on_with(found):
@@ -162,7 +163,7 @@ class _Refresh:
             record = await self._write_back(cached, record)
         if record is None or record.status == "disconnected":
             if self._wanted.purpose is Purpose.CANDIDATE:
-                raise _refused_elsewhere(organization)
+                raise refused_elsewhere(organization, "" if record is None else decode(record).said)
             raise UnknownOrganizationError(
                 f"organization {organization!r} is not connected: connect() it first", organization=organization
             )
@@ -191,9 +192,11 @@ class _Refresh:
             return self._wanted.cached
         return await token_requests.refresh_client_credentials(self._context, record, credential)
 
-    def _refuse_if_dead(self, record: Record) -> None:
+    def _refuse_if_dead(self, record: Record, payload: Payload) -> None:
         if record.status == "reauthorization_required" and self._wanted.purpose is not Purpose.CANDIDATE:
-            raise ReauthorizationRequired(record.cause or REVOKED, organization=record.organization)
+            raise ReauthorizationRequired(
+                record.cause or REVOKED, organization=record.organization, error_description=payload.said
+            )
 
     # Adopt
 
@@ -233,13 +236,14 @@ class _Refresh:
 
     # Wait
 
-    def _respect_back_off(self, record: Record) -> None:
+    def _respect_back_off(self, record: Record, payload: Payload) -> None:
         """Raise where nothing may be sent for this family now."""
         if self._wanted.purpose is Purpose.CANDIDATE or record.not_before <= self._context.clock.time():
             return
         if record.maybe_spent or self._wanted.purpose is not Purpose.FORCED:
+            said = f" (the last one: {payload.said})" if payload.said else ""
             raise TemporarilyUnavailable(
-                f"no token for organization {record.organization!r} now, after {record.failures} failed attempts;"
+                f"no token for organization {record.organization!r} now, after {record.failures} failed attempts{said};"
                 " the connection is kept",
                 organization=record.organization,
                 next_attempt_at=record.not_before,
@@ -247,14 +251,16 @@ class _Refresh:
 
     async def _wait_for_peer(self, record: Record) -> None:
         """Look until the peer has written something or its lease has ended."""
-        poll, left = SHORTEST_POLL, record.lease_left
+        poll, left = SHORTEST_POLL, self._peer.left(record, self._now())
         while True:
             if not await self._context.tasks.pause(min(poll, left) * (0.5 + self._context.clock.random())):
                 raise ManagerError("the manager is closing", organization=record.organization)
             current = await self._context.store.load(record.organization)
-            if current is None or current.version != record.version or current.lease_left <= 0:
+            if current is None or current.version != record.version:
                 return
-            poll, left = min(poll * 1.5, LONGEST_POLL), current.lease_left
+            if (left := self._peer.left(current, self._now())) <= 0:
+                return
+            poll = min(poll * 1.5, LONGEST_POLL)
 
     # Rotate
 
@@ -282,14 +288,5 @@ class _Refresh:
         trial = wanted.purpose is Purpose.CANDIDATE
         spend = spend_of(record, payload, candidate=trial or record.status == "connecting")
         if spend is None or (trial and (candidate is None or candidate.fingerprint != wanted.candidate)):
-            raise _refused_elsewhere(record.organization)
+            raise refused_elsewhere(record.organization, "")
         return spend
-
-
-def _refused_elsewhere(organization: str) -> TokenEndpointError:
-    return TokenEndpointError(
-        f"the refresh token for organization {organization!r} was refused (invalid_grant) when another process tried"
-        " it: copy a new one from Tribe and connect it",
-        organization=organization,
-        error="invalid_grant",
-    )

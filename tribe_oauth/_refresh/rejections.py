@@ -21,6 +21,8 @@ LONGEST_PAUSE: Final = 2400.0
 """Seconds between further rotations."""
 FORGOTTEN: Final = 7200.0
 """Seconds after which an earlier rotation does not count."""
+APART: Final = 60.0
+"""Seconds by which another host's clock may be ahead, so that a rotation seems to be yet to come."""
 MAX_SETS: Final = 1000
 
 
@@ -64,7 +66,7 @@ class Acceptance:
 
 def is_too_soon(count: int, seconds: float, *, sure: bool) -> bool:
     """Whether it is too soon for another rotation for a 401, after so many of them, so long after the last one."""
-    if not count or not 0 <= seconds < FORGOTTEN:
+    if not count or not -APART <= seconds < FORGOTTEN:
         return False
     pause = SOON if sure and count < 3 else min(FIRST_PAUSE * 2.0 ** (count - 1), LONGEST_PAUSE)
     return seconds < pause
@@ -72,4 +74,4 @@ def is_too_soon(count: int, seconds: float, *, sure: bool) -> bool:
 
 def counted(count: int, seconds: float) -> int:
     """How many rotations there were, this one included."""
-    return count + 1 if 0 <= seconds < FORGOTTEN else 1
+    return count + 1 if -APART <= seconds < FORGOTTEN else 1

@@ -14,19 +14,20 @@ import attrs
 
 from tribe_oauth._clock import Clock
 from tribe_oauth._oauth.endpoint import Answered, Outcome
+from tribe_oauth._oauth.explanation import Asked, error_for, pasted_refused, reason_of
 from tribe_oauth._oauth.messages import Granted
 from tribe_oauth._oauth.values import Secret, Token
-from tribe_oauth._oauth.verdict import Verdict, back_off, cause_of, error_for, judge, pause_before, retry_after_of
+from tribe_oauth._oauth.verdict import Verdict, back_off, cause_of, judge, pause_before, refusal_in, retry_after_of
 from tribe_oauth._refresh import record as record_
 from tribe_oauth._refresh import token_requests
 from tribe_oauth._refresh.cached_token import CachedToken, from_record, head_start
 from tribe_oauth._refresh.commit import Change, Commit
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.lease import Lease
-from tribe_oauth._refresh.payload import Payload, decode
+from tribe_oauth._refresh.payload import Payload, decode, readable
 from tribe_oauth._refresh.rejections import counted
-from tribe_oauth._refresh.spend import is_lost, takes_answer
-from tribe_oauth.errors import ReauthorizationRequired, StoreError, TokenEndpointError
+from tribe_oauth._refresh.spend import is_lost, may_be_spent, takes_answer
+from tribe_oauth.errors import ReauthorizationRequired, StoreError
 from tribe_oauth.stores import Record
 
 logger = logging.getLogger("tribe_oauth.rotation")
@@ -59,6 +60,10 @@ class Rotation:
         self._organization = lease.record.organization
         self._patient = patient
         self._rejected = rejected
+        credential = lease.spend.credential
+        self._asked = Asked(
+            grant_type="refresh_token", client_id=credential.client_id, redirect_uri=credential.redirect_uri
+        )
         self._tries: Counter[Verdict] = Counter()
 
     async def run(self) -> CachedToken | None:
@@ -134,7 +139,7 @@ class Rotation:
                 ", ".join(granted.complaints),
             )
         if granted.access_token is None:
-            raise error_for(self._organization, Verdict.COMMIT, answered, stored.not_before)
+            raise error_for(self._organization, self._asked, answered, stored.not_before)
         logger.info(
             "organization %r has a new token: generation %d, good for %d s",
             self._organization,
@@ -152,7 +157,7 @@ class Rotation:
         credential, token = self._lease.payload.credential, self._lease.payload.token
         old = None if token is None else token.refresh_token
         if self._spend.is_candidate and credential is not None and old is not None and old != self._spend.refresh_token:
-            self._context.tasks.spawn(token_requests.revoke(self._context, credential, old, self._organization))
+            token_requests.revoke_meanwhile(self._context, credential, old, self._organization)
 
     def _fits(self, record: Record | None) -> bool:
         return takes_answer(record, self._spend)
@@ -198,7 +203,7 @@ class Rotation:
                 record = record_.in_place_of(record, lease.record)
             committed = record_.committed(
                 record,
-                lease.payload if record.payload == lease.record.payload else decode(record),
+                lease.payload if record.payload == lease.record.payload else readable(record) or lease.payload,
                 self._spend,
                 attrs.evolve(payload, age=round(clock.monotonic() - sent.monotonic, 3)),
                 due_at=due_at,
@@ -236,26 +241,22 @@ class Rotation:
 
     async def _mark_refused(self, outcome: Outcome) -> None:
         """The server's own refusal: written down once, and raised. Returns where a peer has written meanwhile."""
-        old = self._is_old(outcome)
+        old, refused = self._is_old(outcome), refusal_in(outcome)
+        assert refused is not None  # no other answer says that a token is dead
+        cause, said = "", refused.description
 
         def change(record: Record) -> Record:
-            return record_.refused(record, self._spend, cause_of(outcome, maybe_spent=record.maybe_spent, old=old))
+            nonlocal cause
+            cause = cause_of(outcome, maybe_spent=may_be_spent(record, self._spend), old=old)
+            return record_.refused(record, self._spend, cause, said)
 
         if not await self._lease.give_back(change):
             return
-        if not self._spend.is_candidate:
-            cause = self._lease.record.cause or ""
-            logger.warning("organization %r has to be connected again: %s", self._organization, cause)
-            raise ReauthorizationRequired(cause, organization=self._organization)
-        said = error_for(self._organization, Verdict.DEAD, outcome, None)
-        raise TokenEndpointError(
-            f"the refresh token for organization {self._organization!r} was refused ({said.error}): it was used,"
-            " revoked or has expired; copy a new one from Tribe and connect it",
-            organization=self._organization,
-            status=said.status,
-            error=said.error,
-            error_description=said.error_description,
-        )
+        if self._spend.is_candidate:
+            raise pasted_refused(self._organization, outcome, cause)
+        why = f"{cause}; the server says: {said}" if said else cause
+        logger.warning("organization %r has to be connected again: %s", self._organization, why)
+        raise ReauthorizationRequired(cause, organization=self._organization, error_description=said)
 
     async def _give_up(self, verdict: Verdict, outcome: Outcome) -> None:
         """Give the lease back with the time before which nobody sends, and raise. Returns where the record moved on."""
@@ -266,8 +267,9 @@ class Rotation:
         def change(record: Record) -> Record:
             if self._spend.is_candidate:  # its failures are not the family's
                 return record_.released(record)
-            return record_.postponed(record, not_before=not_before)
+            return record_.postponed(record, not_before=not_before, said=reason_of(outcome))
 
         if await self._lease.give_back(change):
-            worked_before = not self._spend.is_candidate
-            raise error_for(self._organization, verdict, outcome, not_before, worked_before=worked_before)
+            spend, payload = self._spend, self._lease.payload
+            worked_before = not spend.is_candidate or spend.credential.is_same_client(payload.credential)
+            raise error_for(self._organization, self._asked, outcome, not_before, worked_before=worked_before)

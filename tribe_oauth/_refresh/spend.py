@@ -5,8 +5,8 @@ from __future__ import annotations
 import attrs
 
 from tribe_oauth._oauth.values import Secret
-from tribe_oauth._refresh.payload import Credential, Payload, decode
-from tribe_oauth.stores._contract import Record
+from tribe_oauth._refresh.payload import Credential, Payload, decode, readable
+from tribe_oauth.stores._contract import Record, unreadable
 
 
 @attrs.frozen(repr=False)
@@ -22,16 +22,18 @@ class Spend:
 
 
 def spend_of(record: Record, payload: Payload, *, candidate: bool) -> Spend | None:
-    """The refresh token that a rotation would use; None where there is no candidate any more."""
+    """The refresh token that a rotation would use; None where there is no candidate any more.
+
+    Raises UnreadableError for a family without one: something else than this library has written its record.
+    """
     if candidate:
         tried = payload.candidate
         if tried is None:
             return None
         return Spend(tried.family, record.generation, tried.credential, tried.refresh_token, True, record.family)
     credential, token = payload.credential, payload.token
-    assert credential is not None  # a family has both
-    assert token is not None
-    assert token.refresh_token is not None
+    if credential is None or token is None or token.refresh_token is None:
+        raise unreadable(record.organization, "has no refresh token; restore it from a backup")
     return Spend(record.family, record.generation, credential, token.refresh_token, False, record.family)
 
 
@@ -40,23 +42,27 @@ def matches(record: Record | None, spend: Spend) -> bool:
     if record is None or record.generation != spend.generation:
         return False
     if spend.is_candidate:
-        candidate = decode(record).candidate
-        return candidate is not None and candidate.family == spend.family
+        return _has_candidate(record, spend)
     return record.family == spend.family and record.status != "disconnected"
+
+
+def _has_candidate(record: Record, spend: Spend) -> bool:
+    candidate = (readable(record) or Payload()).candidate
+    return candidate is not None and candidate.family == spend.family
 
 
 def takes_answer(record: Record | None, spend: Spend) -> bool:
     """Whether the answer to this refresh token belongs into the record, whoever has the lease, whatever the status.
 
     A record that is absent or older is one of a store that lost something: a disconnect leaves a tombstone. A candidate
-    that was answered takes the place of the family beside which it was tried, also where a peer went on with that one.
+    that was answered takes the place of the family beside which it was tried, also where a peer went on with that one,
+    and where what is stored cannot be read by now.
     """
     if record is None or is_lost(record, spend) or matches(record, spend):
         return True
     if not spend.is_candidate:
         return False
-    candidate = None if record.status == "disconnected" else decode(record).candidate
-    if candidate is not None and candidate.family == spend.family:
+    if record.status != "disconnected" and _has_candidate(record, spend):
         return True
     return record.family == spend.stored_family and (record.family != "" or record.generation == spend.generation)
 

@@ -124,8 +124,8 @@ async def _check_organizations(manager: TokenManager) -> list[Finding]:
             continue
         states[status.state] += 1
         if status.state == "reauthorization_required":
-            found.append(Finding(f"organization {key}", "wrong", f"connect it again ({status.cause})"))
+            found.append(Finding(f"organization {key}", "wrong", f"connect it again ({status.why})"))
         elif status.state == "backing_off":
-            found.append(Finding(f"organization {key}", "look", f"waiting to try again: {status.cause}"))
+            found.append(Finding(f"organization {key}", "look", f"waiting to try again: {status.why}"))
     told = ", ".join(f"{count} {state}" for state, count in sorted(states.items())) or "none is connected"
     return [*found, Finding("organizations", "ok", told)]

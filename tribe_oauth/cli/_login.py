@@ -21,6 +21,9 @@ async def login(
     organization: Organization = None,
     pin: Annotated[str | None, typer.Option(help="Tribe's id of the organization that has to consent.")] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser; the address is printed in any case.")] = True,
+    pkce: Annotated[
+        bool, typer.Option(help="Prove that it is the same program that asked and exchanges the code (RFC 7636).")
+    ] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the consent.", min=1)] = 600.0,
 ) -> None:
     """Connect an organization by consent in a browser on this machine, or by the address that the browser ended at."""
@@ -45,6 +48,7 @@ async def login(
             pasted=_pasted,
             show_problem=show_problem,
             organization_id=pin,
+            pkce=pkce,
             timeout=timeout,
         )
     console.print(f"connected: {escape(key)}; scope: {told_scope(token.scope)}")

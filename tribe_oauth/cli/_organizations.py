@@ -14,7 +14,7 @@ from tribe_oauth import RefreshTokenGrant, Token
 from tribe_oauth.cli._keyboard import hidden_line
 from tribe_oauth.cli._managers import all_of, managing_one, settings, stored
 from tribe_oauth.cli._words import told_scope, told_state, told_time
-from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.errors import ConfigurationError, UnreadableError
 from tribe_oauth.stores import Rekeyer
 
 Organization = Annotated[
@@ -47,14 +47,22 @@ async def disconnect(organization: Annotated[str, typer.Argument(help="Key of th
 async def status(
     organization: Annotated[str | None, typer.Argument(help="Key of the organization. By default all.")] = None,
 ) -> None:
-    """Show the state of the connected organizations. Tribe is not asked."""
+    """Show the state of the connected organizations. Tribe is not asked. Exit with 1 where one cannot be read."""
     table = Table("organization", "state", "token", "next attempt", "cause")
+    all_read = True
     async with stored(settings()) as manager:
         for key in [organization] if organization else await all_of(manager):
-            found = await manager.status(key)
+            try:
+                found = await manager.status(key)
+            except UnreadableError as error:
+                all_read = False
+                table.add_row(escape(key), "[bold red]unreadable[/]", "", "", escape(str(error)))
+                continue
             times = told_time(found.expires_at), told_time(found.next_attempt_at)
-            table.add_row(escape(key), told_state(found), *times, found.cause and escape(found.cause))
+            table.add_row(escape(key), told_state(found), *times, found.why and escape(found.why))
     Console().print(table if table.rows else "no organization is connected")
+    if not all_read:
+        raise typer.Exit(1)
 
 
 async def token(

@@ -19,16 +19,17 @@ from tribe_oauth.sandbox._issued import Access, Consent, Granted, IssuedFamily
 from tribe_oauth.sandbox._ledger import Cause, Family, Ledger, fingerprint
 from tribe_oauth.sandbox._profiles import Profile
 from tribe_oauth.sandbox._refusals import (
+    CODE_OF_OTHER_CLIENT,
     CODE_USED,
     INVALID_CLIENT,
     INVALID_GRANT,
-    INVALID_SCOPE,
     NO_CREDENTIALS,
     OTHER_CLIENT,
     REDIRECT_URI,
     WRONG_METHOD,
     Refusal,
     RefusedError,
+    scope_refused,
 )
 
 
@@ -90,7 +91,7 @@ class Authority:
     def permit(self, application: Application, grant_type: str) -> None:
         """Raise RefusedError where the Application may not use the grant type."""
         if grant_type not in application.grant_types:
-            hint = f"The OAuth 2.0 Client is not allowed to use authorization grant '{grant_type}'."
+            hint = f'The OAuth 2.0 Client is not allowed to use authorization grant "{grant_type}".'
             raise RefusedError(evolve(self.profile.grant_type, hint=hint))
 
     def redeem(self, application: Application, form: Mapping[str, str], cause: Cause) -> Granted:
@@ -107,7 +108,7 @@ class Authority:
         if self.clock() > consent.expires_at:
             raise RefusedError(INVALID_GRANT)
         if consent.application is not application:
-            raise RefusedError(OTHER_CLIENT)
+            raise RefusedError(CODE_OF_OTHER_CLIENT)
         burns = self.profile.stray_verifier_burns
         consent.check(form.get("redirect_uri"), form.get("code_verifier", ""), stray_verifier_burns=burns)
         consent.used = True
@@ -131,6 +132,8 @@ class Authority:
             raise RefusedError(self.profile.expired)
         if family.application is not application:
             raise RefusedError(OTHER_CLIENT)
+        if refused := sorted(family.scope - application.scope):
+            raise RefusedError(scope_refused(refused[0]))
         if self.profile.refresh_redirect_uri and form.get("redirect_uri") != family.redirect_uri:
             raise RefusedError(REDIRECT_URI)
         return family
@@ -166,8 +169,7 @@ class Authority:
         cause.organization = application.organization
         asked = frozenset(form.get("scope", "").split())
         if refused := sorted(asked - application.scope):
-            hint = f"The OAuth 2.0 Client is not allowed to request scope '{refused[0]}'."
-            raise RefusedError(evolve(INVALID_SCOPE, hint=hint))
+            raise RefusedError(scope_refused(refused[0]))
         access = self._issue_access(application.organization, asked, "", cause)
         return Granted(access, self._expires_in(), asked)
 

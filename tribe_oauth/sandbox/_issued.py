@@ -9,7 +9,7 @@ from typing import Final, Literal
 from attrs import define
 
 from tribe_oauth.sandbox._application import Application
-from tribe_oauth.sandbox._refusals import NO_CHALLENGE, REDIRECT_URI, WRONG_VERIFIER, RefusedError
+from tribe_oauth.sandbox._refusals import NO_CHALLENGE, REDIRECT_URI, SHORT_VERIFIER, WRONG_VERIFIER, RefusedError
 
 CODE_LIFETIME: Final = 600.0
 """Seconds."""
@@ -47,7 +47,7 @@ class Consent:
                 raise RefusedError(NO_CHALLENGE)
         elif _challenge(verifier) != self.challenge:
             self.burned = True
-            raise RefusedError(WRONG_VERIFIER)
+            raise RefusedError(WRONG_VERIFIER if len(verifier) >= 43 else SHORT_VERIFIER)
 
 
 @define

@@ -30,6 +30,7 @@ from tribe_oauth.sandbox._refusals import (
     RESPONSE_TYPE,
     Refusal,
     RefusedError,
+    scope_refused,
 )
 
 CAUSE = web.RequestKey("cause", Cause)
@@ -73,7 +74,9 @@ class OAuth:
             return RESPONSE_TYPE
         if len(query.get("state", "")) < 8:
             return INVALID_STATE
-        if not scope or not set(scope) <= application.scope:
+        if refused := [each for each in scope if each not in application.scope]:
+            return scope_refused(refused[0])
+        if not scope:
             return INVALID_SCOPE
         if "code_challenge" in query and query.get("code_challenge_method") != "S256":
             return CHALLENGE_METHOD

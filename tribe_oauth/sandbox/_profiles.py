@@ -81,7 +81,8 @@ class Profile:
         if self.hint == "error_hint":
             hint = {"error_hint": refusal.hint} if refusal.hint else {}
             return {"error": refusal.error, "error_description": refusal.description, **hint}
-        return {"error": refusal.error, "error_description": f"{refusal.description}. {refusal.hint}".rstrip()}
+        behind = refusal.hint.replace('"', "'")  # there, no version has double quotation marks
+        return {"error": refusal.error, "error_description": f"{refusal.description}. {behind}".rstrip()}
 
 
 _1_5: Final = Profile(

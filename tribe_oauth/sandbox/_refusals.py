@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 class Refusal:
     """An error answer (RFC 6749 §5.2). `description` is the server's standard sentence for the error, without its dot.
 
-    `hint`: what is wrong in this case; the versions differ in where they put it.
+    `hint`: what is wrong in this case; the versions differ in where they put it, and in its quotation marks.
     """
 
     status: int
@@ -64,11 +64,16 @@ OTHER_CLIENT: Final = evolve(
     INVALID_GRANT,
     hint="The OAuth 2.0 Client ID from this request does not match the ID during the initial token issuance.",
 )
+CODE_OF_OTHER_CLIENT: Final = evolve(
+    INVALID_GRANT,
+    hint="The OAuth 2.0 Client ID from this request does not match the one from the authorize request.",
+)
 CODE_USED: Final = evolve(INVALID_GRANT, hint="The authorization code has already been used.")
 REDIRECT_URI: Final = evolve(
-    INVALID_GRANT, hint="The 'redirect_uri' from this request does not match the one from the authorize request."
+    INVALID_GRANT, hint='The "redirect_uri" from this request does not match the one from the authorize request.'
 )
 WRONG_VERIFIER: Final = evolve(INVALID_GRANT, hint="The PKCE code challenge did not match the code verifier.")
+SHORT_VERIFIER: Final = evolve(INVALID_GRANT, hint="The PKCE code verifier must be at least 43 characters.")
 NO_CHALLENGE: Final = evolve(INVALID_GRANT, hint="Unable to find initial PKCE data tied to this request")
 
 TOKEN_INACTIVE: Final = Refusal(
@@ -85,11 +90,18 @@ INVALID_CLIENT: Final = Refusal(
 )
 WRONG_METHOD: Final = evolve(
     INVALID_CLIENT,
-    hint="The OAuth 2.0 Client supports client authentication method 'client_secret_post', but method"
-    " 'client_secret_basic' was requested. You must configure the OAuth 2.0 client's 'token_endpoint_auth_method'"
-    " value to accept 'client_secret_basic'.",
+    hint='The OAuth 2.0 Client supports client authentication method "client_secret_post", but method'
+    ' "client_secret_basic" was requested. You must configure the OAuth 2.0 client\'s "token_endpoint_auth_method"'
+    ' value to accept "client_secret_basic".',
 )
 INVALID_SCOPE: Final = Refusal(400, "invalid_scope", "The requested scope is invalid, unknown, or malformed")
+
+
+def scope_refused(scope: str) -> Refusal:
+    """A scope that the Application does not have."""
+    return evolve(INVALID_SCOPE, hint=f"The OAuth 2.0 Client is not allowed to request scope '{scope}'.")
+
+
 UNAUTHORIZED_CLIENT: Final = Refusal(
     400, "unauthorized_client", "The client is not authorized to request a token using this method"
 )

@@ -7,6 +7,7 @@ stays readable when a record is encrypted. A field that is added to `Record` is 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from types import NoneType
@@ -14,8 +15,8 @@ from typing import Any, Final, get_args, get_type_hints
 
 import attrs
 
-from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._contract import Record, RecordStatus
+from tribe_oauth.errors import UnreadableError
+from tribe_oauth.stores._contract import Record, RecordStatus, Unreadable, unreadable
 
 logger = logging.getLogger("tribe_oauth.stores")
 
@@ -68,21 +69,41 @@ def definitions(types: Mapping[type, str]) -> str:
 def _constructor(parameters: str, fields: Mapping[str, str]) -> Any:
     """A function of these parameters that makes a record, each field by an expression."""
     arguments = ", ".join(f"{name}={expression}" for name, expression in fields.items())
-    return eval(f"lambda {parameters}: Record({arguments})", {"Record": Record})  # noqa: S307 (of names in this file)
+    names = {"Record": Record, "flags": {0: False, 1: True}}
+    return eval(f"lambda {parameters}: Record({arguments})", names)  # noqa: S307 (of names in this file)
 
 
 _SAME: Final = {field.name: f"record.{field.name}" for field in attrs.fields(Record)}
-_TYPES_READ: Final[dict[type, str]] = {float: "(float, int)"}
+_MOST: Final = 2**53
+"""No version, generation or count gets there; from there on some databases cannot count."""
+_SOUND: Final[dict[type, str]] = {
+    str: "{0}.__class__ is str and ({0}.isascii() or encodable({0}))",
+    int: "{0}.__class__ is int and 0 <= {0} < most",
+    float: "({0}.__class__ is float or {0}.__class__ is int) and -inf < {0} < inf",
+    bool: "{0}.__class__ is bool",
+    bytes: "{0}.__class__ is bytes",
+}
 _CHECKS: Final = [
-    f"(record.{column.name}.__class__ in {_TYPES_READ.get(column.kind, f'({column.kind.__name__},)')}"
-    f"{f' or record.{column.name} is None' if column.nullable else ''})"
+    f"({_SOUND[column.kind]}{' or {0} is None' if column.nullable else ''})".format(f"record.{column.name}")
     for column in COLUMNS
 ]
-_is_sound: Final[Callable[[Record], bool]] = eval(  # noqa: S307 (of names in this file)
-    f"lambda record: record.status in statuses and {' and '.join(_CHECKS)}", {"statuses": get_args(RecordStatus)}
+
+
+def _encodable(text: str) -> bool:
+    """Whether it can be written again: JSON has halves of characters."""
+    return text == text.encode(errors="ignore").decode()
+
+
+is_sound: Final[Callable[[Record], bool]] = eval(  # noqa: S307 (of names in this file)
+    f"lambda record: record.status in statuses and {' and '.join(_CHECKS)}",
+    {"statuses": get_args(RecordStatus), "encodable": _encodable, "most": _MOST, "inf": math.inf},
 )
-_READ_BY: Final = {bool: "bool", bytes: "bytes"}  # databases have integers and buffers for them
-_OF_ROW: Final = {column.name: f"{_READ_BY.get(column.kind, '')}(row[{at}])" for at, column in enumerate(COLUMNS)}
+"""Whether a record has in each field what a store of ours can have written."""
+
+_READ_BY: Final = {bool: "flags[{}]", bytes: "bytes(memoryview({}))"}  # databases have integers and buffers for them
+_OF_ROW: Final = {
+    column.name: _READ_BY.get(column.kind, "{}").format(f"row[{at}]") for at, column in enumerate(COLUMNS)
+}
 _GIVEN: Final = {name: name for name in ("organization", "lease_left", "payload")}
 
 _from_row: Callable[[str, Sequence[Any], float], Record] = _constructor(
@@ -90,27 +111,68 @@ _from_row: Callable[[str, Sequence[Any], float], Record] = _constructor(
 )
 
 
-def from_row(organization: str, row: Sequence[Any], lease_left: float) -> Record:
-    """The record of an organization, of a row that begins with the columns, and of the seconds that its lease has left.
+def from_row(organization: str, row: Sequence[Any], remaining: Any, length: Any) -> Record:
+    """The record of an organization, of a row that begins with the columns.
 
-    Raises StoreError for values that no store of ours wrote. `unsound` makes the same for a row that cannot be had.
+    `remaining`, `length`: seconds until its lease ends, by the store's clock, and those that it was taken for.
+
+    Of values that no store of ours wrote, what there is: see `altered`.
     """
     try:
-        record = _from_row(organization, row, lease_left)
-        if _is_sound(record):
-            return record
-    except (TypeError, ValueError, LookupError, OverflowError):
+        record = _from_row(organization, row, 0.0)
+        if is_sound(record) and record.version:
+            left = lease_left(record, remaining, length)
+            return _with_left(record, left) if left else record
+    except (TypeError, ValueError, LookupError, OverflowError, UnreadableError):
         pass
-    raise unsound(organization)
+    return altered(organization, **dict(zip(NAMES, row, strict=False)))
 
 
-def unsound(organization: str) -> StoreError:
-    """That the record of an organization cannot be read."""
-    return StoreError(
-        f"the record of organization {organization!r} was altered by something else: restore it from a backup;"
-        " nothing was changed",
+def lease_left(record: Record, remaining: Any, length: Any) -> float:
+    """Seconds that its lease has left: no more than it was taken for, whatever became of the clock since.
+
+    Raises UnreadableError for what is no number.
+    """
+    if record.lease is None:
+        return 0.0
+    try:
+        ends, longest = float(remaining), float(length)
+        if math.isfinite(ends) and 0.0 <= longest < math.inf:
+            return min(max(ends, 0.0), longest)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise unsound(record.organization)
+
+
+def altered(
+    organization: str, *, version: Any, generation: Any = 0, status: Any = None, payload: Any = b"", **_: Any
+) -> Record:
+    """What there is of a record that something else altered: enough to replace it and to remove it, and no more.
+
+    Its generation is not forgotten where it can be read; where not, that of a new family is Unix time, and so higher.
+    Raises UnreadableError where there is not even a version to compare by.
+    """
+    if not _is_count(version) or version == 0:
+        raise unsound(organization)
+    return Record(
         organization=organization,
+        version=version,
+        generation=generation if _is_count(generation) else 0,
+        status="disconnected" if status == "disconnected" else "connected",
+        payload=Unreadable(bytes(payload) if isinstance(payload, bytes | memoryview) else b"", _ALTERED),
     )
+
+
+_ALTERED: Final = "was altered by something else; restore it from a backup"
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < _MOST
+
+
+def unsound(organization: str) -> UnreadableError:
+    """That there is nothing of the record of an organization that can be read."""
+    return unreadable(organization, _ALTERED)
 
 
 def keys_of(stored: Iterable[bytes]) -> list[str]:
@@ -125,10 +187,22 @@ def keys_of(stored: Iterable[bytes]) -> list[str]:
     return keys
 
 
-written: Callable[[Record, float], Record] = _constructor(
-    "record, lease_left", _SAME | {"version": "record.version + 1", "lease_left": "lease_left"}
+written: Callable[[Record, int, float], Record] = _constructor(
+    "record, version, lease_left", _SAME | {"version": "version", "lease_left": "lease_left"}
 )
-"""The record as `TokenStore.swap` returns it, given the seconds that its lease has left."""
+"""The record as `TokenStore.swap` returns it, given its version and the seconds that its lease has left."""
+
+
+def next_version(record: Record, now: float) -> int:
+    """The version of a record's next write: Unix microseconds, or one more, where the clock is behind.
+
+    No write before can have had it, also where the store was emptied or put back since: a writer that had read what was
+    lost does not match what came after. `now`: seconds.
+    """
+    return max(record.version + 1, int(now * 1_000_000))
+
+
+_with_left: Callable[[Record, float], Record] = _constructor("record, lease_left", _SAME | {"lease_left": "lease_left"})
 
 with_payload: Callable[[Record, bytes], Record] = _constructor("record, payload", _SAME | {"payload": "payload"})
 """The same record with another payload."""

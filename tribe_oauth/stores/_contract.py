@@ -3,14 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Final, Literal, Protocol, runtime_checkable
+from typing import Final, Literal, Protocol, Self, runtime_checkable
 
 import attrs
+
+from tribe_oauth.errors import UnreadableError
 
 RecordStatus = Literal["connecting", "connected", "reauthorization_required", "disconnected"]
 
 ASSUMED_TIMEOUT: Final = 5.0
 """Seconds that one operation of a store can take at most, which does not say it."""
+
+
+class Unreadable(bytes):
+    """A payload or a note that its store has and cannot read, as it stands there. Written back, it stands as before.
+
+    What is beside it can be used: whoever needs the bytes themselves has to look for this class first. `why` goes on
+    after "it": what is wrong, a semicolon, the remedy.
+    """
+
+    why: str
+
+    def __new__(cls, stored: bytes, why: str) -> Self:
+        made = super().__new__(cls, stored)
+        made.why = why
+        return made
+
+
+def unreadable(organization: str, why: str) -> UnreadableError:
+    """That the record of an organization cannot be read; `why` as in `Unreadable`."""
+    return UnreadableError(
+        f"the record of organization {organization!r} cannot be read: it {why}, or connect the organization again;"
+        " nothing was changed",
+        organization=organization,
+    )
 
 
 @attrs.frozen(kw_only=True)
@@ -47,6 +73,7 @@ class Record:
     """Seconds that the lease still lasts, by the store's clock, at the moment of reading. 0: it has ended, or its
     holder is known to be gone. Filled in by the store; ignored when writing."""
     payload: bytes = attrs.field(default=b"", repr=False)
+    """What is secret; `Unreadable` where the store has it and cannot read it."""
 
 
 class TokenStore(Protocol):
@@ -56,8 +83,16 @@ class TokenStore(Protocol):
     goes wrong is a `StoreError`, which for a write means: *not known whether it happened*. Nothing is held between two
     calls: no transaction, no connection, no lock. `tribe_oauth.stores.contract` tests all of this for any store.
 
-    A store may have an attribute `timeout`: the seconds that one operation can take at most. Where it is missing, 5.0
-    is assumed. By it a process that takes a lease over knows for how long the earlier holder may still be saving.
+    A record that is damaged disturbs no other. Where at least its version can be read, `load` gives what there is of
+    it, the payload `Unreadable`, so that it can be replaced and removed; else it raises UnreadableError, whose
+    `organization` says whose record it is. Listings go on past what is odd, with a line in the log. Thousands of calls
+    may come at once: who waits for the store's own connections waits, and does not fail for that. No call waits for
+    ever for what does not answer.
+
+    A store may have an attribute `timeout`: the seconds that one operation can take at most, from when what it stands
+    on is asked. Where it is missing, 5.0 is assumed. By it a process that takes a lease over knows for how long the
+    earlier holder may still be saving: in a store with a queue, what `Commits` saves goes first (`_turns`); one of your
+    own that has another queue counts the wait in it.
     """
 
     async def load(self, organization: str) -> Record | None:
@@ -67,8 +102,9 @@ class TokenStore(Protocol):
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """Write `record` if the stored version is still `record.version`; otherwise change nothing and return None.
 
-        Version 0 means: there must be no record yet. Returned is the record as stored, its version one higher. It is
-        durable by then: it survives a power cut.
+        Version 0 means: there must be no record yet. Returned is the record as stored, its version higher than
+        any before, also than those that the store has lost, as Unix microseconds are: a writer that had read what was
+        lost must not match. It is durable by then: it survives a power cut.
 
         The lease is written as it stands in the record: None removes it. With `lease_for` it ends that many seconds
         from now by the store's clock; without, its end stays as it was.
@@ -121,6 +157,7 @@ class Rekeyer(Protocol):
     async def rekey(self) -> int:
         """Encrypt every record that is not under the newest key anew; returns how many there were.
 
-        It may run beside everything else, be stopped, and be run again. Raises StoreError.
+        It may run beside everything else, be stopped, and be run again. Records that cannot be read are left as they
+        are, and named by an UnreadableError when all others are done. Raises StoreError.
         """
         ...

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import re
 import select
 import time
 from collections.abc import AsyncIterator
@@ -21,12 +20,11 @@ from psycopg.abc import RV, PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.waiting import wait_async
 
-from tribe_oauth.errors import StoreError
+from tribe_oauth._oauth.values import Secret
+from tribe_oauth.stores._postgres_errors import not_connected
+from tribe_oauth.stores._turns import Turns
 
 Row = tuple[Any, ...]
-
-_OF_CERTIFICATES: Final = re.compile("certificate verify failed|server certificate|root certificate")
-"""What libpq says, which has no code for it, where TLS refuses the server's certificate."""
 
 LONGEST_LIFE: Final = 600.0
 """Seconds after which a connection is opened anew: the name may lead to another server by then."""
@@ -46,29 +44,34 @@ class Pool:
     """At most `size` connections of one event loop: opened when they are needed, closed after any trouble.
 
     All of them lead to the server that the DSN named when they were opened. After a fail-over that is the wrong one:
-    `renew` has every connection opened anew.
+    `renew` has every connection opened anew. `patience`: see `Turns`.
     """
 
-    def __init__(self, dsn: str, size: int, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, dsn: Secret, size: int, patience: float, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self._dsn = dsn
-        self._slots = asyncio.Semaphore(size)
+        self._turns = Turns(size, patience)
         self._idle: list[tuple[Connection, float]] = []  # each with the time after which it is not used any more
         self._era = 0  # what was opened before the present one is closed after its use
         self._closed = False
         self._process = os.getpid()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Connection]:
-        """A connection, given back at the end. Raises StoreError where none can be opened."""
-        async with self._slots:
+    async def connection(self, deadline: asyncio.Timeout) -> AsyncIterator[Connection]:
+        """A connection, given back at the end; `deadline` stands still until one is free.
+
+        Raises StoreError where none can be opened, TimeoutError.
+        """
+        async with self._turns.turn(deadline):
             era = self._era
             connection, until = self._take() or (await self._connect(), time.monotonic() + LONGEST_LIFE)
             try:
                 yield connection
             finally:
-                is_old = self._closed or era != self._era
-                if is_old or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                is_well = connection.pgconn.transaction_status == TransactionStatus.IDLE
+                if is_well:
+                    self._turns.answered()
+                if self._closed or era != self._era or not is_well:
                     connection.pgconn.finish()
                 else:
                     self._idle.append((connection, until))
@@ -83,21 +86,17 @@ class Pool:
 
     async def _connect(self) -> Connection:
         try:
-            return await Connection.connect(self._dsn, autocommit=True, prepare_threshold=None)
+            # Whatever the database's encoding, the DSN and the environment say: text is text for us.
+            return await Connection.connect(
+                self._dsn.reveal(), autocommit=True, prepare_threshold=None, client_encoding="UTF8"
+            )
         except asyncio.CancelledError as cancelled:
             # The driver's frames hold a socket that is half open, for as long as the traceback holds the frames.
             raise cancelled.with_traceback(None) from None
         except psycopg.Error as error:
-            error.__traceback__ = None  # for the same reason
-            if _OF_CERTIFICATES.search(str(error)):
-                raise StoreError(
-                    "no connection to the database: TLS refuses its certificate; name the file of its authority in"
-                    " sslrootcert, and the name that it is made out to as the host"
-                ) from None
-            raise StoreError(
-                f"no connection to the database ({type(error).__name__}): look whether it runs, whether user, password"
-                " and database in the DSN are right, and into its log"
-            ) from None
+            failure = not_connected(error)
+        # Not from there: the driver's error has the password in a field, and its frames a socket that is half open.
+        raise failure from None
 
     def renew(self) -> None:
         """Close what is idle, and what is in use after its use: the next caller asks for the server's name again."""

@@ -18,6 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 
 from tribe_oauth._shield import run_uninterrupted
+from tribe_oauth.stores._turns import Turns
 
 LONGEST_LIFE: Final = 600.0
 """Seconds after which a connection is opened anew: the name may lead to another server by then."""
@@ -45,23 +46,24 @@ class Pool:
     """At most `size` connections of one event loop: opened when they are needed, closed after any trouble.
 
     All of them lead to the server that the URL named when they were opened. After a fail-over that is the wrong one:
-    `renew` has every connection opened anew. `looked`: the server's settings were looked at since then.
+    `renew` has every connection opened anew. `looked`: the server's settings were looked at since then. `patience`: see
+    `Turns`.
     """
 
-    def __init__(self, connections: Any, size: int) -> None:
+    def __init__(self, connections: Any, size: int, patience: float) -> None:
         self.looked = False
         self._driver = connections
-        self._slots = asyncio.Semaphore(size)
+        self._turns = Turns(size, patience)
         self._idle: list[tuple[Any, float]] = []  # each with the time after which it is not used any more
         self._era = 0  # what was opened before the present one is closed after its use
         self._closed = False
 
-    async def execute(self, *command: Any, asking: bool = False) -> Any:
-        """The answer to a command, as the protocol has it. Raises RedisError.
+    async def execute(self, deadline: asyncio.Timeout, *command: Any, asking: bool = False) -> Any:
+        """The answer to a command, as the protocol has it. `deadline` stands still until a connection is free.
 
-        `asking`: the slot is on its way to this server of a cluster (``ASKING``).
+        `asking`: the slot is on its way to this server of a cluster (``ASKING``). Raises RedisError, TimeoutError.
         """
-        async with self._slots:
+        async with self._turns.turn(deadline):
             era, (connection, until) = self._era, await self._take()
             try:
                 await self._driver.ensure_connection(connection)  # opens it anew where the server has closed it
@@ -86,6 +88,7 @@ class Pool:
         return self._driver.make_connection(), time.monotonic() + LONGEST_LIFE
 
     async def _give_back(self, connection: Any, until: float, era: int) -> None:
+        self._turns.answered()
         if self._closed or era != self._era:
             await _close([connection])
         else:

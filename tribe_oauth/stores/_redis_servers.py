@@ -14,9 +14,17 @@ from typing import Any, Final, Protocol
 
 from redis.asyncio import RedisError
 from redis.crc import key_slot
-from redis.exceptions import AskError, ClusterDownError, MovedError, NoPermissionError, TryAgainError
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    ClusterDownError,
+    MovedError,
+    NoPermissionError,
+    TryAgainError,
+)
 
 from tribe_oauth._shield import run_uninterrupted
+from tribe_oauth.stores._redis_errors import REFUSED_BY_SENTINEL, NotThereError
 from tribe_oauth.stores._redis_pool import Pool, driver
 from tribe_oauth.stores._redis_url import Address, Place
 
@@ -27,12 +35,8 @@ PAUSE: Final = 0.05
 SHORTEST_WAIT: Final = 0.25
 """Seconds that one server has at least to say where the others are."""
 
-Look = Callable[[Pool], Awaitable[None]]
-"""Called with a server's pool before each command."""
-
-
-class NoServerError(RedisError):
-    """None of those that the URL names knows the server. The text is a sentence that names the remedy."""
+Look = Callable[[Pool, asyncio.Timeout], Awaitable[None]]
+"""Called with a server's pool, and the deadline, before each command."""
 
 
 class Servers(Protocol):
@@ -40,8 +44,11 @@ class Servers(Protocol):
 
     loop: asyncio.AbstractEventLoop
 
-    async def execute(self, key: str, *command: Any) -> Any:
-        """The answer to a command about a key (or more, all in its slot). Raises RedisError."""
+    async def execute(self, deadline: asyncio.Timeout, key: str, *command: Any) -> Any:
+        """The answer to a command about a key (or more, all in its slot). Raises RedisError, TimeoutError.
+
+        `deadline` stands still while a connection is waited for.
+        """
         ...
 
     async def renew(self) -> None:
@@ -59,12 +66,12 @@ class OneServer:
     def __init__(self, place: Place, size: int, loop: asyncio.AbstractEventLoop, look: Look) -> None:
         self.loop = loop
         self._look = look
-        self._pool = Pool(driver(place.url, place.timeout), size)
+        self._pool = Pool(driver(place.url, place.timeout), size, place.timeout)
 
-    async def execute(self, _key: str, *command: Any) -> Any:
+    async def execute(self, deadline: asyncio.Timeout, _key: str, *command: Any) -> Any:
         """See `Servers.execute`."""
-        await self._look(self._pool)
-        return await self._pool.execute(*command)
+        await self._look(self._pool, deadline)
+        return await self._pool.execute(deadline, *command)
 
     async def renew(self) -> None:
         """See `Servers.renew`."""
@@ -89,10 +96,11 @@ class _Found(ABC):
 
     def _at(self, address: Address) -> Pool:
         if address not in self._pools:
-            self._pools[address] = Pool(driver(self._place.url_at(address), self._place.timeout), self._size)
+            place = self._place
+            self._pools[address] = Pool(driver(place.url_at(address), place.timeout), self._size, place.timeout)
         return self._pools[address]
 
-    async def _ask_around(self, ask: Callable[[Address], Awaitable[bool]]) -> bool:
+    async def _ask_around(self, ask: Callable[[asyncio.Timeout, Address], Awaitable[bool]]) -> bool:
         """Ask one after the other, each for a share of the time, until one knows. Raises the last one's error."""
         failure: Exception | None = None
         share = max(self._place.timeout / (len(self._asked) + 1), SHORTEST_WAIT)
@@ -100,8 +108,8 @@ class _Found(ABC):
             self._asked.remove(address)
             self._asked.append(address)  # the next call begins with another, whatever becomes of this one
             try:
-                async with asyncio.timeout(share):
-                    if await ask(address):
+                async with asyncio.timeout(share) as deadline:
+                    if await ask(deadline, address):
                         self._asked.remove(address)
                         self._asked.insert(0, address)
                         return True
@@ -134,27 +142,31 @@ class SentinelServers(_Found):
         super().__init__(place, size, loop, look)
         self._master: Address | None = None
 
-    async def execute(self, _key: str, *command: Any) -> Any:
+    async def execute(self, deadline: asyncio.Timeout, _key: str, *command: Any) -> Any:
         """See `Servers.execute`."""
         async with self._finding:
             if self._master is None and not await self._ask_around(self._ask):
-                raise NoServerError("no Sentinel knows a master of the name that the URL ends with: look at the name")
+                raise NotThereError("no Sentinel knows a master of the name that the URL ends with: look at the name")
             assert self._master is not None
             pool = self._at(self._master)
-        await self._look(pool)
-        return await pool.execute(*command)
+        await self._look(pool, deadline)
+        return await pool.execute(deadline, *command)
 
-    async def _ask(self, sentinel: Address) -> bool:
-        asked = Pool(driver(self._place.sentinel_url_at(sentinel), self._place.timeout), 1)
+    async def _ask(self, deadline: asyncio.Timeout, sentinel: Address) -> bool:
+        asked = Pool(driver(self._place.sentinel_url_at(sentinel), self._place.timeout), 1, self._place.timeout)
         try:
-            found = await asked.execute("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._place.master)
+            found = await asked.execute(deadline, "SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._place.master)
+        except AuthenticationError:
+            raise NotThereError(REFUSED_BY_SENTINEL) from None
         finally:
             await asked.drop()  # one question: no connection is kept
         if found is None:
             return False
         address = found[0].decode(), int(found[1])
-        if not await _is_master(self._at(address)):  # the fail-over is under way, or this one has not heard of it
-            raise NoServerError("Redis has no master now, as Sentinel says: a fail-over may be under way")
+        if not await _is_master(
+            self._at(address), deadline
+        ):  # the fail-over is under way, or this one has not heard of it
+            raise NotThereError("Redis has no master now, as Sentinel says: a fail-over may be under way")
         self._master = address
         return True
 
@@ -170,15 +182,15 @@ class ClusterServers(_Found):
         self._map: list[tuple[int, int, Address]] = []  # first slot, last slot, owner
         self._moved: dict[int, Address] = {}  # what was learned since
 
-    async def execute(self, key: str, *command: Any) -> Any:
+    async def execute(self, deadline: asyncio.Timeout, key: str, *command: Any) -> Any:
         """See `Servers.execute`. Follows ``MOVED`` and ``ASK``; waits while the cluster says ``TRYAGAIN``."""
         slot = key_slot(key.encode())
         address, asking = await self._owner(slot), False
         for _ in range(MAX_REDIRECTS):
             pool = self._at(address)
             try:
-                await self._look(pool)
-                return await pool.execute(*command, asking=asking)
+                await self._look(pool, deadline)
+                return await pool.execute(deadline, *command, asking=asking)
             except AskError as elsewhere:  # and MovedError, which is one
                 address, asking = (elsewhere.host or address[0], elsewhere.port), True
                 if isinstance(elsewhere, MovedError):
@@ -196,10 +208,10 @@ class ClusterServers(_Found):
         for first, last, owner in self._map:
             if first <= slot <= last:
                 return owner
-        raise NoServerError(f"no server of the Redis cluster has slot {slot}: look at CLUSTER INFO")
+        raise NotThereError(f"no server of the Redis cluster has slot {slot}: look at CLUSTER INFO")
 
-    async def _ask(self, server: Address) -> bool:
-        found = await self._at(server).execute("CLUSTER", "SLOTS")
+    async def _ask(self, deadline: asyncio.Timeout, server: Address) -> bool:
+        found = await self._at(server).execute(deadline, "CLUSTER", "SLOTS")
         # An empty host: the one that was asked. A further server of a range is a replica.
         self._map = [(first, last, (_text(owner[0]) or server[0], int(owner[1]))) for first, last, owner, *_ in found]
         self._asked = list(dict.fromkeys([server, *(owner for _, _, owner in self._map), *self._place.seeds]))
@@ -215,9 +227,9 @@ def servers(place: Place, size: int, loop: asyncio.AbstractEventLoop, look: Look
     return kinds.get(place.kind, OneServer)(place, size, loop, look)
 
 
-async def _is_master(pool: Pool) -> bool:
+async def _is_master(pool: Pool, deadline: asyncio.Timeout) -> bool:
     try:
-        return bool((await pool.execute("ROLE"))[0] == b"master")
+        return bool((await pool.execute(deadline, "ROLE"))[0] == b"master")
     except NoPermissionError:
         return True  # as far as one can know
 

@@ -1,7 +1,8 @@
-"""A look at how durable a Redis server is set to be."""
+"""A look at what kind of Redis server it is, and how durable it is set to be."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
+from tribe_oauth.stores._redis_errors import SENTINEL, NotThereError, code_of
 from tribe_oauth.stores._redis_pool import Pool
 
 logger = logging.getLogger("tribe_oauth.stores.redis")
@@ -22,30 +24,37 @@ class Settings:
     def __init__(self) -> None:
         self._said: set[str] = set()
 
-    async def look(self, pool: Pool) -> None:
-        """Look at a server's settings, once for all callers; calls that come meanwhile don't wait for it."""
+    async def look(self, pool: Pool, deadline: asyncio.Timeout) -> None:
+        """Look at a server's settings, once for all callers; calls that come meanwhile don't wait for it.
+
+        Raises RedisError, and NotThereError for a server that keeps no data.
+        """
         if pool.looked:
             return
         pool.looked = True
         try:
-            await self._look(pool)
+            await self._look(pool, deadline)
         except BaseException:
             pool.looked = False  # the next call does it
             raise
 
-    async def _look(self, pool: Pool) -> None:
+    async def _look(self, pool: Pool, deadline: asyncio.Timeout) -> None:
         try:
-            if re.search(rb"connected_slaves:[1-9]", await pool.execute("INFO", "replication")):
+            if (await pool.execute(deadline, "ROLE"))[:1] == [b"sentinel"]:
+                raise NotThereError(SENTINEL)
+            if re.search(rb"connected_slaves:[1-9]", await pool.execute(deadline, "INFO", "replication")):
                 self._warn(
                     "Redis has replicas: a fail-over can lose the rotations just before it, whatever is set;"
                     " look after one whether organizations have to be connected again"
                 )
             for name, wanted in _SETTINGS.items():
-                found = dict(pairs(await pool.execute("CONFIG", "GET", name))).get(name.encode(), b"").decode()
+                found = (
+                    dict(pairs(await pool.execute(deadline, "CONFIG", "GET", name))).get(name.encode(), b"").decode()
+                )
                 if found != wanted:
                     self._warn(f"Redis has {name} {found}: a rotation can be lost with it; set it to {wanted}")
         except ResponseError as error:
-            self._warn(f"Redis does not tell its settings ({type(error).__name__}): see that it keeps what it confirms")
+            self._warn(f"Redis does not tell its settings ({code_of(error)}): see that it keeps what it confirms")
 
     def _warn(self, said: str) -> None:
         if said not in self._said:

@@ -14,12 +14,12 @@ import attrs
 
 from tribe_oauth._remedies import reason, remedy
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._columns import NAMES, from_row, unsound, values, written
+from tribe_oauth.stores._columns import NAMES, from_row, next_version, unsound, values, written
 from tribe_oauth.stores._contract import Record
 from tribe_oauth.stores._sqlite_files import Log, Names, check_database, prepare_files, rescue_folder
 from tribe_oauth.stores._sqlite_holder import Holder
 from tribe_oauth.stores._sqlite_rescue import Copy, Rescue
-from tribe_oauth.stores._sqlite_schema import INSERT, LEASE_AT, SELECT, UPDATE, prepare, store_error
+from tribe_oauth.stores._sqlite_schema import INSERT, SELECT, UPDATE, prepare, store_error
 
 logger = logging.getLogger("tribe_oauth.stores.sqlite")
 
@@ -66,26 +66,27 @@ class Database:
         self.connection = sqlite3.connect(
             self._path, timeout=self._busy_timeout, isolation_level=None, check_same_thread=False
         )
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(self.connection.close)
             prepare(self.connection, self._path)
             self._holder.remove_dead(self._holders)
             self._rescue.take_in(self._take_in)
             self.connection.execute("SELECT 1 FROM organizations").fetchone()  # opens the -wal
             self._files = self._names.now()
             self._log = Log(self._path, self._files)
+            opened.callback(self._log.close)
             self._holder.has_opened(self._files.database, self._files.log)
-        except BaseException:
-            self.connection.close()
-            raise
+            opened.pop_all()
 
     def close(self) -> None:
         """Close it. Where no other process has it open, SQLite removes its -wal."""
-        try:
-            self._holder.has_opened()
-        except OSError as error:  # until this process ends, others take the file for open, and are the more careful
-            logger.warning("%r: what lies beside it cannot be written (%s)", str(self._path), reason(error))
-        self.connection.close()
-        self._log.close()
+        with contextlib.ExitStack() as last:
+            last.callback(self._log.close)
+            last.callback(self.connection.close)
+            try:
+                self._holder.has_opened()
+            except OSError as error:  # until this process ends, others take it for open, and are the more careful
+                logger.warning("%r: what lies beside it cannot be written (%s)", str(self._path), reason(error))
 
     def _take_in(self, kept: Record) -> None:
         """Write what a process could not, unless the stored record has reached that generation since."""
@@ -110,8 +111,9 @@ class Database:
 
     def _holders(self) -> frozenset[str]:
         """Whose leases have not run out: their files tell whether they live."""
-        sql = "SELECT DISTINCT lease_holder FROM organizations WHERE lease IS NOT NULL AND lease_end > ?"
-        return frozenset(holder for (holder,) in self.connection.execute(sql, (self._clock(),)))
+        sql = "SELECT DISTINCT hex(lease_holder) FROM organizations WHERE lease IS NOT NULL AND lease_end > ?"
+        found = self.connection.execute(sql, (self._clock(),))
+        return frozenset(bytes.fromhex(holder).decode(errors="replace") for (holder,) in found)
 
     # Batches
 
@@ -173,7 +175,8 @@ class Database:
         except StoreError as error:
             return error
         except Exception as error:
-            return StoreError(f"{str(self._path)!r}: a call failed with {type(error).__name__}")
+            kind = type(error).__name__
+            return StoreError(f"{str(self._path)!r}: a call failed with {kind}: look at what lies beside it")
 
     # Operations: each one statement that changes something, so that it happens whole or not at all
 
@@ -217,7 +220,7 @@ class Database:
         """Write it without waiting for a lock: others wait for this thread."""
         self.connection.execute("PRAGMA busy_timeout = 0")
         try:
-            copy.written_by(self._take_in)
+            self._take_in(copy.record)
         finally:
             self.connection.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout * 1_000)}")
         copy.remove()
@@ -225,21 +228,21 @@ class Database:
     def _stored(self, organization: str) -> Record | None:
         try:
             row = self.connection.execute(SELECT, (organization.encode(),)).fetchone()
-            return None if row is None else from_row(organization, row, self._left(row))
-        except TypeError:  # what is no number has nothing left
-            raise unsound(organization) from None
+            return None if row is None else self._record(organization, row)
         except sqlite3.OperationalError as error:
             if hasattr(error, "sqlite_errorcode"):
                 raise
             raise unsound(organization) from None  # Python's own error: what should be text is not
 
-    def _left(self, row: Sequence[Any]) -> float:
-        """Seconds that the lease of a row still lasts; 0 where its holder is known to be gone."""
-        if row[LEASE_AT] is None:
-            return 0.0
+    def _record(self, organization: str, row: Sequence[Any]) -> Record:
         end, length, holder = row[len(NAMES) :]
-        left = min(max(end - self._clock(), 0.0), length)  # a boot later, the end may be far away
-        return 0.0 if left and holder != self._holder.id and self._holder.is_gone(holder) else float(left)
+        try:
+            record = from_row(organization, row, end - self._clock(), length)  # a boot later, it may be far away
+        except TypeError:  # what is no number
+            raise unsound(organization) from None
+        if record.lease_left and holder != self._holder.id and self._holder.is_gone(holder):
+            return attrs.evolve(record, lease_left=0.0)
+        return record
 
     def swap(self, record: Record, lease_for: float | None) -> Record | None:
         if lease_for is not None:
@@ -263,24 +266,26 @@ class Database:
             lease = (0.0, 0.0, "")
         elif lease_for is not None:
             lease, left = (self._clock() + lease_for, lease_for, self._holder.id), lease_for
+        new = written(record, next_version(record, time.time()), left)
         if record.version == 0:
-            cursor = self.connection.execute(INSERT, (key, *values(record), *lease))
+            cursor = self.connection.execute(INSERT, (key, *values(new), *lease))
         else:
-            cursor = self.connection.execute(UPDATE, (*values(record), *lease, key, record.version))
+            cursor = self.connection.execute(UPDATE, (*values(new), *lease, key, record.version))
         if cursor.rowcount != 1:
             return None
         if record.lease is not None and lease_for is None:
             return self._stored(record.organization)  # its end is only there
-        return written(record, left)
+        return new
 
     def put(self, key: str, value: bytes, ends: float) -> bytes:
         self.connection.execute("DELETE FROM notes WHERE ends <= ?", (time.time(),))
         self.connection.execute("INSERT OR IGNORE INTO notes VALUES (?, ?, ?)", (key, value, ends))
-        standing: bytes = self.connection.execute("SELECT value FROM notes WHERE key = ?", (key,)).fetchone()[0]
+        sql = "SELECT CAST(value AS BLOB) FROM notes WHERE key = ?"
+        standing: bytes = self.connection.execute(sql, (key,)).fetchone()[0]
         return standing
 
     def take(self, key: str) -> bytes | None:
-        sql = "DELETE FROM notes WHERE key = ? AND ends > ? RETURNING value"
+        sql = "DELETE FROM notes WHERE key = ? AND ends > ? RETURNING CAST(value AS BLOB)"
         rows = self.connection.execute(sql, (key, time.time())).fetchall()
         return rows[0][0] if rows else None
 

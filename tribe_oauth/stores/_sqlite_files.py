@@ -7,14 +7,19 @@ process ever sees it.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tribe_oauth._remedies import reason
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._sqlite_holder import Holder, private_file, private_folder
 
-_END_ALL = "end every program that uses it, put back the newest copy, with the -wal that belongs to it, and start again"
+_ENDING: Final = 0.2
+"""Seconds that a process has to end: the kernel takes its files from it one by one, the holder's perhaps last."""
+_END_ALL: Final = (
+    "end every program that uses it, put back the newest copy, with the -wal that belongs to it, and start again"
+)
 
 
 class Files(NamedTuple):
@@ -57,13 +62,19 @@ def prepare_files(path: Path, holder: Holder) -> None:
         raise StoreError(
             f"{str(path)!r} is missing or empty, and its -wal is not: restore it, or move the -wal away to begin anew"
         )
-    found = Names.of(path).now()
-    for opened in holder.opened_by_others():
-        if opened != (found.database, found.log):
+    end = time.monotonic() + _ENDING
+    while _others_have_opened_others(path, holder):
+        if time.monotonic() >= end:
             raise StoreError(
                 f"{str(path)!r} was replaced, or its -wal removed, while another process has it open: {_END_ALL}"
             )
+        time.sleep(0.005)
     private_file(path)
+
+
+def _others_have_opened_others(path: Path, holder: Holder) -> bool:
+    found = Names.of(path).now()
+    return any(opened != (found.database, found.log) for opened in holder.opened_by_others())
 
 
 def check_database(path: Path, opened: Files, found: Files) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Callable, Container, Iterator
@@ -15,6 +16,7 @@ from tribe_oauth._durable import UnsafeFileError
 from tribe_oauth._remedies import reason, remedy
 from tribe_oauth.errors import StoreError
 
+_ID: Final = re.compile("[0-9a-f]{32}")
 _LENGTH: Final = 80
 """Bytes in a holder's file: three numbers, filled up with spaces, so that a reader finds the old ones or the new."""
 
@@ -111,8 +113,10 @@ class Holder:
         paths = [path for path in self._folder.glob("?" * len(self.id)) if path.name != self.id]
         return [(path, found) for path in paths if (found := _read(path)) is not None]
 
-    def is_gone(self, other: str) -> bool:
+    def is_gone(self, other: object) -> bool:
         """Whether it is known that the process with this id has ended."""
+        if not isinstance(other, str) or not _ID.fullmatch(other):
+            return False  # nobody's
         found = _read(self._folder / other)
         return found is not None and not found.lives and not found.is_copy
 
@@ -188,6 +192,6 @@ def _can_lock(file: int) -> bool:
     try:
         # Shared: two that ask at once don't take each other for the process.
         _durable.lock_descriptor(file, _durable.fcntl.LOCK_SH)
-    except BlockingIOError:
+    except OSError:  # it is locked, or there is no telling
         return False
     return True

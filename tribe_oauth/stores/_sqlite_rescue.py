@@ -20,7 +20,8 @@ import attrs
 from tribe_oauth import _durable
 from tribe_oauth._remedies import reason, remedy
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
-from tribe_oauth.errors import StoreError
+from tribe_oauth.errors import StoreError, UnreadableError, named
+from tribe_oauth.stores._columns import is_sound
 from tribe_oauth.stores._contract import Record
 from tribe_oauth.stores._sqlite_holder import private_folder
 
@@ -64,26 +65,28 @@ class Rescue:
             try:
                 copy = self._read(path)
                 if copy is not None:
-                    copy.written_by(write)
+                    write(copy.record)
                     copy.remove()
             except StoreError as error:
                 logger.error("%s", error)  # noqa: TRY400 (the error's text says all)
 
     def find(self, organization: str) -> Copy | None:
         """The copy that is kept for an organization. One look at the disk where there is none. Raises StoreError."""
-        return None if not os.path.lexists(self._folder) else self._read(self._path(organization))
+        if not os.path.lexists(self._folder):
+            return None
+        return self._read(self._path(organization), organization)
 
-    def _read(self, path: Path) -> Copy | None:
+    def _read(self, path: Path, organization: str | None = None) -> Copy | None:
         try:
             inode, content = _content(path)
             record = from_json(content, Record, complete=True)
-            belongs = self._path(record.organization) == path
+            belongs = self._path(record.organization) == path and is_sound(record)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, MalformedError):
             belongs = False
         if not belongs:
-            raise _unreadable(path)
+            raise _unreadable(path, organization)
         return Copy(path, inode, record)
 
 
@@ -94,13 +97,6 @@ class Copy:
     path: Path
     inode: int
     record: Record = attrs.field(repr=False)
-
-    def written_by(self, write: Callable[[Record], None]) -> None:
-        """Have it written into the database. Raises StoreError for a number or a text that no database takes."""
-        try:
-            write(self.record)
-        except (OverflowError, ValueError):
-            raise _unreadable(self.path) from None
 
     def remove(self) -> None:
         """Remove it, durably, unless there is a later one by now. Raises StoreError."""
@@ -124,8 +120,10 @@ def _remove(path: Path) -> None:
         ) from None
 
 
-def _unreadable(path: Path) -> StoreError:
-    return StoreError(
+def _unreadable(path: Path, organization: str | None) -> UnreadableError:
+    whose = "its organization" if organization is None else named(organization)
+    return UnreadableError(
         f"the copy {str(path)!r} of a record that could not be stored cannot be read: move it away;"
-        " its organization may have to be connected again"
+        f" {whose} may have to be connected again",
+        organization=organization,
     )

@@ -28,15 +28,13 @@ PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 _LEASE: Final = ("lease_end", "lease_for", "lease_holder")
-LEASE_AT: Final = NAMES.index("lease")
 _ALL: Final = ", ".join((*NAMES, *_LEASE))
-_VALUES: Final = tuple("? + 1" if name == "version" else "?" for name in NAMES)
 SELECT: Final = f"SELECT {_ALL} FROM organizations WHERE organization = ?"  # noqa: S608 (constants)
 INSERT: Final = (
     f"INSERT OR IGNORE INTO organizations (organization, {_ALL})"  # noqa: S608 (constants)
-    f" VALUES (?, {', '.join(_VALUES)}, ifnull(?, 0), ifnull(?, 0), ifnull(?, ''))"
+    f" VALUES (?, {', '.join('?' for _ in NAMES)}, ifnull(?, 0), ifnull(?, 0), ifnull(?, ''))"
 )
-_SET: Final = [f"{name} = {value}" for name, value in zip(NAMES, _VALUES, strict=True)]
+_SET: Final = [f"{name} = ?" for name in NAMES]
 _KEEP_OR_SET: Final = [f"{name} = ifnull(?, {name})" for name in _LEASE]
 UPDATE: Final = f"UPDATE organizations SET {', '.join(_SET + _KEEP_OR_SET)} WHERE organization = ? AND version = ?"  # noqa: S608 (constants)
 
@@ -74,7 +72,7 @@ def store_error(path: Path, error: sqlite3.Error) -> StoreError:
     for prefix, remedy in _REMEDIES.items():
         if name.startswith(prefix):
             return StoreError(f"{str(path)!r} {remedy} ({name})")
-    return StoreError(f"{str(path)!r} failed ({name})")
+    return StoreError(f"{str(path)!r} failed ({name}): see that nothing else changes it, or {_RESTORE}")
 
 
 _RESTORE: Final = "move it away, with its -wal, and restore a backup; nothing was changed"

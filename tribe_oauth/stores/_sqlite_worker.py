@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import queue
 import threading
@@ -22,7 +23,10 @@ from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._sqlite_database import Call, Database, Reopen
 from tribe_oauth.stores._sqlite_holder import Holder, private_folder
 
+logger = logging.getLogger("tribe_oauth.stores.sqlite")
+
 MAX_BATCH: Final = 1000
+MAX_REOPENINGS: Final = 5
 
 starting: Final = threading.RLock()
 """Held while a worker is made or given something to do, and during a fork."""
@@ -91,15 +95,30 @@ class Worker:
         return batch
 
     def _run(self, calls: list[Call]) -> list[Any]:
-        while True:
+        """The results of all calls, or their errors, whatever happens: without its thread they would wait for ever."""
+        try:
+            return self._results(calls)
+        except StoreError as error:
+            failure = error
+        except BaseException as error:  # nobody else hears it in this thread
+            self._close_database()
+            failure = StoreError(
+                f"{str(self._path)!r} failed with {type(error).__name__}: try again; look at what lies beside it"
+            )
+        return [failure.again() for _ in calls]
+
+    def _results(self, calls: list[Call]) -> list[Any]:
+        for _ in range(MAX_REOPENINGS):
             try:
                 if self._database is None:
                     self._database = self._open()
                 return self._database.run(calls)
-            except StoreError as error:
-                return [error.again() for _ in calls]
             except Reopen:
                 self._close_database()
+        raise StoreError(
+            f"the files of {str(self._path)!r} are others at each look: find out what replaces them,"
+            " or use a local disk"
+        )
 
     def _open(self) -> Database:
         try:
@@ -116,9 +135,12 @@ class Worker:
             ) from None
 
     def _close_database(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
+        database, self._database = self._database, None
+        if database is not None:
+            try:
+                database.close()
+            except Exception as error:  # it is not used any more, and a fork, or the next call, goes on
+                logger.warning("%r was not closed well (%s)", str(self._path), type(error).__name__)
 
     def _release(self) -> None:
         self._close_database()

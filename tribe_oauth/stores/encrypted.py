@@ -10,14 +10,16 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final, Protocol
 
+from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.values import Secret
-from tribe_oauth.errors import ConfigurationError, StoreError
+from tribe_oauth.errors import ConfigurationError, UnreadableError
 from tribe_oauth.stores._columns import with_payload
-from tribe_oauth.stores._contract import ASSUMED_TIMEOUT, Record, Rescuer, TokenStore
+from tribe_oauth.stores._contract import ASSUMED_TIMEOUT, Record, Rescuer, TokenStore, Unreadable, unreadable
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -25,8 +27,12 @@ try:
 except ImportError:
     raise ImportError("EncryptedStore needs an extra: pip install 'tribe-oauth[encryption]'") from None
 
+logger = logging.getLogger("tribe_oauth.stores")
+
 _FORMAT: Final = b"\x01"
 _ID_BYTES, _NONCE_BYTES, _KEY_BYTES = 8, 12, 32
+_NAMED: Final = 20
+"""Organizations that an error names: there may be very many."""
 
 
 def generate_key() -> Secret:
@@ -47,14 +53,17 @@ class EncryptedStore:
     """Encrypts what another store keeps. A `Rekeyer`, and a `Rescuer` where the other store is one.
 
     `keys` are base64 of 32 bytes, as from `generate_key`: the first, the newest, encrypts; all decrypt. To change keys,
-    put the new one first everywhere, run `rekey`, then take the old one away. A record without its key is a StoreError,
-    and is left as it is.
+    add the new one behind the others everywhere, put it first everywhere, run `rekey`, then take the old one away.
+
+    A record without its key is left as it is: its payload is `Unreadable`, what is beside it can be used, and it can be
+    replaced and removed. So is a note.
     """
 
     def __new__(cls, store: TokenStore, keys: Sequence[str | Secret]) -> EncryptedStore:  # noqa: PYI034 (it may be of a class below)
         """One that can keep copies of records, where `store` can."""
         return super().__new__(_EncryptedRescuer if cls is EncryptedStore and isinstance(store, Rescuer) else cls)
 
+    @hiding
     def __init__(self, store: TokenStore, keys: Sequence[str | Secret]) -> None:
         if not keys:
             raise ConfigurationError("EncryptedStore needs at least one key: generate_key() makes one")
@@ -87,15 +96,19 @@ class EncryptedStore:
 
     async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
         """See `TokenStore.put`."""
-        bound = _bound("note", key)
-        return self._decrypt(
-            await self._store.put(key, self._encrypt(value, bound), lives_for=lives_for), bound, "a note"
-        )
+        sealed = self._encrypt(value, _bound("note", key))
+        return self._note(key, await self._store.put(key, sealed, lives_for=lives_for))
 
     async def take(self, key: str) -> bytes | None:
         """See `TokenStore.take`."""
         value = await self._store.take(key)
-        return None if value is None else self._decrypt(value, _bound("note", key), "a note")
+        return None if value is None else self._note(key, value)
+
+    def _note(self, key: str, sealed: bytes) -> bytes:
+        value = self._decrypt(sealed, _bound("note", key))
+        if isinstance(value, Unreadable):
+            logger.warning("a note in the store cannot be read: it %s, or do nothing: it ends by itself", value.why)
+        return value
 
     async def close(self) -> None:
         """See `TokenStore.close`."""
@@ -103,54 +116,63 @@ class EncryptedStore:
 
     async def rekey(self) -> int:
         """See `Rekeyer.rekey`. Each record is one compare-and-swap."""
-        organizations, changed = self._store.organizations(), 0
+        organizations, changed, unread = self._store.organizations(), 0, list[str]()
         try:
             async for organization in organizations:
-                changed += await self._rekey(organization)
+                try:
+                    changed += await self._rekey(organization)
+                except UnreadableError as error:
+                    logger.error("%s", error)  # noqa: TRY400 (the text says all)
+                    unread.append(organization)
         finally:
             if isinstance(organizations, AsyncGenerator):  # or the event loop would have to close it, in a task
                 await organizations.aclose()
+        if unread:
+            raise _not_rekeyed(changed, unread)
         return changed
 
     async def _rekey(self, organization: str) -> bool:
         changed = False
         while (record := await self._store.load(organization)) is not None and self._is_old(record):
-            changed = await self._store.swap(self._encrypted(self._decrypted(record))) is not None
+            opened = self._decrypted(record)
+            if isinstance(opened.payload, Unreadable):
+                raise unreadable(organization, opened.payload.why)
+            changed = await self._store.swap(self._encrypted(opened)) is not None
         return changed
 
     def _is_old(self, record: Record) -> bool:
         return bool(record.payload) and record.payload[1 : 1 + _ID_BYTES] != self._newest
 
     def _encrypted(self, record: Record) -> Record:
+        if isinstance(record.payload, Unreadable):
+            return with_payload(record, bytes(record.payload))
         if not record.payload:
             return record
         bound = _bound("record", record.organization, record.family)
         return with_payload(record, self._encrypt(record.payload, bound))
 
     def _decrypted(self, record: Record) -> Record:
-        if not record.payload:
+        if not record.payload or isinstance(record.payload, Unreadable):
             return record
         bound = _bound("record", record.organization, record.family)
-        what = f"the record of organization {record.organization!r}"
-        return with_payload(record, self._decrypt(record.payload, bound, what))
+        return with_payload(record, self._decrypt(record.payload, bound))
 
     def _encrypt(self, plain: bytes, bound: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)
         return _FORMAT + self._newest + nonce + self._ciphers[self._newest].encrypt(nonce, plain, bound)
 
-    def _decrypt(self, encrypted: bytes, bound: bytes, what: str) -> bytes:
+    def _decrypt(self, encrypted: bytes, bound: bytes) -> bytes:
+        """What was encrypted, or the same bytes as `Unreadable`."""
         if encrypted[:1] != _FORMAT:
-            raise StoreError(f"{what} is not encrypted: use the store without EncryptedStore, or connect it anew")
+            return Unreadable(encrypted, "is not encrypted; use the store without EncryptedStore")
         key_id, rest = encrypted[1 : 1 + _ID_BYTES], encrypted[1 + _ID_BYTES :]
         cipher = self._ciphers.get(key_id)
         if cipher is None:
-            raise StoreError(
-                f"{what} is encrypted under a key that is not given: add it to the keys; nothing was changed"
-            )
+            return Unreadable(encrypted, "is encrypted under a key that is not given; add it to the keys")
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], bound)
         except (InvalidTag, ValueError):
-            raise StoreError(f"{what} was altered or moved: restore it from a backup; nothing was changed") from None
+            return Unreadable(encrypted, "was altered or moved; restore it from a backup")
 
 
 class _EncryptedRescuer(EncryptedStore):
@@ -172,6 +194,15 @@ def _cipher(key: str | Secret) -> tuple[bytes, AESGCM]:
     if len(raw) != _KEY_BYTES:
         raise ConfigurationError("a key of EncryptedStore is base64 of 32 bytes: generate_key() makes one")
     return hashlib.sha256(b"tribe_oauth key id\0" + raw).digest()[:_ID_BYTES], AESGCM(raw)
+
+
+def _not_rekeyed(changed: int, unread: list[str]) -> UnreadableError:
+    more = f" and {len(unread) - _NAMED} more" if len(unread) > _NAMED else ""
+    return UnreadableError(
+        f"{changed} records are under the newest key now; {len(unread)} could not be read, and were left as they are:"
+        f" {', '.join(map(repr, unread[:_NAMED]))}{more}; the log says why: add the key that is missing, or connect or"
+        " disconnect them, and run it again before an older key is taken away"
+    )
 
 
 def _bound(*parts: str) -> bytes:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import time
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import AsyncIterator, Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
+from typing import Final
 
 import attrs
 
-from tribe_oauth.stores._columns import written
+from tribe_oauth.stores._columns import next_version, written
 from tribe_oauth.stores._contract import Record
+
+_SPARE_ENDS: Final = 1000
 
 
 class MemoryStore:
@@ -27,7 +30,7 @@ class MemoryStore:
         self._keys: list[str] = []  # in the order of the first write; nothing is ever removed, so an index holds
         self._due: list[tuple[float, str]] = []  # sorted
         self._notes: dict[str, tuple[bytes, float]] = {}  # each with its end
-        self._ends: list[tuple[float, str]] = []  # a heap; a note that was taken leaves its entry until then
+        self._ends: list[tuple[float, str]] = []  # a heap; a note that was taken leaves its entry for a while
 
     @property
     def timeout(self) -> float:
@@ -53,7 +56,7 @@ class MemoryStore:
             lease_end = 0.0
         elif lease_for is not None:
             lease_end = now + lease_for
-        new = written(record, max(0.0, lease_end - now))
+        new = written(record, next_version(record, now), max(0.0, lease_end - now))
         if stored is None:
             self._keys.append(record.organization)
         self._index(stored, new)
@@ -97,6 +100,9 @@ class MemoryStore:
         """See `TokenStore.take`."""
         self._forget_notes(self._clock())
         value, _ = self._notes.pop(key, (None, 0.0))
+        if len(self._ends) > 2 * len(self._notes) + _SPARE_ENDS:  # else what is put and taken all day would add up
+            self._ends = [(end, key) for key, (_, end) in self._notes.items()]
+            heapify(self._ends)
         return value
 
     def _forget_notes(self, now: float) -> None:

@@ -10,17 +10,31 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
+from tribe_oauth._hiding import hiding
+from tribe_oauth._oauth.values import Secret, secret
 from tribe_oauth.errors import ConfigurationError, StoreError
-from tribe_oauth.stores._columns import NAMES, definitions, from_row, keys_of, values, written
+from tribe_oauth.stores._columns import (
+    NAMES,
+    definitions,
+    from_row,
+    keys_of,
+    lease_left,
+    next_version,
+    unsound,
+    values,
+    written,
+)
 from tribe_oauth.stores._contract import Record
 
 try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+    from tribe_oauth.stores._postgres_errors import AlteredError, store_error
     from tribe_oauth.stores._postgres_pool import Connection, Pool, Row
 except ImportError:
     raise ImportError("PostgresStore needs an extra: pip install 'tribe-oauth[postgres]'") from None
@@ -32,7 +46,9 @@ PAGE: Final = 500
 """Keys that are read at a time."""
 
 _TYPES: Final = {str: "text", int: "bigint", bool: "boolean", float: "double precision", bytes: "bytea"}
-_SCHEMA: Final = f"""
+# By what is committed when each statement begins, whatever the database's default: who waited for the lock sees it.
+_SCHEMA: Final = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
+SELECT pg_advisory_xact_lock(7488265011);
 CREATE TABLE IF NOT EXISTS tribe_oauth_schema (version integer NOT NULL);
 CREATE TABLE IF NOT EXISTS tribe_oauth_organizations (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -49,27 +65,27 @@ CREATE TABLE IF NOT EXISTS tribe_oauth_notes (
 );
 CREATE INDEX IF NOT EXISTS tribe_oauth_note_ends ON tribe_oauth_notes (ends);
 INSERT INTO tribe_oauth_schema SELECT 1 WHERE NOT EXISTS (SELECT FROM tribe_oauth_schema);
-"""  # noqa: S608 (constants)
+COMMIT"""  # noqa: S608 (constants)
 _NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
-_LEFT: Final = f"CASE WHEN lease IS NULL THEN 0 ELSE greatest(0, least(lease_end - {_NOW}, lease_for)) END"
+_LEASE: Final = f"lease_end - {_NOW}, lease_for"
 _COLUMNS: Final = ", ".join(NAMES)
-_VALUES: Final = tuple(f"%({name})s + 1" if name == "version" else f"%({name})s" for name in NAMES)
+_VALUES: Final = tuple("%(next_version)s" if name == "version" else f"%({name})s" for name in NAMES)
 # A database may be set to confirm before it has written: not for these.
 _DURABLE: Final = """WITH durable AS MATERIALIZED (SELECT set_config('synchronous_commit',
     CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END,
     true))
 """
-_LOAD: Final = f"""SELECT {_COLUMNS}, {_LEFT} AS lease_left FROM tribe_oauth_organizations
+_LOAD: Final = f"""SELECT {_COLUMNS}, {_LEASE} FROM tribe_oauth_organizations
 WHERE organization = %(organization)s"""  # noqa: S608 (constants; values are parameters)
 _INSERT: Final = f"""{_DURABLE} INSERT INTO tribe_oauth_organizations
     (organization, {_COLUMNS}, lease_end, lease_for)
 SELECT %(organization)s, {", ".join(_VALUES)}, {_NOW} + %(lease_for)s, %(lease_for)s
-FROM durable ON CONFLICT (organization) DO NOTHING RETURNING {_LEFT}"""  # noqa: S608
+FROM durable ON CONFLICT (organization) DO NOTHING RETURNING {_LEASE}"""  # noqa: S608
 _UPDATE: Final = f"""{_DURABLE} UPDATE tribe_oauth_organizations SET
     {", ".join(f"{name} = {value}" for name, value in zip(NAMES, _VALUES, strict=True))},
     lease_end = CASE WHEN %(renew)s THEN {_NOW} + %(lease_for)s ELSE lease_end END,
     lease_for = CASE WHEN %(renew)s THEN %(lease_for)s ELSE lease_for END
-FROM durable WHERE organization = %(organization)s AND version = %(version)s RETURNING {_LEFT}"""  # noqa: S608
+FROM durable WHERE organization = %(organization)s AND version = %(version)s RETURNING {_LEASE}"""  # noqa: S608
 _PUT: Final = f"""{_DURABLE}, ended AS (DELETE FROM tribe_oauth_notes WHERE ends <= {_NOW} AND key <> %(key)s)
 INSERT INTO tribe_oauth_notes AS note SELECT %(key)s, %(value)s, {_NOW} + %(lives_for)s FROM durable
 ON CONFLICT (key) DO UPDATE SET
@@ -83,17 +99,6 @@ WHERE id > %(after)s AND status <> 'disconnected' ORDER BY id LIMIT %(page)s"""
 _DUE: Final = """SELECT due_at, id, organization FROM tribe_oauth_organizations
 WHERE due_at <= %(before)s AND (due_at, id) > (%(due_at)s, %(after)s) ORDER BY due_at, id LIMIT %(page)s"""
 
-_REMEDIES: Final[dict[type[psycopg.Error], str]] = {
-    psycopg.errors.UndefinedTable: "the database has no tables for this: call create_schema()",
-    psycopg.errors.InsufficientPrivilege: (
-        "the database does not allow its user to do this: grant SELECT, INSERT, UPDATE and DELETE on the tables"
-        " tribe_oauth_…, and to the user that calls create_schema(), CREATE on the schema"
-    ),
-    psycopg.errors.ReadOnlySqlTransaction: (
-        "the database can only be read (ReadOnlySqlTransaction): after a fail-over, the next call finds the new"
-        " primary when the DSN's name leads there; else look whether default_transaction_read_only is set"
-    ),
-}
 _LOOK: Final = "SELECT max(version), current_setting('fsync') FROM tribe_oauth_schema"
 
 
@@ -111,9 +116,10 @@ class PostgresStore:
     that can be written.
     """
 
-    def __init__(self, dsn: str, *, pool_size: int = 4, timeout: float = 5.0) -> None:
+    @hiding
+    def __init__(self, dsn: str | Secret, *, pool_size: int = 4, timeout: float = 5.0) -> None:
         try:
-            self._dsn = _with_connect_timeout(dsn, timeout)
+            self._dsn = Secret(_with_connect_timeout(secret(dsn).reveal(), timeout))
         except psycopg.ProgrammingError:
             raise ConfigurationError(
                 "the DSN cannot be read: write postgresql://user:password@host/database,"
@@ -134,26 +140,29 @@ class PostgresStore:
         """Create the tables where they are missing. May be called at every start, by all hosts."""
         ((exists,),) = await self._execute("SELECT to_regclass('tribe_oauth_schema') IS NOT NULL", {}, look=False)
         if not exists:
-            await self._execute("SELECT pg_advisory_xact_lock(7488265011);" + _SCHEMA, None, look=False)
+            await self._execute(_SCHEMA, None, look=False)
         self._looked = False
         await self._execute("SELECT", {})
 
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
-        rows = await self._execute(_LOAD, {"organization": organization.encode()})
-        if not rows:
-            return None
-        return from_row(organization, rows[0], rows[0][-1])
+        try:
+            rows = await self._execute(_LOAD, {"organization": organization.encode()})
+        except AlteredError:
+            raise unsound(organization) from None
+        return from_row(organization, rows[0], *rows[0][-2:]) if rows else None
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
+        version = next_version(record, time.time())
         parameters = dict(zip(NAMES, values(record), strict=True)) | {
             "organization": record.organization.encode(),
+            "next_version": version,
             "renew": record.lease is None or lease_for is not None,
             "lease_for": 0.0 if record.lease is None or lease_for is None else lease_for,
         }
         rows = await self._execute(_INSERT if record.version == 0 else _UPDATE, parameters)
-        return written(record, rows[0][0]) if rows else None
+        return written(record, version, lease_left(record, *rows[0])) if rows else None
 
     async def organizations(self) -> AsyncIterator[str]:
         """See `TokenStore.organizations`."""
@@ -191,26 +200,19 @@ class PostgresStore:
         """One statement in a transaction of its own; without parameters, a script in one."""
         pool = self._open()
         try:
-            async with asyncio.timeout(self._timeout), pool.connection() as connection:
+            async with asyncio.timeout(self._timeout) as deadline, pool.connection(deadline) as connection:
                 if look and not self._looked:
                     await self._look(connection)
                 return await _rows(connection, sql, parameters)
-        except (StoreError, TimeoutError, psycopg.Error) as error:
+        except Exception as error:
             # Whatever it was: the name may lead to another server by now, which has settings of its own.
             pool.renew()
             self._looked = False
-            raise self._error(error) from None
-
-    def _error(self, error: Exception) -> StoreError:
-        """What went wrong, with the remedy and without any value."""
-        if isinstance(error, StoreError):
-            return error
-        if isinstance(error, TimeoutError):
-            return StoreError(f"the database did not answer within {self._timeout:g} s: look whether it runs")
-        for kind, said in _REMEDIES.items():
-            if isinstance(error, kind):
-                return StoreError(said)
-        return StoreError(f"the database failed ({type(error).__name__}): look into its log")
+            failure = store_error(error, self._timeout)
+        try:
+            raise failure from None  # and not from there: the driver's frames show passwords
+        finally:
+            del failure  # its traceback has this frame, which would keep both
 
     async def _look(self, connection: Connection) -> None:
         """Refuse another version's tables; warn of a server that is set to confirm what it has not written."""
@@ -231,7 +233,7 @@ class PostgresStore:
         if self._pool is None or self._pool.loop is not loop:
             if self._pool is not None:
                 self._pool.close()
-            self._pool = Pool(self._dsn, self._pool_size, loop)
+            self._pool = Pool(self._dsn, self._pool_size, self._timeout, loop)
         return self._pool
 
 

@@ -26,6 +26,8 @@ Result = TypeVar("Result")
 
 PAGE: Final = 500
 """Keys that are read at a time."""
+_KEY: Final = "CASE typeof(organization) WHEN 'blob' THEN organization ELSE hex(organization) END"
+"""What a store of ours wrote is bytes; anything else as text, which no key is and which can always be read."""
 
 
 class SQLiteStore:
@@ -64,7 +66,7 @@ class SQLiteStore:
 
     async def organizations(self) -> AsyncIterator[str]:
         """See `TokenStore.organizations`."""
-        sql = "SELECT id, organization FROM organizations WHERE id > ? AND status != 'disconnected' ORDER BY id LIMIT ?"
+        sql = f"SELECT id, {_KEY} FROM organizations WHERE id > ? AND status != 'disconnected' ORDER BY id LIMIT ?"  # noqa: S608 (constant)
         after = 0
         while rows := await self._rows(sql, (after, PAGE)):
             for key in keys_of(key for _, key in rows):
@@ -74,7 +76,7 @@ class SQLiteStore:
     async def due(self, before: float) -> AsyncIterator[str]:
         """See `TokenStore.due`."""
         sql = (
-            "SELECT due_at, id, organization FROM organizations"
+            f"SELECT due_at, id, {_KEY} FROM organizations"  # noqa: S608 (constant)
             " WHERE due_at <= ? AND (due_at, id) > (?, ?) ORDER BY due_at, id LIMIT ?"
         )
         due_at, after = float("-inf"), 0

@@ -15,6 +15,7 @@ from aiohttp import web
 
 from tribe_oauth import Status, StoreError, TribeOAuthError, UnknownOrganizationError
 from tribe_oauth.errors import EXPIRED, LOST_ROTATION, REVOKED, USED_ELSEWHERE
+from tribe_oauth.web._organization import is_key
 from tribe_oauth.web._outcome import Outcome
 from tribe_oauth.web._pages import Connection, Connections
 from tribe_oauth.web._site import Site, guarded, see_other
@@ -83,7 +84,7 @@ class ConnectionsPage:
             organization=organization,
             status=status,
             # Without a prefix it is an operator, who runs this application; others are its customers.
-            error=_for_customers(status) if prefix else error or (status and status.cause),
+            error=_for_customers(status) if prefix else error or (status and status.why),
             reconnect=site.url("connect", again=organization, next=site.url("connections")),
         )
 
@@ -100,7 +101,7 @@ class ConnectionsPage:
         if not self._is_ours(request, form.get("form", "")):
             return await site.show(request, Outcome.STALE_FORM)
         do, organization = form.get("do"), form.get("organization", "")
-        if do not in {"refresh", "disconnect"} or not organization:
+        if do not in {"refresh", "disconnect"} or not is_key(organization):
             return await site.show(request, Outcome.BAD_REQUEST)
         try:
             async with asyncio.timeout(PATIENCE):

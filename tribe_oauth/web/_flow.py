@@ -8,20 +8,24 @@ from typing import Final
 import attrs
 from aiohttp import ClientError, ClientSession, web
 
-from tribe_oauth import CallbackError, StoreError, Token, TokenEndpointError
+from tribe_oauth import CallbackError, Secret, StoreError, Token, TokenEndpointError
 from tribe_oauth._oauth.values import parse_scope
-from tribe_oauth.errors import ConfigurationError, ManagerError, ScopeError, UnsavedError
+from tribe_oauth._shield import run_uninterrupted
+from tribe_oauth.errors import ConfigurationError, ManagerError, ScopeError, TemporarilyUnavailable, UnsavedError
 from tribe_oauth.odata import ODataError
 from tribe_oauth.web import _pending
+from tribe_oauth.web._log import forget_secrets
 from tribe_oauth.web._organization import normal
 from tribe_oauth.web._outcome import Outcome
-from tribe_oauth.web._pending import NotPendingError, Pending
+from tribe_oauth.web._pending import Ended, NotPendingError, Pending
 from tribe_oauth.web._site import Site, local, see_other
 
 logger = logging.getLogger("tribe_oauth.web.flow")
 
 MAX_FLOWS: Final = 16
 """Flows of one browser that may be open at a time: more cookies would make its headers too long."""
+MAX_LINK: Final = 2000
+"""Bytes that a link's values may have in all: they are kept with each flow."""
 
 _ASK_AGAIN: Final = frozenset({"server_error", "temporarily_unavailable"})
 _OUR_FAULT: Final = frozenset(
@@ -31,6 +35,15 @@ _OUR_FAULT: Final = frozenset(
 
 class _OtherOrganizationError(Exception):
     """Another organization consented than the expected one."""
+
+
+@attrs.frozen
+class _Callback:
+    """What a browser brings back. `state`: None unless there is exactly one. `browser`: the flow's cookie, or None."""
+
+    url: Secret
+    state: Secret | None
+    browser: Secret | None
 
 
 @attrs.frozen
@@ -58,17 +71,19 @@ class Flow:
             return await self.site.show(request, Outcome.UNAVAILABLE, again=self.site.url("connect", **pending.link))
         response = see_other(pending.request.url)
         self._make_room(request, response)
-        name = _pending.cookie_name(pending.request.state, secure=self.site.secure)
-        self.site.set_cookie(response, name, browser, max_age=_pending.LIFETIME, samesite="Lax")
+        name = _pending.cookie_name(Secret(pending.request.state), secure=self.site.secure)
+        self.site.set_cookie(response, name, browser.reveal(), max_age=_pending.COOKIE_LIFETIME, samesite="Lax")
         return response
 
     def _begin(self, request: web.Request, prefix: str) -> Pending | None:
         """The flow that a link asks for; None where the link is not valid."""
-        query = request.query
+        query, account = request.query, prefix
         link = {name: value for name, value in query.items() if name in {"organization", "again", "next"}}
         if len(query) != len(set(query)):
             return None
         try:
+            if sum(len(value.encode()) for value in link.values()) > MAX_LINK:
+                return None
             following = local(link.get("next"))
             pinned = _named(prefix, link["organization"]) if "organization" in link else None
             again = link.get("again")
@@ -83,7 +98,8 @@ class Flow:
             if pinned is None:
                 return None
         return Pending(
-            request=self.site.client.authorization_request(organization_id=pinned),
+            request=self.site.client.authorization_request(organization_id=pinned, pkce=self.site.pkce),
+            account=account,
             prefix=prefix,
             expected=expected,
             next=following,
@@ -99,37 +115,69 @@ class Flow:
 
     async def callback(self, request: web.Request) -> web.StreamResponse:
         """Take the flow away, then read the callback. The answer always redirects to an address without its query."""
-        states = request.query.getall("state", [])
-        state = states[0] if len(states) == 1 else ""
-        store, secure = self.site.manager.store, self.site.secure
-        pending: Pending | None = None
+        back = self._callback(request)
+        flow: Pending | Ended | None = None
         try:
-            pending = await _pending.take(store, self.site.client, state, request.cookies, secure=secure)
-            outcome = await self._finish(request, pending)
+            account = await self._account(request)
+            flow = await _pending.take(self.site.manager.store, self.site.client, back.state, back.browser)
+            if isinstance(flow, Ended):
+                outcome = Outcome(flow.outcome)
+            else:  # to its end, although the browser leaves: its next request shows the outcome
+                outcome = await run_uninterrupted(self._finish(flow, back, account))
         except NotPendingError as error:
             outcome = error.outcome
         except StoreError as error:
             logger.warning("a callback could not be finished, and the customer was asked to start again: %s", error)
             outcome = Outcome.UNAVAILABLE
-        response = see_other(self._after(outcome, pending))
-        if (name := _pending.cookie_name(state, secure=secure)) in request.cookies:
-            self.site.del_cookie(response, name)
-        return response
+        return see_other(self._after(outcome, flow))
 
-    def _after(self, outcome: Outcome, pending: Pending | None) -> str:
+    def _callback(self, request: web.Request) -> _Callback:
+        """Read it, and take its secrets out of the request, which others log and report."""
+        states = request.query.getall("state", [])
+        state = Secret(states[0]) if len(states) == 1 else None
+        name = None if state is None else _pending.cookie_name(state, secure=self.site.secure)
+        browser = request.cookies.get(name or "")
+        # A proxy may have changed the path on the way here; the query is used as it arrived.
+        url = Secret(f"{self.site.url(self.site.callback)}?{request.rel_url.raw_query_string}")
+        forget_secrets(request)
+        return _Callback(url, state, None if browser is None else Secret(browser))
+
+    async def _account(self, request: web.Request) -> str | None:
+        """Whose request it is now, as the prefix of keys; None where nobody is signed in."""
+        try:
+            return await self.site.prefix(request)
+        except web.HTTPException:  # refused, or sent to a sign-in
+            return None
+
+    def _after(self, outcome: Outcome, flow: Pending | Ended | None) -> str:
         page = f"outcome/{outcome.value}"
-        if pending is None:
+        if flow is None:
             return self.site.url(page)
-        if outcome is Outcome.CONNECTED and pending.next is not None:
-            return pending.next
-        return self.site.url(page, **pending.link)
+        if outcome is Outcome.CONNECTED and flow.next is not None:
+            return flow.next
+        return self.site.url(page, **flow.link)
 
-    async def _finish(self, request: web.Request, pending: Pending) -> Outcome:
+    async def _finish(self, pending: Pending, back: _Callback, account: str | None) -> Outcome:
+        """Connect, and keep the outcome for a browser that comes back once more."""
+        assert back.state is not None  # or it would have found no flow
+        assert back.browser is not None
+        await _pending.under_way(self.site.manager.store, back.state, back.browser)
+        if account in {None, pending.account}:
+            outcome = await self._outcome_of(pending, back)
+        else:
+            logger.warning("a connection begun by account %.80r came back to another one: refused", pending.account)
+            outcome = Outcome.OTHER_ACCOUNT
+        ended = Ended(outcome=outcome.value, next=pending.next, link=pending.link)
+        try:
+            await _pending.end(self.site.manager.store, back.state, back.browser, ended)
+        except StoreError as error:
+            logger.warning("an outcome could not be kept, which a reloaded callback would show: %s", error)
+        return outcome
+
+    async def _outcome_of(self, pending: Pending, back: _Callback) -> Outcome:
         """Exchange the code and store the connection. Errors are logged here, without secrets."""
         try:
-            # A proxy may have changed the path on the way here; the query is used as it arrived.
-            callback = f"{self.site.url(self.site.callback)}?{request.rel_url.raw_query_string}"
-            token = await self._connect(pending, callback)
+            token = await self._connect(pending, back)
         except Exception as error:
             outcome = judge(error)
             level = logging.ERROR if outcome is Outcome.FAILED else logging.WARNING
@@ -138,8 +186,8 @@ class Flow:
         asked = parse_scope(pending.request.scope)
         return Outcome.CONNECTED if token.scope is None or asked <= token.scope else Outcome.CONNECTED_WITH_LESS
 
-    async def _connect(self, pending: Pending, callback: str) -> Token:
-        grant = pending.request.grant(callback)
+    async def _connect(self, pending: Pending, back: _Callback) -> Token:
+        grant = pending.request.grant(back.url.reveal())
         resolve = self.site.find
         if resolve is None:
             assert pending.expected is not None  # _begin() made sure of it
@@ -192,12 +240,12 @@ def judge(error: Exception) -> Outcome:
             return Outcome.OTHER_ORGANIZATION
         case ScopeError(error="insufficient_scope"):
             return Outcome.NOT_OFFLINE
-        case CallbackError(error=None) | TokenEndpointError(error="invalid_grant"):
-            return Outcome.UNKNOWN
+        case CallbackError(error=None) | TokenEndpointError(error="invalid_grant", cause=None):
+            return Outcome.UNKNOWN  # with a cause, it is the application that is not set up right
         case CallbackError(error=code) if code not in _ASK_AGAIN | _OUR_FAULT:
             return Outcome.DENIED  # servers have other codes than access_denied for it
         case CallbackError(error=code) | TokenEndpointError(error=code) if code is None or code in _ASK_AGAIN:
             return Outcome.UNAVAILABLE
-        case StoreError() | ODataError() | ClientError() | TimeoutError() | ManagerError():
+        case TemporarilyUnavailable() | StoreError() | ODataError() | ClientError() | TimeoutError() | ManagerError():
             return Outcome.UNAVAILABLE  # a manager that is closing belongs to a worker that ends: the next one answers
     return Outcome.FAILED

@@ -1,17 +1,29 @@
-"""Keeps codes, states and access tokens out of aiohttp's access log, which prints the whole request line."""
+"""Keeps codes, states, cookies of flows and access tokens out of the logs and reports of others.
+
+Twice, since nobody knows all that reads a request. A filter masks the records of the server's access log, whatever its
+name is: aiohttp's, gunicorn's, one's own. And a callback's own request forgets its query as soon as it was read: what
+is asked for it later (an access logger of one's own class, a crash reporter) finds it masked.
+"""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
+
+from aiohttp import web
+from yarl import URL
 
 from tribe_oauth._redaction import redacted_query
 
+_ACCESS_LOGS: Final = ("aiohttp.access", "gunicorn.access")
+_WITH_A_URL: Final = ("_message", "_rel_url", "_cache")
+"""Where aiohttp's request has its URL. It has no other way to change it."""
+
 
 class HideCallbacks(logging.Filter):
-    """Masks the values of ``code``, ``state`` and ``access_token`` in every query of a record.
+    """Masks the values of ``code``, ``state`` and ``access_token`` in every URL of a record, and the cookies of flows.
 
-    `setup` adds it to aiohttp's own access logger; add it to the one you pass to ``run_app`` yourself.
+    `setup` adds it to the access logs of aiohttp and gunicorn, and to the one that the server uses, whatever its name.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -32,8 +44,22 @@ def _masked(value: Any) -> Any:
     return redacted_query(value) if isinstance(value, str) else value
 
 
-def hide_callbacks() -> None:
-    """Add the filter to aiohttp's access log, once for all applications."""
-    logger = logging.getLogger("aiohttp.access")
-    if not any(isinstance(there, HideCallbacks) for there in logger.filters):
-        logger.addFilter(HideCallbacks())
+def hide_callbacks(*loggers: logging.Logger) -> None:
+    """Add the filter to these, by default to the access logs that are known by name; once for all applications."""
+    for logger in loggers or map(logging.getLogger, _ACCESS_LOGS):
+        if not any(isinstance(there, HideCallbacks) for there in logger.filters):
+            logger.addFilter(HideCallbacks())
+
+
+async def hide_in_use(request: web.Request, response: web.StreamResponse) -> None:
+    """Add the filter to the access log that this server writes to, right before its line is written."""
+    log = getattr(request.protocol, "access_log", None)
+    if isinstance(log, logging.Logger):
+        hide_callbacks(log)
+
+
+def forget_secrets(request: web.Request) -> None:
+    """Mask the query of a request that was read, for all that look at it from now on."""
+    clean = request.clone(rel_url=URL(redacted_query(str(request.rel_url)), encoded=True))
+    for name in _WITH_A_URL:
+        setattr(request, name, getattr(clean, name))

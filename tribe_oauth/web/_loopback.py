@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -15,7 +14,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from aiohttp import web
 
-from tribe_oauth import AuthorizationRequest, Client
+from tribe_oauth import AuthorizationRequest, Client, Secret
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
 from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.errors import CallbackError, ConfigurationError
@@ -25,6 +24,7 @@ from tribe_oauth.web._pages import Links, Pages
 from tribe_oauth.web._pending import LIFETIME
 from tribe_oauth.web._serving import serving
 from tribe_oauth.web._site import guarded
+from tribe_oauth.web._speculative import is_speculative
 
 HOST: Final = "127.0.0.1"
 _LISTENING: Final = {HOST: (HOST,), "::1": ("::1",), "localhost": (HOST, "::1")}
@@ -42,6 +42,7 @@ async def login(
     show_problem: Callable[[str], object],
     pasted: Callable[[], Awaitable[str]],
     organization_id: str | None = None,
+    pkce: bool = True,
     timeout: float = LIFETIME,
 ) -> Connected:
     """Have a person consent in a browser, and connect with what comes back.
@@ -60,8 +61,8 @@ async def login(
         )
     listener = _Listener()
     async with listener.listening(client) as client:
-        request = client.authorization_request(organization_id=organization_id)
-        listener.state = request.state
+        request = client.authorization_request(organization_id=organization_id, pkce=pkce)
+        listener.state = Secret(request.state)
         show(request.url)
         try:
             grant = await _first(
@@ -77,8 +78,8 @@ async def login(
         return connected
 
 
-async def _arrived(request: AuthorizationRequest, callback: Awaitable[str]) -> AuthorizationCodeGrant:
-    return request.grant(await callback)
+async def _arrived(request: AuthorizationRequest, callback: Awaitable[Secret]) -> AuthorizationCodeGrant:
+    return request.grant((await callback).reveal())
 
 
 async def _pasted(
@@ -117,8 +118,8 @@ class _Listener:
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
-        self.state = ""
-        self.callback: asyncio.Future[str] = loop.create_future()
+        self.state = Secret("")
+        self.callback: asyncio.Future[Secret] = loop.create_future()  # which shows its result
         self.outcome: asyncio.Future[Outcome] = loop.create_future()
 
     @asynccontextmanager
@@ -142,13 +143,17 @@ class _Listener:
                     self.outcome.set_result(Outcome.UNAVAILABLE)  # for a browser that waits
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        state = request.query.get("state", "").encode("utf-8", "surrogatepass")
-        if self.callback.done() or not hmac.compare_digest(state, self.state.encode()):
-            outcome = Outcome.UNKNOWN  # a second callback, or one of another login: neither ends this one
-        else:
-            self.callback.set_result(request.rel_url.raw_path_qs)
-            outcome = await asyncio.shield(self.outcome)
-        return guarded(await Pages().outcome(request, outcome, Links()))
+        if is_speculative(request):
+            return await _page(request, Outcome.AHEAD_OF_TIME, Links(again=""))  # the address that it has
+        if Secret(request.query.get("state", "")) != self.state:
+            return await _page(request, Outcome.UNKNOWN)  # that of another login, which does not end this one
+        if not self.callback.done():
+            self.callback.set_result(Secret(request.rel_url.raw_path_qs))
+        return await _page(request, await asyncio.shield(self.outcome))  # the same for a page that is loaded twice
+
+
+async def _page(request: web.Request, outcome: Outcome, links: Links | None = None) -> web.StreamResponse:
+    return guarded(await Pages().outcome(request, outcome, links or Links()))
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, redirect: SplitResult) -> int:

@@ -13,7 +13,8 @@ from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 
 MAX_TENANT_BYTES: Final = 200
 MAX_ORGANIZATION_BYTES: Final = 300
-"""With the tenant before it, it makes a key, which has at most 512."""
+"""With the tenant before it, it makes a key."""
+MAX_KEY_BYTES: Final = 512
 
 PATIENCE: Final = 10.0
 """Seconds: a browser waits."""
@@ -51,6 +52,11 @@ def normal(organization: str) -> str:
     if not isinstance(organization, str) or not 0 < len(organization.encode()) <= MAX_ORGANIZATION_BYTES:
         raise ValueError(f"an organization is text of 1 to {MAX_ORGANIZATION_BYTES} bytes in UTF-8")
     return organization.lower() if _UUID.fullmatch(organization) else organization
+
+
+def is_key(text: str) -> bool:
+    """Whether it can be an organization's key, or a part of one: what is longer is not even logged."""
+    return 0 < len(text.encode("utf-8", "surrogatepass")) <= MAX_KEY_BYTES
 
 
 def prefix_of(tenant: str) -> str:

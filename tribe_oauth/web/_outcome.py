@@ -30,12 +30,14 @@ class Outcome(Enum):
     OTHER_ORGANIZATION = "other-organization"
     UNKNOWN = "unknown"
     OTHER_BROWSER = "other-browser"
+    OTHER_ACCOUNT = "other-account"
     UNAVAILABLE = "unavailable"
     FAILED = "failed"
     FORBIDDEN = "forbidden"
     BAD_REQUEST = "bad-request"
     STALE_FORM = "stale-form"
     NOT_DISCONNECTED = "not-disconnected"
+    AHEAD_OF_TIME = "ahead-of-time"
 
     @property
     def words(self) -> Words:
@@ -83,13 +85,20 @@ _WORDS = {
     Outcome.UNKNOWN: Words(
         400,
         "This link does not work any more",
-        "It was used already, or is older than half an hour. If you have just connected, all is well: the page was only"
-        " loaded twice.",
+        "It was used already, is older than half an hour, or newer ones took its place. If you have just connected, all"
+        " is well: the page was only loaded twice.",
     ),
     Outcome.OTHER_BROWSER: Words(
         400,
         "Please continue in the browser you began with",
-        "This connection was started in another browser, or cookies are switched off. Nothing was connected.",
+        "This connection was started in another browser, or long ago, or cookies are switched off. Nothing was"
+        " connected: open the link there, or try again.",
+    ),
+    Outcome.OTHER_ACCOUNT: Words(
+        409,
+        "Not connected: you are signed in to another account now",
+        "This connection was started from another account here than the one that you are signed in to. Nothing was"
+        " changed. Sign in to the right one, and connect once more.",
     ),
     Outcome.UNAVAILABLE: Words(
         503,
@@ -114,6 +123,9 @@ _WORDS = {
         "Not disconnected yet",
         "Our storage did not answer in time. It may still be done in a minute: please look again then.",
         again=False,
+    ),
+    Outcome.AHEAD_OF_TIME: Words(
+        503, "Not opened yet", "Your browser loaded this page ahead of time. Nothing has happened so far: go on here."
     ),
     Outcome.STALE_FORM: Words(
         403, "Please try that again", "The page was open for too long, or came from elsewhere.", again=False

@@ -12,11 +12,12 @@ from tribe_oauth import Client, TokenManager, UnknownOrganizationError
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.web._connections import ConnectionsPage
 from tribe_oauth.web._flow import Flow
-from tribe_oauth.web._log import hide_callbacks
+from tribe_oauth.web._log import hide_callbacks, hide_in_use
 from tribe_oauth.web._organization import normal, organization_id
 from tribe_oauth.web._outcome import Outcome
 from tribe_oauth.web._pages import Pages
 from tribe_oauth.web._site import SITE, Authorize, ResolveOrganization, Site, site
+from tribe_oauth.web._speculative import is_speculative
 
 MANAGER: Final = web.AppKey("tribe_oauth.manager", TokenManager)
 """Where handlers find the manager: ``request.config_dict[MANAGER]``."""
@@ -37,31 +38,36 @@ def setup(
     path: str | None = None,
     client: Client | None = None,
     pages: Pages | None = None,
+    pkce: bool = True,
 ) -> None:
     """Add consent, callback and the connections page to an application, which runs the manager from now on.
 
-    `authorize` is asked for every page but callback and outcome. It returns for whom the request is: the name of a
+    `authorize` is asked for every page but the outcome's. It returns for whom the request is: the name of a
     tenant (an account of yours), who sees and changes only its own connections; True for an operator, who sees all;
     None or False to refuse with 403. It may be a coroutine function, and may raise a redirect to your sign-in. Without
-    it, all requests are refused.
+    it, all requests are refused. For a callback, None or a redirect refuse nothing: the flow's cookie says whose it is;
+    another account than the one that began is refused.
 
     The keys of a tenant's organizations begin with the tenant, those of an operator's do not; see `session`. `find` is
     given a session with the new token and returns the organization's name in such a key: by default Tribe's id of it.
     With None, only the link says which organization it is, and nothing checks which one consents.
 
     `path`: the part of the redirect URI's path that this application sees, where a proxy or a parent application takes
-    away another part. `client`: by default the manager's. `pages`: your own. Raises ConfigurationError.
+    away another part. `client`: by default the manager's. `pages`: your own. `pkce`: whether PKCE is used (RFC 7636);
+    where Tribe's consent does not pass it on, the exchange is refused and the log says so. Raises ConfigurationError.
     """
     if SITE in app:
         raise ConfigurationError(
             "setup() was called for this application already: use a sub-application for the second manager"
         )
-    there = site(manager, client=client, authorize=authorize, find=find, path=path, pages=pages or Pages())
+    there = site(manager, client=client, authorize=authorize, find=find, path=path, pages=pages or Pages(), pkce=pkce)
     flow, connections = Flow(there), ConnectionsPage(there)
     router = app.router
-    router.add_get(f"{there.path}/connect", _with_a_page_for_403(there, flow.connect), allow_head=False)
+    connect = _not_ahead_of_time(there, _with_a_page_for_403(there, flow.connect))
+    router.add_get(f"{there.path}/connect", connect, allow_head=False)
     for slash in ("", "/"):  # Tribe adds one before the question mark
-        router.add_get(f"{there.path}/{there.callback}{slash}", flow.callback, allow_head=False)
+        callback = _not_ahead_of_time(there, flow.callback)
+        router.add_get(f"{there.path}/{there.callback}{slash}", callback, allow_head=False)
     router.add_get(f"{there.path}/outcome/{{outcome}}", flow.outcome)
     router.add_get(f"{there.path}/connections", _with_a_page_for_403(there, connections.show))
     router.add_post(f"{there.path}/connections", _with_a_page_for_403(there, connections.act))
@@ -69,6 +75,7 @@ def setup(
     app[SITE] = there
     app.cleanup_ctx.append(_run)
     hide_callbacks()
+    app.on_response_prepare.append(hide_in_use)
 
 
 async def _run(app: web.Application) -> AsyncIterator[None]:
@@ -86,6 +93,17 @@ def _with_a_page_for_403(there: Site, handler: _Handler) -> _Handler:
             return await there.show(request, Outcome.FORBIDDEN)
 
     return guarded
+
+
+def _not_ahead_of_time(there: Site, handler: _Handler) -> _Handler:
+    """The same handler, which is not run for a browser that only prefetches: what it consumes is not for that."""
+
+    async def opened(request: web.Request) -> web.StreamResponse:
+        if is_speculative(request):
+            return await there.show(request, Outcome.AHEAD_OF_TIME, again="")  # the address that it has
+        return await handler(request)
+
+    return opened
 
 
 def _site_of(request: web.Request) -> Site:

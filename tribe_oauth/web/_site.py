@@ -48,6 +48,7 @@ class Site:
     path: str
     callback: str
     secure: bool
+    pkce: bool
 
     async def prefix(self, request: web.Request) -> str:
         """How the keys begin of the organizations that this request may see. Raises HTTPForbidden."""
@@ -124,6 +125,7 @@ def site(
     find: ResolveOrganization | None,
     path: str | None,
     pages: Pages,
+    pkce: bool,
 ) -> Site:
     """Derive all addresses from the redirect URI. Raises ConfigurationError."""
     client = client or manager.client
@@ -154,4 +156,5 @@ def site(
         path=mounted,
         callback=callback,
         secure=redirect.scheme == "https",
+        pkce=pkce,
     )
