@@ -178,7 +178,7 @@ class Server:
         lost_at = self.lost_at.get(family.organization, -1.0)
         if token in self.under_way:
             known = self.written_back.get(token, -1.0) >= lost_at  # it was known that the store had lost something
-            if known or lost_at < self.under_way[token]:
+            if known or lost_at < min(self.under_way[token], connecting_since):  # else one of the two leases was lost
                 raise self.violation(f"{token} was sent while an earlier request with it could still arrive")
             self._causes[token] = "the store lost a lease"
         elif token in self.successors and not family.revoked:

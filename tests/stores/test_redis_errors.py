@@ -170,17 +170,8 @@ async def test_none_here_and_tls_there() -> None:
 
 async def test_an_answer_in_tls() -> None:
     """Or says so, in a way that only TLS understands."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(100)
-        writer.write(b"\x15\x03\x01\x00\x02\x02\x46\r\n")
-        await reader.read(100)
-        writer.close()
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    await refused(f"redis://127.0.0.1:{port}", "does not speak Redis's protocol.*rediss:// where that port has TLS")
-    listening.close()
+    async with redis_servers.scripted(lambda _: b"\x15\x03\x01\x00\x02\x02\x46\r\n") as port:
+        await refused(f"redis://127.0.0.1:{port}", "does not speak Redis's protocol.*rediss:// where that port has TLS")
 
 
 async def test_a_certificate_that_nobody_knows(tmp_path: Path) -> None:
@@ -238,17 +229,8 @@ async def test_what_a_server_says(said: str, match: str) -> None:
 
 async def test_what_is_no_redis() -> None:
     """A server of another kind answers in another language."""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(100)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        await reader.read(100)
-        writer.close()
-
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
-    port = listening.sockets[0].getsockname()[1]
-    await refused(f"redis://127.0.0.1:{port}", "does not speak Redis's protocol: look at host and port")
-    listening.close()
+    async with redis_servers.scripted(lambda _: b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
+        await refused(f"redis://127.0.0.1:{port}", "does not speak Redis's protocol: look at host and port")
 
 
 def test_errors_without_a_code() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import attrs
 
-from tribe_oauth.errors import UnreadableError
+from tribe_oauth.errors import StoreError, UnreadableError
 from tribe_oauth.stores._contract import Record, RecordStatus, Unreadable, unreadable
 
 logger = logging.getLogger("tribe_oauth.stores")
@@ -168,6 +168,10 @@ _ALTERED: Final = "was altered by something else; restore it from a backup"
 
 def _is_count(value: Any) -> bool:
     return type(value) is int and 0 <= value < _MOST
+
+
+class AlteredError(StoreError):
+    """What a server says of a value that no store of ours wrote: of another type, or text in no encoding."""
 
 
 def unsound(organization: str) -> UnreadableError:

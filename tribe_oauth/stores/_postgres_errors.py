@@ -9,6 +9,7 @@ import psycopg
 from psycopg import errors
 
 from tribe_oauth.errors import StoreError
+from tribe_oauth.stores._columns import AlteredError
 
 # What libpq and the server say when a connection cannot be opened: there is no code to be had then.
 _NOT_CONNECTED: Final = {
@@ -35,10 +36,6 @@ _NOT_CONNECTED: Final = {
     "invalid response to SSL": "what answers there is no PostgreSQL: look at host and port in the DSN",
     "conversion between": "the database has an encoding that cannot be read as UTF-8: create it WITH ENCODING 'UTF8'",
 }
-
-
-class AlteredError(StoreError):
-    """What should be text is none, in an encoding that checks nothing: no store of ours wrote it."""
 
 
 _GRANT: Final = (

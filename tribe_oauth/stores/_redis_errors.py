@@ -18,14 +18,11 @@ from redis.exceptions import (
 
 from tribe_oauth._remedies import reason, remedy
 from tribe_oauth.errors import StoreError, named
+from tribe_oauth.stores._columns import AlteredError
 
 
 class NotThereError(RedisError):
     """It is another kind of server, or none knows it. The text is a sentence that names the remedy."""
-
-
-class AlteredError(StoreError):
-    """A key has a value of another type, which no store of ours wrote."""
 
 
 SENTINEL: Final = (

@@ -19,6 +19,7 @@ from tribe_oauth._oauth.values import Secret, secret
 from tribe_oauth.errors import ConfigurationError, StoreError
 from tribe_oauth.stores._columns import (
     NAMES,
+    AlteredError,
     definitions,
     from_row,
     keys_of,
@@ -34,7 +35,7 @@ try:
     import psycopg
     from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
-    from tribe_oauth.stores._postgres_errors import AlteredError, store_error
+    from tribe_oauth.stores._postgres_errors import store_error
     from tribe_oauth.stores._postgres_pool import Connection, Pool, Row
 except ImportError:
     raise ImportError("PostgresStore needs an extra: pip install 'tribe-oauth[postgres]'") from None

@@ -22,14 +22,14 @@ from typing import Any, Final
 from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.values import Secret, secret
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.stores._columns import keys_of, next_version, unsound, written
+from tribe_oauth.stores._columns import AlteredError, keys_of, next_version, unsound, written
 from tribe_oauth.stores._contract import Record
 
 try:
     from redis.asyncio import RedisError
     from redis.exceptions import NoScriptError
 
-    from tribe_oauth.stores._redis_errors import AlteredError, store_error
+    from tribe_oauth.stores._redis_errors import store_error
     from tribe_oauth.stores._redis_pool import driver
     from tribe_oauth.stores._redis_scripts import LOAD, ODD_SCORES, PUT, SWAP, TAKE, fields_of, left, read
     from tribe_oauth.stores._redis_servers import Servers, servers

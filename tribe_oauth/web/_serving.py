@@ -16,8 +16,8 @@ GRACE: Final = 2.0
 """Seconds that requests under way get to end; aiohttp waits for them twice."""
 _NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 """What a machine without IPv6, or without IPv4, says to such an address."""
-_TURNS: Final = 3
-"""Iterations of the event loop that asyncio takes from accepting a connection to telling its protocol."""
+_TURNS: Final = 4
+"""Iterations of the event loop that asyncio takes from accepting a connection to having told its protocol."""
 
 
 @asynccontextmanager
