@@ -37,11 +37,12 @@ FOLDERS = {
     """,
     "stores": """
         _contract  _redis_url  _sqlite_holder  _turns
-        _columns  _contract_steps  _sqlite_files
+        _contract_steps  _sqlite_files  _writes
+        _columns  memory  encrypted
         _contract_trouble  _postgres_errors  _redis_errors  _redis_scripts  _sqlite_rescue
         _postgres_pool  _redis_pool
         contract  _redis_servers  _redis_settings
-        memory  encrypted  postgres  redis  _sqlite_schema
+        postgres  redis  _sqlite_schema
         _sqlite_database
         __init__  _sqlite_worker
         sqlite

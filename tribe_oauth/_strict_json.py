@@ -16,11 +16,12 @@ import json
 import zlib
 from collections.abc import Callable
 from functools import cache, lru_cache
-from typing import Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import attrs
-import cattrs
-from cattrs.errors import CattrsError
+
+if TYPE_CHECKING:
+    import cattrs
 
 T = TypeVar("T")
 _AS_TEXT: Final[dict[type, Callable[[Any], str]]] = {}
@@ -89,6 +90,8 @@ def _well_formed(value: T | None, kind: type[T]) -> T:
 
 
 def _structured(text: bytes | str, kind: type[T], complete: bool) -> T | None:
+    from cattrs.errors import CattrsError  # not before: see `_converter`
+
     try:
         members = _decode(str(text, "utf-8") if isinstance(text, bytes) else text)
         if complete and not _names(kind) <= members.keys():
@@ -104,7 +107,9 @@ def _names(kind: Any) -> frozenset[str]:
 
 @cache
 def _converter() -> cattrs.Converter:
-    """Made when it is first needed: it would be a tenth of the time that importing the library takes."""
+    """Made when it is first needed: with cattrs it would be a third of the time that importing the library takes."""
+    import cattrs
+
     converter = cattrs.Converter(detailed_validation=False, unstruct_collection_overrides={frozenset: sorted})
     for plain in (str, int, bool):
         converter.register_structure_hook(plain, _as_it_is)

@@ -16,13 +16,12 @@ from tribe_oauth.stores._columns import (
     _column,
     definitions,
     from_row,
-    next_version,
     values,
-    with_payload,
 )
-from tribe_oauth.stores._columns import written as as_written
+from tribe_oauth.stores._writes import next_version
+from tribe_oauth.stores._writes import written as as_written
 from tribe_oauth.stores.contract import put, record
-from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
+from tribe_oauth.stores.encrypted import EncryptedStore, _with_payload, generate_key
 
 FULL = record(
     family="family", generation=7, cause="because", maybe_spent=True, failures=3, not_before=1.5, due_at=2.5,
@@ -106,7 +105,7 @@ def test_a_row_without_a_version(version: object) -> None:
 def test_records_from_records() -> None:
     """A write changes the version and the lease's time, encryption the payload, and neither anything else."""
     assert as_written(FULL, 7, 1.0) == attrs.evolve(FULL, version=7, lease_left=1.0)
-    assert with_payload(FULL, b"new") == attrs.evolve(FULL, payload=b"new")
+    assert _with_payload(FULL, b"new") == attrs.evolve(FULL, payload=b"new")
 
 
 def test_a_version_is_higher_than_all_before() -> None:

@@ -70,8 +70,8 @@ LONGEST_BACK_OFF_UNSENT: Final = 60.0
 """Seconds. Where nothing is sent, trying again costs the server nothing."""
 
 
-_USED: Final = re.compile(r"already (?:been )?used|was used", re.IGNORECASE)
-_EXPIRED: Final = re.compile(r"(?:token|has|is|was) expired|expired (?:at|token)", re.IGNORECASE)
+_USED: Final = r"(?i)already (?:been )?used|was used"
+_EXPIRED: Final = r"(?i)(?:token|has|is|was) expired|expired (?:at|token)"
 
 
 def judge(outcome: Outcome) -> Verdict:
@@ -100,9 +100,9 @@ def cause_of(outcome: Outcome, *, maybe_spent: bool, old: bool) -> str:
     """
     refused = refusal_in(outcome)
     words = "" if refused is None else refused.description
-    if _USED.search(words):
+    if re.search(_USED, words):
         return LOST_ROTATION if maybe_spent else USED_ELSEWHERE
-    if old or _EXPIRED.search(words):
+    if old or re.search(_EXPIRED, words):
         return EXPIRED
     return LOST_ROTATION if maybe_spent else REVOKED
 

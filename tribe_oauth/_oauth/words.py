@@ -7,7 +7,6 @@ printable, short, without the standard sentences, and without secrets.
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -25,7 +24,7 @@ _MAX_READ: Final = 4_000
 """Characters that are read: several times what any version says."""
 
 # Ory Hydra puts these before what it has to say, or says no more. The last ones are its hints where it has none.
-_STANDARD: Final = re.compile(
+_STANDARD: Final = (
     r"(?:The provided authorization grant \(e\.g\., .*?was issued to another client"
     r"|The request is missing a required parameter, includes an invalid parameter value, .*?malformed"
     r"|Client authentication failed \(e\.g\., .*?method\)"
@@ -42,9 +41,7 @@ _STANDARD: Final = re.compile(
     r"|Token validation failed)\.?(?:\s+|$)"
 )
 # Tokens as this server makes them, tokens in three parts (RFC 7519), and whatever else is too long to be a word.
-_TOKEN: Final = re.compile(
-    r"\bory_[a-z]{2}_[\w.~+/=-]+|[A-Za-z0-9_-]{30,}(?:\.[A-Za-z0-9_-]{20,})+|[A-Za-z0-9_-]{40,}", re.ASCII
-)
+_SECRETS: Final = r"(?a)\bory_[a-z]{2}_[\w.~+/=-]+|[A-Za-z0-9_-]{30,}(?:\.[A-Za-z0-9_-]{20,})+|[A-Za-z0-9_-]{40,}"
 
 # What a refusal is about, by its code; else by the server's words, in the sentences of all its versions and in others'.
 _MAY_BE_ABOUT_ANYTHING: Final = frozenset({"invalid_grant", "invalid_request"})
@@ -55,12 +52,12 @@ _BY_CODE: Final[Mapping[str, str]] = {
     "unauthorized_client": GRANT_TYPE,
     "unsupported_grant_type": GRANT_TYPE,
 }
-_BY_WORDS: Final[Mapping[str, re.Pattern[str]]] = {
-    REDIRECT_URI: re.compile(r"redirect_uri[^.]*(?:not match|mismatch)", re.IGNORECASE),
-    PKCE: re.compile(r"\bPKCE\b|code[_ ](?:verifier|challenge)", re.IGNORECASE),
-    GRANT_TYPE: re.compile(r"not allowed to use (?:authorization )?grant", re.IGNORECASE),
-    SCOPE: re.compile(r"not allowed to request scope|was not granted scope", re.IGNORECASE),
-    OTHER_CLIENT: re.compile(r"client id[^.]*(?:not match|mismatch)", re.IGNORECASE),
+_BY_WORDS: Final[Mapping[str, str]] = {
+    REDIRECT_URI: r"redirect_uri[^.]*(?:not match|mismatch)",
+    PKCE: r"\bPKCE\b|code[_ ](?:verifier|challenge)",
+    GRANT_TYPE: r"not allowed to use (?:authorization )?grant",
+    SCOPE: r"not allowed to request scope|was not granted scope",
+    OTHER_CLIENT: r"client id[^.]*(?:not match|mismatch)",
 }
 
 
@@ -71,7 +68,7 @@ def words_of(members: Mapping[str, object], secrets: Iterable[str]) -> str:
     """
     texts = (members.get(name) for name in ("error_description", "error_hint"))
     said = _masked(" ".join(text for text in texts if isinstance(text, str)), secrets)
-    return shown(_STANDARD.sub("", said[:_MAX_READ]).strip(" "), secrets)
+    return shown(re.sub(_STANDARD, "", said[:_MAX_READ]).strip(" "), secrets)
 
 
 def shown(text: str, secrets: Iterable[str], limit: int = MAX_WORDS) -> str:
@@ -80,8 +77,10 @@ def shown(text: str, secrets: Iterable[str], limit: int = MAX_WORDS) -> str:
 
 
 def _masked(text: str, secrets: Iterable[str]) -> str:
-    return _TOKEN.sub(
-        MASK, without(text, sorted({form for secret in secrets for form in _forms(secret)}, key=_longest))
+    return re.sub(
+        _SECRETS,
+        MASK,
+        without(text, sorted({form for secret in secrets for form in _forms(secret)}, key=_longest)),
     )
 
 
@@ -91,6 +90,8 @@ def _longest(text: str) -> int:
 
 def _forms(secret: str) -> tuple[str, ...]:
     """The ways in which a server may write what it was sent."""
+    import html  # its table of all entities is large, and few refusals are read
+
     return secret, quote(secret, "", errors="replace"), quote_plus(secret, errors="replace"), html.escape(secret)
 
 
@@ -101,4 +102,4 @@ def about(error: str, words: str) -> str | None:
     """
     if error not in _MAY_BE_ABOUT_ANYTHING:
         return _BY_CODE.get(error)
-    return next((cause for cause, pattern in _BY_WORDS.items() if pattern.search(words)), None)
+    return next((cause for cause, pattern in _BY_WORDS.items() if re.search(pattern, words, re.IGNORECASE)), None)

@@ -1,4 +1,4 @@
-"""The columns of a stored record: the one table that every store is built from, derived from `Record` itself.
+"""The columns of a stored record: the one table that every database is built from, derived from `Record` itself.
 
 A database's schema, its statements, its values and the records it reads all follow from `COLUMNS`, and so does what
 stays readable when a record is encrypted. A field that is added to `Record` is stored by all of them.
@@ -17,6 +17,7 @@ import attrs
 
 from tribe_oauth.errors import StoreError, UnreadableError
 from tribe_oauth.stores._contract import Record, RecordStatus, Unreadable, unreadable
+from tribe_oauth.stores._writes import SAME, constructor
 
 logger = logging.getLogger("tribe_oauth.stores")
 
@@ -62,18 +63,6 @@ def definitions(types: Mapping[type, str]) -> str:
     )
 
 
-# Every save makes a record. A constructor call that is compiled once, with an expression for each field, takes half of
-# the time that a loop over the fields takes, and two thirds of that of `attrs.evolve`.
-
-
-def _constructor(parameters: str, fields: Mapping[str, str]) -> Any:
-    """A function of these parameters that makes a record, each field by an expression."""
-    arguments = ", ".join(f"{name}={expression}" for name, expression in fields.items())
-    names = {"Record": Record, "flags": {0: False, 1: True}}
-    return eval(f"lambda {parameters}: Record({arguments})", names)  # noqa: S307 (of names in this file)
-
-
-_SAME: Final = {field.name: f"record.{field.name}" for field in attrs.fields(Record)}
 _MOST: Final = 2**53
 """No version, generation or count gets there; from there on some databases cannot count."""
 _SOUND: Final[dict[type, str]] = {
@@ -106,7 +95,7 @@ _OF_ROW: Final = {
 }
 _GIVEN: Final = {name: name for name in ("organization", "lease_left", "payload")}
 
-_from_row: Callable[[str, Sequence[Any], float], Record] = _constructor(
+_from_row: Callable[[str, Sequence[Any], float], Record] = constructor(
     "organization, row, lease_left", _GIVEN | _OF_ROW
 )
 
@@ -191,22 +180,4 @@ def keys_of(stored: Iterable[bytes]) -> list[str]:
     return keys
 
 
-written: Callable[[Record, int, float], Record] = _constructor(
-    "record, version, lease_left", _SAME | {"version": "version", "lease_left": "lease_left"}
-)
-"""The record as `TokenStore.swap` returns it, given its version and the seconds that its lease has left."""
-
-
-def next_version(record: Record, now: float) -> int:
-    """The version of a record's next write: Unix microseconds, or one more, where the clock is behind.
-
-    No write before can have had it, also where the store was emptied or put back since: a writer that had read what was
-    lost does not match what came after. `now`: seconds.
-    """
-    return max(record.version + 1, int(now * 1_000_000))
-
-
-_with_left: Callable[[Record, float], Record] = _constructor("record, lease_left", _SAME | {"lease_left": "lease_left"})
-
-with_payload: Callable[[Record, bytes], Record] = _constructor("record, payload", _SAME | {"payload": "payload"})
-"""The same record with another payload."""
+_with_left: Callable[[Record, float], Record] = constructor("record, lease_left", SAME | {"lease_left": "lease_left"})

@@ -14,12 +14,13 @@ import attrs
 
 from tribe_oauth._remedies import reason, remedy
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores._columns import NAMES, from_row, next_version, unsound, values, written
+from tribe_oauth.stores._columns import NAMES, from_row, unsound, values
 from tribe_oauth.stores._contract import Record
 from tribe_oauth.stores._sqlite_files import Log, Names, check_database, prepare_files, rescue_folder
 from tribe_oauth.stores._sqlite_holder import Holder
 from tribe_oauth.stores._sqlite_rescue import Copy, Rescue
 from tribe_oauth.stores._sqlite_schema import INSERT, SELECT, UPDATE, prepare, store_error
+from tribe_oauth.stores._writes import next_version, written
 
 logger = logging.getLogger("tribe_oauth.stores.sqlite")
 

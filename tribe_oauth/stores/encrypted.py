@@ -12,14 +12,14 @@ import binascii
 import hashlib
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from typing import Final, Protocol
 
 from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.values import Secret
 from tribe_oauth.errors import ConfigurationError, UnreadableError
-from tribe_oauth.stores._columns import with_payload
 from tribe_oauth.stores._contract import ASSUMED_TIMEOUT, Record, Rescuer, TokenStore, Unreadable, unreadable
+from tribe_oauth.stores._writes import SAME, constructor
 
 try:
     from cryptography.exceptions import InvalidTag
@@ -33,6 +33,8 @@ _FORMAT: Final = b"\x01"
 _ID_BYTES, _NONCE_BYTES, _KEY_BYTES = 8, 12, 32
 _NAMED: Final = 20
 """Organizations that an error names: there may be very many."""
+
+_with_payload: Callable[[Record, bytes], Record] = constructor("record, payload", SAME | {"payload": "payload"})
 
 
 def generate_key() -> Secret:
@@ -84,7 +86,7 @@ class EncryptedStore:
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
         stored = await self._store.swap(self._encrypted(record), lease_for=lease_for)
-        return None if stored is None else with_payload(stored, record.payload)
+        return None if stored is None else _with_payload(stored, record.payload)
 
     def organizations(self) -> AsyncIterator[str]:
         """See `TokenStore.organizations`."""
@@ -145,17 +147,17 @@ class EncryptedStore:
 
     def _encrypted(self, record: Record) -> Record:
         if isinstance(record.payload, Unreadable):
-            return with_payload(record, bytes(record.payload))
+            return _with_payload(record, bytes(record.payload))
         if not record.payload:
             return record
         bound = _bound("record", record.organization, record.family)
-        return with_payload(record, self._encrypt(record.payload, bound))
+        return _with_payload(record, self._encrypt(record.payload, bound))
 
     def _decrypted(self, record: Record) -> Record:
         if not record.payload or isinstance(record.payload, Unreadable):
             return record
         bound = _bound("record", record.organization, record.family)
-        return with_payload(record, self._decrypt(record.payload, bound))
+        return _with_payload(record, self._decrypt(record.payload, bound))
 
     def _encrypt(self, plain: bytes, bound: bytes) -> bytes:
         nonce = os.urandom(_NONCE_BYTES)

@@ -10,8 +10,8 @@ from typing import Final
 
 import attrs
 
-from tribe_oauth.stores._columns import next_version, written
 from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._writes import next_version, written
 
 _SPARE_ENDS: Final = 1000
 

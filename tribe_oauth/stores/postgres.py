@@ -24,12 +24,11 @@ from tribe_oauth.stores._columns import (
     from_row,
     keys_of,
     lease_left,
-    next_version,
     unsound,
     values,
-    written,
 )
 from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._writes import next_version, written
 
 try:
     import psycopg

@@ -22,8 +22,9 @@ from typing import Any, Final
 from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.values import Secret, secret
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.stores._columns import AlteredError, keys_of, next_version, unsound, written
+from tribe_oauth.stores._columns import AlteredError, keys_of, unsound
 from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._writes import next_version, written
 
 try:
     from redis.asyncio import RedisError
