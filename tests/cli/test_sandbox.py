@@ -51,7 +51,7 @@ def test_a_port_that_is_taken() -> None:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         result = CliRunner().invoke(app, ["sandbox", "--port", str(busy.getsockname()[1])])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     (said,) = result.output.splitlines()
     assert "address already in use" in said
     assert said.endswith("choose another --port, or 0 for a free one")

@@ -25,7 +25,7 @@ def test_the_least() -> None:
     assert settings.client.client_secret == Secret("secret")
     assert settings.client.endpoints == TRIBE
     assert settings.client.scope == "read write offline"
-    assert settings.organization == "default"
+    assert (settings.organization, settings.own) == (None, "default")
     assert isinstance(settings.grant, ClientCredentialsGrant)
     assert isinstance(settings.store, MemoryStore)
     assert not settings.pasted

@@ -128,14 +128,14 @@ async def test_no_shared_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(sqlite3, "connect", Fake)
     with pytest.raises(StoreError, match="use a local disk"):
-        await SQLiteStore(path).load("acme")
+        await SQLiteStore(path).put("note", b"", lives_for=1)
 
 
 async def test_not_on_windows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the kernel's file locks there is no promise to keep."""
     monkeypatch.setattr(_durable, "fcntl", None)
     with pytest.raises(StoreError, match="needs a POSIX system: use PostgreSQL or Redis"):
-        await SQLiteStore(path).load("acme")
+        await SQLiteStore(path).put("note", b"", lives_for=1)
 
 
 AS_NOBODY = """

@@ -34,11 +34,26 @@ class Connections:
         self._organizations = organizations
         self._sessions = sessions
 
+    async def begins(self, organization: str) -> bool:
+        """Whether there is no connection yet."""
+        record = await self._context.store.load(organization)
+        return record is None or record.status == "disconnected"
+
     async def connect(self, organization: str, grant: Grant) -> Token:
         """Connect an organization whose key is known."""
         async with self._context.tasks.lock(organization):
-            cached = self._single_flight.tokens.get(organization)
-            return self._made_known(organization, *await connect.connect(self._context, organization, grant, cached))
+            with self._context.store.stored(organization):
+                return await self._connect(organization, grant)
+
+    async def connect_in_memory(self, organization: str, grant: Grant) -> None:
+        """The same, until this manager ends: the store is not written."""
+        async with self._context.tasks.lock(organization):
+            self._context.store.keep_in_memory(organization)
+            await self._connect(organization, grant)
+
+    async def _connect(self, organization: str, grant: Grant) -> Token:
+        cached = self._single_flight.tokens.get(organization)
+        return self._made_known(organization, *await connect.connect(self._context, organization, grant, cached))
 
     async def connect_resolved(self, resolve: ResolveOrganization, grant: AuthorizationCodeGrant) -> Token:
         """Exchange a code, then ask the API with the new token which organization it is."""

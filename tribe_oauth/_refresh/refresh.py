@@ -26,6 +26,7 @@ from tribe_oauth.errors import (
     REVOKED,
     ManagerError,
     ReauthorizationRequired,
+    Remedy,
     TemporarilyUnavailable,
     TokenEndpointError,
     UnknownOrganizationError,
@@ -164,7 +165,7 @@ class _Refresh:
             if self._wanted.purpose is Purpose.CANDIDATE:
                 raise _refused_elsewhere(organization)
             raise UnknownOrganizationError(
-                f"organization {organization!r} is not connected: connect() it first", organization=organization
+                f"organization {organization!r} is not connected", organization=organization, remedy=Remedy.CONNECT
             )
         if self._first is None:
             self._first = record.generation

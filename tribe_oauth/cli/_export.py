@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from aiohttp import TCPConnector
 
+from tribe_oauth.cli._exit import Exit
 from tribe_oauth.cli._managers import managing_many
 from tribe_oauth.cli._report import Report
 from tribe_oauth.errors import ConfigurationError
@@ -27,7 +28,12 @@ async def export(
     to: Annotated[str, typer.Option(help="A folder, or - for standard output.")],
     organizations: Annotated[
         list[str] | None,
-        typer.Option("--organization", help="Key of an organization; repeat the option for more. By default all."),
+        typer.Option(
+            "--organization",
+            "-o",
+            metavar="KEY",
+            help="Key of an organization; repeat it for more. By default TRIBE_ORGANIZATION_ID, else all.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report events as JSON, a line for each.")] = False,
     at_once: Annotated[int, typer.Option(help="Requests at a time, at most.", min=1)] = 32,
@@ -54,8 +60,9 @@ async def export(
                     pace = sync.Pace(most=at_once)
                     outcomes = await sync.export(manager, keys, queries, sink, on_event=tell, pace=pace)
         report.end(outcomes)
-    if any(outcome.error is not None for outcome in outcomes):
-        raise typer.Exit(1)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        raise typer.Exit(Exit.FAILED if len(failed) == len(outcomes) else Exit.PARTIAL)
 
 
 def _need_the_extra() -> None:

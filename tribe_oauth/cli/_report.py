@@ -9,9 +9,10 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from tribe_oauth.cli._words import console, shown, told
 
 if TYPE_CHECKING:
     from tribe_oauth.sync import Event, Outcome
@@ -40,20 +41,20 @@ class Report:
     def end(self, outcomes: list[Outcome]) -> None:
         """Show what came of each entity set; programs were told already."""
         if not self._as_json:
-            Console(file=self._stream).print(_table(outcomes), soft_wrap=True)
+            console(self._stream).print(_table(outcomes), soft_wrap=True)
 
     def _write(self, event: Event) -> None:
         error = event.error
-        told = {
+        line = {
             "event": event.kind,
             "at": round(time.time(), 3),
             "organization": event.organization,
             "entity_set": event.entity_set,
             "rows": event.rows,
             "total": event.total,
-            "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+            "error": None if error is None else {"type": type(error).__name__, "message": told(error)},
         }
-        self._stream.write(json.dumps(told) + "\n")
+        self._stream.write(json.dumps(line) + "\n")
         self._stream.flush()
 
 
@@ -61,15 +62,15 @@ class _Bars:
     """One for each read under way, as far as they fit, and one for all."""
 
     def __init__(self, reads: int) -> None:
-        console = Console(stderr=True)
+        screen = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed:,}"),
             TimeElapsedColumn(),
-            console=console,
+            console=screen,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not screen.is_terminal,
         )
         self._all = self.progress.add_task("all", total=reads)
         self._bars: dict[tuple[str, str], TaskID] = {}
@@ -82,7 +83,7 @@ class _Bars:
                 self.progress.remove_task(self._bars.pop(key))
             return
         if key not in self._bars and len(self._bars) < _BARS:
-            self._bars[key] = self.progress.add_task(escape(" ".join(key)), total=None)
+            self._bars[key] = self.progress.add_task(shown(" ".join(key)), total=None)
         if key in self._bars:
             self.progress.update(self._bars[key], completed=event.rows, total=event.total)
 
@@ -92,12 +93,12 @@ def _table(outcomes: list[Outcome]) -> Table:
     for outcome in sorted(outcomes, key=lambda outcome: (outcome.organization, outcome.entity_set)):
         error = outcome.error
         table.add_row(
-            escape(outcome.organization),
-            escape(outcome.entity_set),
+            shown(outcome.organization),
+            shown(outcome.entity_set),
             f"{outcome.rows:,}",
             f"{outcome.read:,}",
             str(outcome.retries),
             f"{outcome.seconds:.1f}",
-            "[green]complete[/]" if error is None else f"[bold red]{type(error).__name__}[/]: {escape(str(error))}",
+            "[green]complete[/]" if error is None else f"[bold red]{type(error).__name__}[/]: {shown(told(error))}",
         )
     return table

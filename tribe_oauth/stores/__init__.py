@@ -6,7 +6,7 @@ what a write means is decided by the refresh.
 
 from __future__ import annotations
 
-from tribe_oauth.stores._contract import Record, RecordStatus, Rekeyer, Rescuer, TokenStore
+from tribe_oauth.stores._contract import Record, RecordStatus, Rekeyer, Rescuer, SchemaStore, TokenStore
 from tribe_oauth.stores.memory import MemoryStore
 
-__all__ = ["MemoryStore", "Record", "RecordStatus", "Rekeyer", "Rescuer", "TokenStore"]
+__all__ = ["MemoryStore", "Record", "RecordStatus", "Rekeyer", "Rescuer", "SchemaStore", "TokenStore"]

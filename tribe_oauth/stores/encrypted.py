@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Final, Protocol
 
 from tribe_oauth._oauth.values import Secret
-from tribe_oauth.errors import ConfigurationError, StoreError
+from tribe_oauth.errors import ConfigurationError, Remedy, StoreError
 from tribe_oauth.stores._columns import with_payload
 from tribe_oauth.stores._contract import ASSUMED_TIMEOUT, Record, Rescuer, TokenStore
 
@@ -57,7 +57,7 @@ class EncryptedStore:
 
     def __init__(self, store: TokenStore, keys: Sequence[str | Secret]) -> None:
         if not keys:
-            raise ConfigurationError("EncryptedStore needs at least one key: generate_key() makes one")
+            raise ConfigurationError("an encrypted store needs at least one key", remedy=Remedy.GENERATE_KEY)
         self._store = store
         self._ciphers = dict(map(_cipher, keys))
         self._newest = next(iter(self._ciphers))
@@ -170,7 +170,7 @@ def _cipher(key: str | Secret) -> tuple[bytes, AESGCM]:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != _KEY_BYTES:
-        raise ConfigurationError("a key of EncryptedStore is base64 of 32 bytes: generate_key() makes one")
+        raise ConfigurationError("a key of an encrypted store is base64 of 32 bytes", remedy=Remedy.GENERATE_KEY)
     return hashlib.sha256(b"tribe_oauth key id\0" + raw).digest()[:_ID_BYTES], AESGCM(raw)
 
 

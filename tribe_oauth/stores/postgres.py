@@ -13,7 +13,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from tribe_oauth.errors import ConfigurationError, StoreError
+from tribe_oauth.errors import ConfigurationError, Remedy, StoreError
 from tribe_oauth.stores._columns import NAMES, definitions, from_row, keys_of, values, written
 from tribe_oauth.stores._contract import Record
 
@@ -84,10 +84,9 @@ _DUE: Final = """SELECT due_at, id, organization FROM tribe_oauth_organizations
 WHERE due_at <= %(before)s AND (due_at, id) > (%(due_at)s, %(after)s) ORDER BY due_at, id LIMIT %(page)s"""
 
 _REMEDIES: Final[dict[type[psycopg.Error], str]] = {
-    psycopg.errors.UndefinedTable: "the database has no tables for this: call create_schema()",
     psycopg.errors.InsufficientPrivilege: (
         "the database does not allow its user to do this: grant SELECT, INSERT, UPDATE and DELETE on the tables"
-        " tribe_oauth_…, and to the user that calls create_schema(), CREATE on the schema"
+        " tribe_oauth_…, and to the user that creates them, CREATE on the schema"
     ),
     psycopg.errors.ReadOnlySqlTransaction: (
         "the database can only be read (ReadOnlySqlTransaction): after a fail-over, the next call finds the new"
@@ -207,6 +206,8 @@ class PostgresStore:
             return error
         if isinstance(error, TimeoutError):
             return StoreError(f"the database did not answer within {self._timeout:g} s: look whether it runs")
+        if isinstance(error, psycopg.errors.UndefinedTable):
+            return StoreError("the database has no tables for this", remedy=Remedy.CREATE_SCHEMA)
         for kind, said in _REMEDIES.items():
             if isinstance(error, kind):
                 return StoreError(said)
