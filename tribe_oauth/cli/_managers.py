@@ -50,14 +50,16 @@ def stored(settings: Settings, connector: BaseConnector | None = None) -> TokenM
 
 def looking() -> TokenManager:
     """A manager to look at what is stored: it needs no Application. Raises ConfigurationError."""
-    if _without_folder() is not None:
-        check_store()
+    check_store()
     return TokenManager(store=environment.store(durable=True), endpoints=environment.endpoints())
 
 
-def check_store() -> None:
-    """Raise ConfigurationError where TRIBE_STORE names a file that is not there: it may be mistyped."""
-    missing = environment.missing_store()
+def check_store(*, empty: bool = True) -> None:
+    """Raise ConfigurationError where TRIBE_STORE names a file in a folder that is not there: it is mistyped.
+
+    `empty` False: also where only the file is not there, since nothing can be done without.
+    """
+    missing = _without_folder() if empty else environment.missing_store()
     if missing is not None:
         raise ConfigurationError(
             f"TRIBE_STORE names {str(missing)!r}, and there is nothing: correct it; 'tribe-oauth connect' makes it"

@@ -30,7 +30,7 @@ async def rekey() -> None:
             "TRIBE_STORE_KEYS is not set, so that nothing is encrypted: set it to the new key and the old ones,"
             " the newest first; 'tribe-oauth keygen' makes one"
         )
-    check_store()
+    check_store(empty=False)
     try:
         changed = await store.rekey()
     finally:
