@@ -63,7 +63,10 @@ async def _until_ended(work: Coroutine[Any, Any, None]) -> None:
         for each in _SIGNALS:
             loop.remove_signal_handler(each)
             signal.signal(each, _end_at_once)  # not by the loop, which may be busy
-        loop.call_later(PATIENCE, _say, "it ends when what was sent is answered and saved; once more ends it at once")
+        if sys.stderr.isatty():
+            loop.call_later(
+                PATIENCE, _say, "it ends when what was sent is answered and saved; once more ends it at once"
+            )
         task.cancel()
 
     for number in _SIGNALS:
