@@ -20,7 +20,8 @@ class Remedy(enum.Enum):
     Whoever shows errors to people who call nothing has words of his own for each, as the command line has.
     """
 
-    CONNECT = "call connect() first"
+    CONNECT = "connect() it first"
+    CONNECT_ONE = "connect() one first"
     CONNECT_AGAIN = "run the consent once more or connect a new refresh token"
     CHOOSE = "say which one is meant (organization=, or TRIBE_ORGANIZATION_ID)"
     CREATE_SCHEMA = "call create_schema()"

@@ -67,6 +67,9 @@ def test_words_without_a_remedy() -> None:
     assert told(OSError("gone")) == "gone"
     assert "tribe-oauth login --organization acme" in told(ReauthorizationRequired("expired", organization="acme"))
     assert told(UnknownOrganizationError("none", remedy=Remedy.CONNECT)).endswith("'tribe-oauth connect' connects it")
+    assert told(UnknownOrganizationError("none", remedy=Remedy.CONNECT_ONE)).endswith(
+        "'tribe-oauth connect' connects one"
+    )
 
 
 def sentences() -> Iterator[tuple[str, str]]:

@@ -59,7 +59,7 @@ class Organizations:
             return self.sole
         meant = await self.meant(organization)
         if meant is None:
-            raise UnknownOrganizationError("no organization is connected", remedy=Remedy.CONNECT)
+            raise UnknownOrganizationError("no organization is connected", remedy=Remedy.CONNECT_ONE)
         if organization is None:
             self.sole = meant
         return meant

@@ -23,6 +23,7 @@ _COLORS = {"fresh": "green", "stale": "yellow", "backing_off": "yellow"}
 
 COMMANDS: Final[Mapping[Remedy, str]] = {
     Remedy.CONNECT: "'tribe-oauth status' shows what is, 'tribe-oauth connect{named}' connects it",
+    Remedy.CONNECT_ONE: "'tribe-oauth connect' connects one",
     Remedy.CONNECT_AGAIN: (
         "run 'tribe-oauth login{named}', or 'tribe-oauth connect{named} --paste' with a new refresh token"
     ),
