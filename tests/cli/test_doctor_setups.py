@@ -18,9 +18,10 @@ import attrs
 import pytest
 import trustme
 import typer
-from aiohttp import web
+from aiohttp import ClientTimeout, web
 
 from tribe_oauth import ClientCredentialsGrant, RefreshTokenGrant, TokenEndpointError, TokenManager
+from tribe_oauth.cli import _trials
 from tribe_oauth.cli._doctor import doctor
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import Record
@@ -227,6 +228,18 @@ async def a_firewall_that_cuts_off_POST(world: World) -> None:  # noqa: N802
 @setup("wrong", "the connection failed (ServerDisconnectedError)")
 async def an_API_that_hangs_up(world: World) -> None:  # noqa: N802
     world.sandbox.fault("lost_request", endpoint="api", times=None)
+
+
+@setup("wrong", "nothing came within 10 s; look for a firewall")
+async def an_API_that_never_answers(world: World) -> None:  # noqa: N802
+    world.env.setattr(_trials, "PATIENCE", ClientTimeout(total=0.3))
+    world.sandbox.fault("hang", endpoint="api", times=None)
+
+
+@setup("wrong", "the API gives no row: the connection failed (ServerDisconnectedError)")
+async def one_organization_cut_off(world: World) -> None:
+    await world.connect()
+    world.sandbox.fault("lost_request", endpoint="api", organization="Acme", times=None)
 
 
 @setup("wrong", "is not Tribe's API (200): correct TRIBE_API_URL")
@@ -478,7 +491,11 @@ async def test_all_is_well(world: World) -> None:
     async with TokenManager(client, store=SQLiteStore(world.store)) as manager:
         await manager.disconnect("acme")
         await manager.connect("own", RefreshTokenGrant(client, world.sandbox.paste_token("Acme", client=client)))
-    world.set(CLIENT_ID=client.client_id, CLIENT_SECRET=client.client_secret.reveal())
+    world.set(CLIENT_ID=client.client_id, CLIENT_SECRET=client.client_secret.reveal(), ORGANIZATION_ID="own")
     found = await diagnosis()
     assert {level for _, level, _ in found} == {"ok"}, found
     assert any("need not" in text for _, _, text in found)
+    world.set(REFRESH_TOKEN=world.sandbox.paste_token("Acme", client=client))
+    async with TokenManager.from_env() as manager:
+        await manager.token()
+    assert ("TRIBE_REFRESH_TOKEN", "ok", "organization own was connected by it") in await diagnosis()

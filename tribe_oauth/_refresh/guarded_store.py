@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from tribe_oauth._shield import closing
-from tribe_oauth.errors import StoreError, UnsavedError
+from tribe_oauth.errors import StoreError
 from tribe_oauth.stores import MemoryStore, Record, Rescuer, TokenStore
 
 Result = TypeVar("Result")
@@ -44,8 +44,6 @@ class GuardedStore:
             self._in_memory = None
         try:
             yield
-        except UnsavedError:
-            raise  # it is connected, and the store takes it later
         except BaseException:
             self._in_memory = before
             raise

@@ -74,9 +74,7 @@ async def _until_ended(work: Coroutine[Any, Any, None]) -> None:
     try:
         await work
     except asyncio.CancelledError:
-        if received:
-            raise _EndedError(received[0]) from None
-        raise
+        raise _EndedError(received[0] if received else signal.SIGINT) from None
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> NoReturn:
