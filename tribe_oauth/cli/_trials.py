@@ -21,12 +21,12 @@ from aiohttp import (
     ClientTimeout,
 )
 
-from tribe_oauth import Token, TokenManager, TribeOAuthError
+from tribe_oauth import StoreError, Token, TokenManager, TribeOAuthError
 from tribe_oauth._manager.middleware import BearerMiddleware, OneToken
 from tribe_oauth._manager.settings import Settings
 from tribe_oauth._oauth import messages
 from tribe_oauth._oauth.client import ClientCredentialsGrant
-from tribe_oauth._oauth.endpoint import Answered
+from tribe_oauth._oauth.endpoint import Answered, Outcome
 from tribe_oauth._oauth.messages import Granted, Refused
 from tribe_oauth._oauth.values import format_scope, parse_scope
 from tribe_oauth._printable import printable
@@ -105,21 +105,33 @@ async def try_client(manager: TokenManager, known: Settings) -> Trial:
 
     An Application that may not use them proves itself by being told so.
     """
-    client, what = known.client, "client"
+    client, needs_grant = known.client, not known.pasted and await _is_empty(manager)
     scope = known.grant.asked if isinstance(known.grant, ClientCredentialsGrant) else client.scope
     form = messages.client_credentials_request(client.client_id, client.client_secret, scope=scope)
-    outcome = await manager._context.endpoint.post(client.endpoints.token_endpoint, form)
+    url = client.endpoints.token_endpoint
+    return _judged(await manager._context.endpoint.post(url, form), url, scope, needs_grant=needs_grant)
+
+
+async def _is_empty(manager: TokenManager) -> bool:
+    try:
+        return not await manager._organizations.some()
+    except StoreError:  # which has a finding of its own
+        return False
+
+
+def _judged(outcome: Outcome, url: str, scope: str, *, needs_grant: bool) -> Trial:
     if not isinstance(outcome, Answered):
-        return Trial(wrong(what, f"a token request got no answer ({outcome.reason}): look for a firewall or a proxy"))
+        return Trial(
+            wrong("client", f"a token request got no answer ({outcome.reason}): look for a firewall or a proxy")
+        )
     match outcome.reading:
         case Granted(access_token=access_token, scope=granted, expires_in=seconds) if access_token is not None:
             token = Token(access_token=access_token, expires_at=time.time() + seconds, scope=granted)
             return Trial(_granted(scope, granted), token)
         case Refused() as refused:
-            only = not known.pasted and not await manager._organizations.some()
-            return Trial(_refused(refused, scope, needs_grant=only))
+            return Trial(_refused(refused, scope, needs_grant=needs_grant))
         case reading:
-            return Trial(_unreadable(client.endpoints.token_endpoint, outcome.status, getattr(reading, "reason", "")))
+            return Trial(_unreadable(url, outcome.status, getattr(reading, "reason", "")))
 
 
 def _granted(asked: str, granted: frozenset[str] | None) -> Finding:
