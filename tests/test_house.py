@@ -62,6 +62,7 @@ FOLDERS = {
         event_loop  organizations  sessions  status  settings  middleware  claims  warm_up
         connect  token_source
         connections
+        environment
         manager
         __init__
     """,
@@ -100,9 +101,10 @@ FOLDERS = {
         __main__
     """,
     "cli": """
-        _keyboard  _managers  _output  _processes  _report  _run  _sandbox  _words
-        _demo  _doctor  _export  _get  _organizations
-        _login
+        _exit  _finding  _keyboard  _processes  _words
+        _inspect  _managers  _output  _report  _run  _sandbox
+        _demo  _export  _get  _login  _organizations  _store  _trials
+        _doctor
         _app
         __init__
         __main__

@@ -25,7 +25,7 @@ def test_the_least() -> None:
     assert settings.client.client_secret == Secret("secret")
     assert settings.client.endpoints == TRIBE
     assert settings.client.scope == "read write offline"
-    assert settings.organization == "default"
+    assert (settings.organization, settings.own) == (None, "default")
     assert isinstance(settings.grant, ClientCredentialsGrant)
     assert isinstance(settings.store, MemoryStore)
     assert not settings.pasted
@@ -94,7 +94,21 @@ def test_a_proxy() -> None:
         ({"TRIBE_SCOPE_FILE": "/no/such/file"}, "TRIBE_SCOPE_FILE: the file cannot be read"),
         ({"TRIBE_AUTH_URL": "https://auth.example"}, "only one of TRIBE_AUTH_URL and TRIBE_API_URL is set"),
         ({"TRIBE_API_URL": "https://api.example"}, "only one of TRIBE_AUTH_URL and TRIBE_API_URL is set"),
-        ({"TRIBE_STORE": "mongodb://x"}, "no store for mongodb"),
+        ({"TRIBE_STORE": "mongodb://x"}, "TRIBE_STORE: there is no store for mongodb"),
+        ({"TRIBE_STORE": "memory"}, "TRIBE_STORE: 'memory' begins no path: write memory:"),
+        ({"TRIBE_STORE": "postgresql:/x"}, "'postgresql' begins no path: write postgresql://user"),
+        ({"TRIBE_STORE": "Redis:6379"}, "'Redis' begins no path: write redis://"),
+        ({"TRIBE_STORE": "sqlite:"}, "TRIBE_STORE names no file"),
+        ({"TRIBE_STORE": "/"}, "TRIBE_STORE names no file"),
+        ({"TRIBE_STORE": "~nobody-of-that-name/x.db"}, "TRIBE_STORE: there is no home directory for ~"),
+        ({"TRIBE_SCOPE_FILE": "~nobody-of-that-name/x"}, "TRIBE_SCOPE_FILE: there is no home directory for ~"),
+        ({"TRIBE_STORE_KEYS": "x"}, "TRIBE_STORE_KEYS: a key of an encrypted store is base64"),
+        ({"TRIBE_REFRESH_TOKEN": "a b"}, "TRIBE_REFRESH_TOKEN: the refresh token is empty, or has spaces"),
+        ({"TRIBE_REDIRECT_URI": "x"}, "TRIBE_REDIRECT_URI or TRIBE_SCOPE: redirect_uri has to be an absolute URL"),
+        (
+            {"TRIBE_AUTH_URL": "https://a.example", "TRIBE_API_URL": "https://b.example/v1"},
+            "TRIBE_AUTH_URL or TRIBE_API_URL: api is an origin",
+        ),
         (
             {"TRIBE_AUTH_URL": "https://a.example", "TRIBE_API_URL": "https://b.example"}
             | {"TRIBE_ALLOW_INSECURE_LOOPBACK": "maybe"},
@@ -171,3 +185,32 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: 4_000_000_000)
     with pytest.raises(ConfigurationError, match="set TRIBE_STORE to a path or a URL"):
         environment.read(NEEDED, durable=True)
+    assert isinstance(environment.read(NEEDED).store, MemoryStore)
+
+
+def test_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No shell has read the variables: ~ is the home directory in paths of stores and of files with values."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "secret").write_text("from home")
+    env = {"TRIBE_CLIENT_ID": "id", "TRIBE_CLIENT_SECRET_FILE": "~/secret", "TRIBE_STORE": "~/x.db"}
+    settings = environment.read(env)
+    assert settings.client.client_secret == Secret("from home")
+    assert environment.store_path(env) == environment.missing_store(env) == tmp_path / "x.db"
+    assert environment.store_path(env | {"TRIBE_STORE": "sqlite:~/y.db"}) == tmp_path / "y.db"
+    (tmp_path / "x.db").touch()
+    assert environment.missing_store(env) is None
+    state = {"XDG_STATE_HOME": "~/state"}  # no absolute path, so that it is to be ignored
+    assert environment.store_path(state) == tmp_path / ".local" / "state" / "tribe-oauth" / "tokens.db"
+    assert environment.missing_store(state) is None
+    assert environment.store_path({"TRIBE_STORE": "memory:"}) is None
+
+
+def test_a_state_file_that_is_there(tmp_path: Path) -> None:
+    """What the command line connected is found without TRIBE_STORE."""
+    env = NEEDED | {"XDG_STATE_HOME": str(tmp_path)}
+    path = tmp_path / "tribe-oauth" / "tokens.db"
+    path.parent.mkdir()
+    path.touch()
+    store = environment.read(env).store
+    assert isinstance(store, SQLiteStore)
+    assert store._path == path

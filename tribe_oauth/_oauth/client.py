@@ -72,6 +72,7 @@ class Client:
             _check_redirect_uri(redirect_uri)
 
     @classmethod
+    @hiding
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Client:
         """The client of ``TRIBE_CLIENT_ID`` and ``TRIBE_CLIENT_SECRET``; each variable also as ``…_FILE``, a path.
 
@@ -79,13 +80,14 @@ class Client:
         set too. Raises ConfigurationError, which names the variable.
         """
         env = os.environ if environ is None else environ
-        return cls(
+        client_id, client_secret = (
             environment.needed(env, "TRIBE_CLIENT_ID"),
             environment.needed(env, "TRIBE_CLIENT_SECRET"),
-            redirect_uri=environment.variable(env, "TRIBE_REDIRECT_URI"),
-            scope=environment.variable(env, "TRIBE_SCOPE") or _SCOPE,
-            endpoints=environment.endpoints(env),
         )
+        redirect_uri, scope = environment.variable(env, "TRIBE_REDIRECT_URI"), environment.variable(env, "TRIBE_SCOPE")
+        endpoints = environment.endpoints(env)
+        with environment.naming("TRIBE_CLIENT_ID, TRIBE_CLIENT_SECRET, TRIBE_REDIRECT_URI or TRIBE_SCOPE"):
+            return cls(client_id, client_secret, redirect_uri=redirect_uri, scope=scope or _SCOPE, endpoints=endpoints)
 
     def authorization_request(
         self, *, organization_id: str | None = None, scope: str | None = None, pkce: bool = True

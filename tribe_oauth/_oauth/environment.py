@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import codecs
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -33,7 +33,17 @@ def endpoints(environ: Mapping[str, str] | None = None) -> Endpoints:
     allowed = (variable(env, "TRIBE_ALLOW_INSECURE_LOOPBACK") or "").lower()
     if allowed not in _YES | _NO:
         raise ConfigurationError("TRIBE_ALLOW_INSECURE_LOOPBACK is neither yes nor no: set it to 1 or 0")
-    return Endpoints.at(auth, api, allow_insecure_loopback=allowed in _YES)
+    with naming("TRIBE_AUTH_URL or TRIBE_API_URL"):
+        return Endpoints.at(auth, api, allow_insecure_loopback=allowed in _YES)
+
+
+@contextmanager
+def naming(variables: str) -> Iterator[None]:
+    """Say which variables an error of what is made of them is about."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{variables}: {error.problem}", remedy=error.remedy) from None
 
 
 def needed(env: Mapping[str, str], name: str) -> str:
@@ -49,17 +59,28 @@ def variable(env: Mapping[str, str], name: str) -> str | None:
     value, path = env.get(name), env.get(f"{name}_FILE")
     if value and path:
         raise ConfigurationError(f"{name} and {name}_FILE are both set: unset one of them")
-    if path and (value := _content(path)) is None:
+    if path and (value := _content(expanded(f"{name}_FILE", path))) is None:
         raise ConfigurationError(
             f"{name}_FILE: the file cannot be read, or is not text in UTF-8: check its path, its mode and its content"
         )
     return (value or "").strip() or None
 
 
-def _content(path: str) -> str | None:
+def expanded(name: str, path: str) -> Path:
+    """A path with the home directory for ``~``: no shell reads most environments. Raises ConfigurationError."""
+    try:
+        whole = Path(path).expanduser()
+    except RuntimeError:
+        raise ConfigurationError(f"{name}: there is no home directory for ~: write the whole path") from None
+    if not whole.name:
+        raise ConfigurationError(f"{name} names no file: write the path of one")
+    return whole
+
+
+def _content(path: Path) -> str | None:
     """None where it cannot be read. The reason is not kept: a decoding error has the content in it."""
     with suppress(OSError, ValueError):
-        content = Path(path).read_bytes()
+        content = path.read_bytes()
         encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
         return content.decode(encoding)
     return None

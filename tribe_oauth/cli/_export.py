@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from aiohttp import TCPConnector
 
+from tribe_oauth.cli._exit import Exit
 from tribe_oauth.cli._managers import managing_many
-from tribe_oauth.cli._output import FAILED
 from tribe_oauth.cli._report import Report
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata import Query
@@ -38,7 +38,12 @@ async def export(
     to: Annotated[str, typer.Option(help="A folder, or - for standard output.")],
     organizations: Annotated[
         list[str] | None,
-        typer.Option("--organization", help="Key of an organization; repeat the option for more. By default all."),
+        typer.Option(
+            "--organization",
+            "-o",
+            metavar="KEY",
+            help="Key of an organization; repeat it for more. By default TRIBE_ORGANIZATION_ID, else all.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report events as JSON, a line for each.")] = False,
     at_once: Annotated[int, typer.Option(help="Requests at a time, at most.", min=1)] = 32,
@@ -79,10 +84,11 @@ async def export(
                         manager, keys, queries, sink, on_event=tell, pace=pace, give_up_after=give_up_after
                     )
     except sync.OutputClosedError:  # as with `| head`: whoever closed it wants no word either
-        raise typer.Exit(FAILED) from None
+        raise typer.Exit(Exit.FAILED) from None
     report.end(outcomes)
-    if any(outcome.error is not None for outcome in outcomes):
-        raise typer.Exit(FAILED)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        raise typer.Exit(Exit.FAILED if len(failed) == len(outcomes) else Exit.PARTIAL)
 
 
 def _need_the_extra() -> None:

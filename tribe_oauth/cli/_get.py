@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
 from tribe_oauth import odata
-from tribe_oauth.cli._managers import managing_one
-from tribe_oauth.cli._words import table_of
+from tribe_oauth.cli._managers import Named, managing_one
+from tribe_oauth.cli._words import console, harmless, table_of, write_line
 
 PATIENCE: Final = 30.0
 """Seconds: somebody waits at the terminal."""
@@ -20,9 +18,7 @@ PATIENCE: Final = 30.0
 
 async def get(
     path: Annotated[str, typer.Argument(help="What to read below /v1/odata, as in Relation_Person.")],
-    organization: Annotated[
-        str | None, typer.Option(help="Key of the organization. By default the one of the environment.")
-    ] = None,
+    named: Named = None,
     top: Annotated[int, typer.Option(help="Rows at most.", min=1)] = 20,
     select: Annotated[str, typer.Option(help="Properties, with commas between.")] = "",
     filter_: Annotated[str | None, typer.Option("--filter", help="An OData filter.")] = None,
@@ -31,7 +27,7 @@ async def get(
 ) -> None:
     """Read rows from Tribe's API."""
     rows: list[dict[str, Any]] = []
-    async with managing_one(organization) as (manager, key), manager.session(key) as session:
+    async with managing_one(named) as manager, manager.session() as session:
         query = odata.pages(
             session,
             path,
@@ -48,9 +44,10 @@ async def get(
                     break
     rows = rows[:top]
     if as_json:
-        sys.stdout.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for row in rows:
+            write_line(harmless(json.dumps(row, ensure_ascii=False)))  # escaped as in JSON: the values are the same
     else:
-        Console().print(table_of(rows) if rows else "no rows")
+        console().print(table_of(rows) if rows else "no rows")
 
 
 def _names(text: str) -> list[str]:

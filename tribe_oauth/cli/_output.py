@@ -13,12 +13,11 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final, TextIO
+from typing import Any, TextIO
 
 from tribe_oauth._remedies import reason, remedy
 from tribe_oauth._whole import write_whole
-
-FAILED: Final = 1
+from tribe_oauth.cli._exit import Exit
 
 
 class OutputRefusedError(OSError):
@@ -97,7 +96,7 @@ def whole_output() -> Iterator[None]:
             with contextlib.suppress(OutputRefusedError):
                 advice = remedy(refused, "find out where it leads to")
                 sys.stderr.write(f"standard output cannot be written ({reason(refused)}): {advice}\n")
-        raise SystemExit(FAILED) from None
+        raise SystemExit(Exit.FAILED) from None
     finally:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OutputRefusedError):

@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TextIO
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tribe_oauth._times import relative
+from tribe_oauth.cli._words import console, shown, table, told
 
 if TYPE_CHECKING:
     from tribe_oauth.sync import Event, Outcome
@@ -44,12 +44,12 @@ class Report:
         """Show what came of each entity set; programs were told already."""
         if self._as_json:
             return
-        console = Console(file=self._stream)
-        console.print(self._table(outcomes), soft_wrap=True)
+        screen = console(self._stream)
+        screen.print(self._table(outcomes), soft_wrap=True)
         if kept := sum(
             outcome.error is None and self._is_earlier(outcome) and not outcome.read for outcome in outcomes
         ):
-            console.print(
+            screen.print(
                 f"{kept} were complete before, and nothing of them was read now: --max-age 20h reads again what is"
                 " older than that, --restart everything.",
                 soft_wrap=True,
@@ -61,7 +61,7 @@ class Report:
 
     def _write(self, event: Event) -> None:
         error = event.error
-        told = {
+        line = {
             "event": event.kind,
             "at": round(time.time(), 3),
             "organization": event.organization,
@@ -70,33 +70,33 @@ class Report:
             "read": event.read,
             "total": event.total,
             "since": event.since,
-            "error": None if error is None else {"type": type(error).__name__, "message": str(error)},
+            "error": None if error is None else {"type": type(error).__name__, "message": told(error)},
         }
-        self._stream.write(json.dumps(told) + "\n")
+        self._stream.write(json.dumps(line) + "\n")
         self._stream.flush()
 
     def _table(self, outcomes: list[Outcome]) -> Table:
-        table = Table("organization", "entity set", "rows", "read now", "retries", "seconds", "outcome")
+        made = table("organization", "entity set", "rows", "read now", "retries", "seconds", "outcome")
         for outcome in sorted(outcomes, key=lambda outcome: (outcome.organization, outcome.entity_set)):
-            table.add_row(
-                escape(outcome.organization),
-                escape(outcome.entity_set),
+            made.add_row(
+                shown(outcome.organization),
+                shown(outcome.entity_set),
                 f"{outcome.rows:,}",
                 f"{outcome.read:,}",
                 str(outcome.retries),
                 f"{outcome.seconds:.1f}",
                 self._result(outcome),
             )
-        return table
+        return made
 
     def _result(self, outcome: Outcome) -> str:
         error = outcome.error
         if error is not None:
-            return f"[bold red]{type(error).__name__}[/]: {escape(str(error))}"
-        return f"[green]complete[/]{_told(outcome.since) if self._is_earlier(outcome) else ''}"
+            return f"[bold red]{type(error).__name__}[/]: {shown(told(error))}"
+        return f"[green]complete[/]{_since(outcome.since) if self._is_earlier(outcome) else ''}"
 
 
-def _told(since: float | None) -> str:
+def _since(since: float | None) -> str:
     """How old rows of an earlier run are."""
     if since is None:
         return ", by an earlier run"
@@ -107,15 +107,15 @@ class _Bars:
     """One for each read under way, as far as they fit, and one for all."""
 
     def __init__(self, reads: int) -> None:
-        console = Console(stderr=True)
+        screen = Console(stderr=True)
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.completed:,}"),
             TimeElapsedColumn(),
-            console=console,
+            console=screen,
             transient=True,
-            disable=not console.is_terminal,
+            disable=not screen.is_terminal,
         )
         self._all = self.progress.add_task("all", total=reads)
         self._bars: dict[tuple[str, str], TaskID] = {}
@@ -128,6 +128,6 @@ class _Bars:
                 self.progress.remove_task(self._bars.pop(key))
             return
         if key not in self._bars and len(self._bars) < _BARS:
-            self._bars[key] = self.progress.add_task(escape(" ".join(key)), total=None)
+            self._bars[key] = self.progress.add_task(shown(" ".join(key)), total=None)
         if key in self._bars:
             self.progress.update(self._bars[key], completed=event.rows, total=event.total)

@@ -8,7 +8,7 @@ from typing import Final
 import psycopg
 from psycopg import errors
 
-from tribe_oauth.errors import StoreError
+from tribe_oauth.errors import Remedy, StoreError
 from tribe_oauth.stores._columns import AlteredError
 
 # What libpq and the server say when a connection cannot be opened: there is no code to be had then.
@@ -40,16 +40,12 @@ _NOT_CONNECTED: Final = {
 
 _GRANT: Final = (
     "the database does not allow its user to do this: grant SELECT, INSERT, UPDATE and DELETE on the tables"
-    " tribe_oauth_…, and to the user that calls create_schema(), CREATE on the schema"
+    " tribe_oauth_…, and to the user that creates them, CREATE on the schema"
 )
 _OTHER_TABLES: Final = (
-    "the tables tribe_oauth_… are not as create_schema() makes them: restore them, or let search_path name another"
-    " schema"
+    "the tables tribe_oauth_… are not as they were created: restore them, or let search_path name another schema"
 )
 _REFUSED: Final[dict[type[psycopg.Error], str]] = {
-    errors.UndefinedTable: (
-        "the database has no tables for this: call create_schema(), with the search_path that this user has"
-    ),
     errors.InvalidSchemaName: (
         "the database has no schema for this user: let search_path name one (ALTER ROLE … SET search_path)"
     ),
@@ -106,6 +102,10 @@ def store_error(error: Exception, timeout: float) -> StoreError:
         return AlteredError("the database has text that is none: something else wrote it; restore it from a backup")
     if isinstance(error, TimeoutError):
         return StoreError(f"the database did not answer within {timeout:g} s: look whether it runs")
+    if isinstance(error, errors.UndefinedTable):
+        return StoreError(
+            "the database has no tables for this where the search_path of its user leads", remedy=Remedy.CREATE_SCHEMA
+        )
     for kind, said in _REFUSED.items():
         if isinstance(error, kind):
             return StoreError(said)

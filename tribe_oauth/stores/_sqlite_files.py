@@ -52,6 +52,17 @@ def rescue_folder(path: Path) -> Path:
     return path.with_name(f"{path.name}-rescue")
 
 
+def is_missing(path: str | os.PathLike[str]) -> bool:
+    """Whether it is known that nothing has this name: what cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
+
+
 def prepare_files(path: Path, holder: Holder) -> None:
     """Create the database's file, or make sure that it is its owner's alone and all there, before SQLite opens it.
 
