@@ -198,7 +198,7 @@ async def AUTH_URL_without_such_a_name(world: World) -> None:  # noqa: N802
     world.set(AUTH_URL="https://no-such-host.invalid")
 
 
-@setup("wrong", "name that one's file in SSL_CERT_FILE")
+@setup("wrong", "name its file in SSL_CERT_FILE")
 async def a_certificate_of_nobody_known(world: World) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
@@ -298,7 +298,7 @@ async def a_key_that_is_none(world: World) -> None:
     world.set(STORE_KEYS="secret")
 
 
-@setup("wrong", "a key that is not given: add it to the keys")
+@setup("wrong", "a key that is not given; add it to the keys (TRIBE_STORE_KEYS)")
 async def another_key(world: World) -> None:
     client = world.sandbox.client()
     async with TokenManager(client, store=EncryptedStore(SQLiteStore(world.store), [generate_key()])) as manager:

@@ -144,7 +144,9 @@ def test_schema(database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     for name in [name for name in os.environ if name.startswith("TRIBE_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("TRIBE_STORE", database)
-    assert "the database has no tables for this: run 'tribe-oauth schema' once" in run("status", code=Exit.FAILED)
+    assert "the database has no tables for this in the search_path of its user: run 'tribe-oauth schema' once" in run(
+        "status", code=Exit.FAILED
+    )
     for _ in range(2):
         assert "the tables are there" in run("schema")
     assert "no organization is connected" in run("status")

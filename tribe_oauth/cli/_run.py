@@ -78,9 +78,14 @@ async def _until_ended(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _end_at_once(number: int, _frame: FrameType | None) -> NoReturn:
-    """End the process now, whatever waits; a progress bar may have hidden the cursor."""
+    """End the process now, whatever waits; a progress bar may have hidden the cursor.
+
+    The word goes past Python's streams, which the signal may have interrupted in the middle of a write.
+    """
     try:
-        _say(f"{chr(27)}[?25h" * sys.stderr.isatty() + "ended at once: what was sent and not saved yet may be lost")
+        errors = sys.stderr.fileno()
+        shown_again = f"{chr(27)}[?25h" if os.isatty(errors) else ""
+        os.write(errors, f"\n{shown_again}ended at once: what was sent and not saved yet may be lost\n".encode())
     finally:
         os._exit(128 + number)
 

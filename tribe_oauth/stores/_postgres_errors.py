@@ -104,7 +104,7 @@ def store_error(error: Exception, timeout: float) -> StoreError:
         return StoreError(f"the database did not answer within {timeout:g} s: look whether it runs")
     if isinstance(error, errors.UndefinedTable):
         return StoreError(
-            "the database has no tables for this where the search_path of its user leads", remedy=Remedy.CREATE_SCHEMA
+            "the database has no tables for this in the search_path of its user", remedy=Remedy.CREATE_SCHEMA
         )
     for kind, said in _REFUSED.items():
         if isinstance(error, kind):

@@ -166,11 +166,15 @@ class EncryptedStore:
     def _decrypt(self, encrypted: bytes, bound: bytes) -> bytes:
         """What was encrypted, or the same bytes as `Unreadable`."""
         if encrypted[:1] != _FORMAT:
-            return Unreadable(encrypted, "is not encrypted; use the store without EncryptedStore")
+            return Unreadable(
+                encrypted, "is not encrypted; use the store without EncryptedStore, or unset TRIBE_STORE_KEYS"
+            )
         key_id, rest = encrypted[1 : 1 + _ID_BYTES], encrypted[1 + _ID_BYTES :]
         cipher = self._ciphers.get(key_id)
         if cipher is None:
-            return Unreadable(encrypted, "is encrypted under a key that is not given; add it to the keys")
+            return Unreadable(
+                encrypted, "is encrypted under a key that is not given; add it to the keys (TRIBE_STORE_KEYS)"
+            )
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], bound)
         except (InvalidTag, ValueError):
