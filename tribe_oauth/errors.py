@@ -28,6 +28,7 @@ class Remedy(enum.Enum):
     GENERATE_KEY = "generate_key() makes one"
     GIVE_CLIENT = "give that client to the manager"
     GIVE_ENDPOINTS = "give the manager the endpoints it was connected with (endpoints=)"
+    SMALLER_PAGES = "ask for smaller pages with page_size, or allow more with max_bytes"
     ALLOW_LOOPBACK = "on loopback, set allow_insecure_loopback to allow it"
 
 

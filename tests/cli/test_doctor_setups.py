@@ -306,6 +306,22 @@ async def another_key(world: World) -> None:
     world.set(STORE_KEYS=base64.b64encode(bytes(32)).decode())
 
 
+@setup("ok", "1 fresh")
+async def another_key_for_one_of_two(world: World) -> None:
+    await another_key(world)
+    client = world.sandbox.client()
+    keys = [base64.b64encode(bytes(32)).decode()]
+    async with TokenManager(client, store=EncryptedStore(SQLiteStore(world.store), keys)) as manager:
+        await manager.connect("beta", RefreshTokenGrant(client, world.sandbox.paste_token("Acme")))
+    world.set(ORGANIZATION_ID="acme")
+
+
+@setup("wrong", "a key that is not given; add it to the keys (TRIBE_STORE_KEYS)")
+async def another_key_beside_a_refresh_token(world: World) -> None:
+    await another_key(world)
+    world.set(ORGANIZATION_ID="acme", REFRESH_TOKEN=world.sandbox.paste_token("Acme"))
+
+
 # The refresh token in the environment
 
 

@@ -14,7 +14,7 @@ from tribe_oauth.sync import JSONLinesFolder
 
 from .served import served, use
 
-DONE, FAILED, USAGE = 0, 1, 2
+DONE, FAILED, USAGE, PARTIAL = 0, 1, 2, 3
 READING = (["token"], ["refresh"], ["get", "Relation_Person", "--top", "1"])
 
 
@@ -111,6 +111,21 @@ def test_a_name_of_the_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TRIBE_REFRESH_TOKEN", sandbox.paste_token("Acme"))
     tribe_oauth("token")
     assert "acme" in tribe_oauth("status")
+
+
+def test_its_own_cannot_be_connected(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the environment connects and cannot is told; an export of others beside it reads those."""
+    connect(sandbox, "beta")
+    monkeypatch.setenv("TRIBE_ORGANIZATION_ID", "acme")
+    monkeypatch.setenv("TRIBE_REFRESH_TOKEN", "of-nobody")
+    arguments = ["export", "Relation_Person", "--to", "out", "--organization"]
+    said = tribe_oauth(*arguments, "acme", "--organization", "beta", code=PARTIAL)
+    assert "note: the refresh token for organization 'acme' was refused" in said
+    assert "'acme' is not connected" in said
+    assert JSONLinesFolder("out").path("beta", "Relation_Person").exists()
+    assert "TokenEndpointError: the refresh token for organization 'acme'" in tribe_oauth(
+        *arguments, "acme", code=FAILED
+    )
 
 
 def test_what_a_connection_is_for(sandbox: Sandbox) -> None:

@@ -70,7 +70,7 @@ _REMEDIES: Final = {
     ),
     (SCOPE, "refresh_token"): (
         f"a scope that was granted was taken from the Application {{client_id!r}}: give it back under {_SETTINGS}, and"
-        " it works again; or connect it again with less (scope=)"
+        " it works again; or connect it again with less (scope=, TRIBE_SCOPE)"
     ),
     (SCOPE, ""): _MORE_SCOPE,
 }

@@ -94,7 +94,8 @@ async def inspect_meant(manager: TokenManager, known: Settings) -> AsyncGenerato
                 f"connected are {listed(there)}: name one with --organization, or set TRIBE_ORGANIZATION_ID",
             )
         return
-    if not there or known.pasted or not await manager._connections.begins(known.organization):
+    record = await manager.store.load(known.organization)  # one that cannot be read is there, and told elsewhere
+    if not there or known.pasted or (record is not None and record.status != "disconnected"):
         return
     error = not_connected(known.organization, there)
     yield wrong("which organization", f"TRIBE_ORGANIZATION_ID: {told(error)}; or correct it")

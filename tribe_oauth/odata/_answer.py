@@ -14,7 +14,7 @@ from tribe_oauth import _encoded
 from tribe_oauth._printable import printable
 from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth._retry_after import read_retry_after
-from tribe_oauth.errors import TribeOAuthError
+from tribe_oauth.errors import Remedy, TribeOAuthError
 from tribe_oauth.odata._json import EXACT, PLAIN, Parse, Parsed
 from tribe_oauth.odata._query import Query
 
@@ -44,8 +44,9 @@ class ODataError(TribeOAuthError):
         request_id: str | None = None,
         retry_after: float | None = None,
         retryable: bool = False,
+        remedy: Remedy | None = None,
     ) -> None:
-        super().__init__(text)
+        super().__init__(text, remedy=remedy)
         self.status = status
         self.code = code
         self.message = message
@@ -132,9 +133,9 @@ async def _fetch(session: ClientSession, url: URL, most: int) -> tuple[int, URL,
         if content is not None or status != 200:
             return status, response.url, headers, content or b""
         error = ODataError(
-            f"the API's answer has more than {most} bytes, decompressed, and was not read further: ask for smaller"
-            " pages with page_size, or allow more with max_bytes",
+            f"the API's answer has more than {most} bytes, decompressed, and was not read further",
             status=status,
+            remedy=Remedy.SMALLER_PAGES,
             request_id=_request_id(headers),
         )
     except InvalidURL:
