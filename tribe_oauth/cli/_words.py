@@ -32,7 +32,7 @@ COMMANDS: Final[Mapping[Remedy, str]] = {
     Remedy.GENERATE_KEY: "'tribe-oauth keygen' makes one",
     Remedy.GIVE_CLIENT: "set TRIBE_CLIENT_ID and TRIBE_CLIENT_SECRET to those of that Application",
     Remedy.GIVE_ENDPOINTS: "set TRIBE_AUTH_URL and TRIBE_API_URL to where it was connected",
-    Remedy.SMALLER_PAGES: "ask for less: 'tribe-oauth export' has --page-size, 'tribe-oauth get' has --select and --top",
+    Remedy.SMALLER_PAGES: "ask for less, by --page-size of 'tribe-oauth export', --select of 'tribe-oauth get'",
     Remedy.ALLOW_LOOPBACK: "on this machine, TRIBE_ALLOW_INSECURE_LOOPBACK=1 allows it",
 }
 """What Python is told to call, as commands and variables."""
