@@ -129,9 +129,9 @@ def cancellation(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def sync(session: nox.Session) -> None:
-    """The big shows of the export: nox -s sync -- everything, nox -s sync -- kills --times 50 --seed 1."""
+    """The big shows of the export: nox -s sync -- everything, kills --times 50 --seed 1, or lies."""
     install(session, "test")
-    shows = [session.posargs] if session.posargs else [["everything"], ["kills"]]
+    shows = [session.posargs] if session.posargs else [["everything"], ["kills"], ["lies"]]
     for show in shows:
         session.run("python", "tests/sync/shows.py", *show, env=INSTALLED_ONLY)
 

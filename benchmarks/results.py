@@ -21,8 +21,7 @@ class Figure:
     """A ratio to the limit of its row.
 
     `kind`: goal, something the library promises; noise, the limit against itself; peer, what a user might pick instead;
-    shown, for comparison. `reached`: the goal counts as met where the interval reaches it, not only its median.
-    `unit`: of `ratio`, where that is not a plain ratio.
+    shown, for comparison. A goal is met where the median is within it. `unit`: of `ratio`, where that is no plain one.
     """
 
     row: str
@@ -31,7 +30,6 @@ class Figure:
     ratio: Ratio
     goal: float | None = None
     at_least: bool = False
-    reached: bool = False
     unit: str = ""
     note: str = ""
 
@@ -41,8 +39,8 @@ class Figure:
         if self.goal is None:
             return None
         if self.at_least:
-            return (self.ratio.high if self.reached else self.ratio.median) >= self.goal
-        return (self.ratio.low if self.reached else self.ratio.median) <= self.goal
+            return self.ratio.median >= self.goal
+        return self.ratio.median <= self.goal
 
 
 @attrs.frozen(kw_only=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +19,7 @@ import attrs
 
 ROWS_IN_A_PAGE: Final = 50
 LIFETIME: Final = 86_400
-_ROWS: Final = [{"ID": f"{number:036d}", "FirstName": "Anna", "LastName": "de Vries"} for number in range(50)]
+_ROW: Final = '{"ID": "%036d", "FirstName": "Anna", "LastName": "de Vries"}'
 
 
 class Server(asyncio.Protocol):
@@ -29,7 +28,7 @@ class Server(asyncio.Protocol):
     issued = count(1)
     asked = 0
     latency = 0.0
-    rows = json.dumps(_ROWS)
+    rows = ", ".join(_ROW % number for number in range(1, ROWS_IN_A_PAGE))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
@@ -77,11 +76,11 @@ def _token(number: int) -> bytes:
 
 
 def _page(target: str) -> bytes:
-    """Page n of ``/v1/odata/Pages_<how many>?$skiptoken=<n>``."""
+    """Page n of ``/v1/odata/Pages_<how many>?$skiptoken=<n>``. Its first row is its own: equal pages are an error."""
     path, _, query = target.partition("?")
     pages, number = int(path.rpartition("_")[2]), int(query.partition("$skiptoken=")[2] or 1)
     link = f',"@odata.nextLink":"{path}?$skiptoken={number + 1}"' if number < pages else ""
-    return f'{{"value":{Server.rows}{link}}}'.encode()
+    return f'{{"value":[{_ROW % (number << 20)}, {Server.rows}]{link}}}'.encode()
 
 
 @attrs.frozen

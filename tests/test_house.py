@@ -17,7 +17,7 @@ PACKAGE = Path(tribe_oauth.__file__).parent
 # The house, and each of its folders, from the ground up: a line is a floor, and a room imports from the floors below.
 HOUSE = """
     errors  _clock  _times  _printable  _redaction  _retry_after  _shield  _durable  _strict_json
-    _hiding
+    _encoded  _hiding  _remedies  _retry  _whole
     _oauth  odata
     stores  sandbox
     _refresh
@@ -29,7 +29,7 @@ HOUSE = """
 FOLDERS = {
     "_oauth": """
         values  salvage  words
-        authorization  messages
+        authorization  environment  messages  proxy
         client  endpoint
         verdict
         explanation
@@ -62,20 +62,23 @@ FOLDERS = {
         event_loop  organizations  sessions  status  settings  middleware  claims  warm_up
         connect  token_source
         connections
+        environment
         manager
         __init__
     """,
     "odata": """
-        _json  _query
+        _json  _positions  _query
         _answer
-        _pages
+        _inside  _next_link  _retries  _sets  _trail
+        _pages  _typed
         _rows
         __init__
     """,
     "sync": """
         _sink  _threads  _events
-        _disk  _pace
-        _jsonl  _retries
+        _pace  _stored
+        _disk  _retries
+        _jsonl
         _export
         __init__
     """,
@@ -83,12 +86,13 @@ FOLDERS = {
         _outcome  _organization  _log  _serving  _speculative
         _pending  _pages
         _site
-        _connections  _flow
+        _connections  _flow  _errors
         _loopback  _setup
         __init__
     """,
     "sandbox": """
-        _application  _browser  _consent  _data  _faults  _filter  _ledger  _refusals  _serving
+        _application  _browser  _consent  _data  _filter  _ledger  _lies  _refusals  _serving
+        _faults
         _issued  _profiles  _remote  _routes
         _authority  _races
         _oauth  _odata
@@ -97,9 +101,10 @@ FOLDERS = {
         __main__
     """,
     "cli": """
-        _keyboard  _managers  _processes  _report  _run  _sandbox  _words
-        _demo  _doctor  _export  _get  _organizations
-        _login
+        _exit  _finding  _keyboard  _processes  _words
+        _inspect  _managers  _output  _report  _run  _sandbox
+        _demo  _export  _get  _login  _organizations  _store  _trials
+        _doctor
         _app
         __init__
         __main__
@@ -108,13 +113,13 @@ FOLDERS = {
 
 # What a room may know of others beyond its floor: less than all that lies below it.
 KNOWS = {
-    "odata": {"errors", "_printable", "_retry_after", "_shield"},
+    "odata": {"errors", "_clock", "_encoded", "_printable", "_remedies", "_retry", "_retry_after", "_shield"},
     # What a caller holds: an independent witness shares no protocol code.
     "sandbox": {"_oauth.client", "_oauth.values", "_shield"},
-    "sync": {"__init__", "errors", "odata", "_durable", "_shield", "_strict_json"},
+    "sync": {"__init__", "errors", "odata", "_durable", "_printable", "_remedies", "_shield", "_strict_json", "_whole"},
     "web": {
         *("__init__", "errors", "odata", "_oauth.client", "_oauth.values"),
-        *("_times", "_redaction", "_hiding", "_shield", "_strict_json"),
+        *("_times", "_redaction", "_hiding", "_remedies", "_shield", "_strict_json"),
     },
 }
 

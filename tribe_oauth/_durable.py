@@ -7,13 +7,26 @@ file that is not private; each room says in its own errors what that means for i
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import os
 import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Final
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None  # Windows has none
+
+# What network file systems and FUSE answer where the system knows the call, and they do not.
+_NO_LOCKS: Final = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NO_SYNC: Final = frozenset({errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+
+
+class NoLocksError(OSError):
+    """The file system has no locks, or none left."""
+
+
+class AlteredFileError(Exception):
+    """A file is not as it was left: somebody else has written to it, or cut it. The text says how."""
 
 
 class UnsafeFileError(Exception):
@@ -23,8 +36,14 @@ class UnsafeFileError(Exception):
 def make_folder(folder: Path) -> None:
     """Create what is missing of a folder, for its owner alone (0700), durably."""
     for missing in reversed([folder, *folder.parents]):
-        with contextlib.suppress(FileExistsError, IsADirectoryError):  # macOS says the latter of /
+        try:
             missing.mkdir(mode=0o700)
+        except FileExistsError:
+            continue
+        except OSError:  # of a folder that is there, some systems say first that it could not be made
+            if not missing.is_dir():
+                raise
+        else:
             sync_folder(missing.parent)
 
 
@@ -49,29 +68,58 @@ def _check(path: Path) -> None:
     if found.st_mode & 0o077:
         raise UnsafeFileError(f"{str(path)!r} can be read by other users: chmod 600 it")
     if not os.access(path, os.R_OK | os.W_OK):
+        # To open it would tell why, and closing it again would take away SQLite's locks.
+        if os.statvfs(path).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         raise UnsafeFileError(f"{str(path)!r} cannot be written: chmod 600 it")
 
 
 def lock(path: Path) -> int:
     """Create or open a file and lock it until its descriptor is closed. Raises BlockingIOError where another has it.
 
-    The kernel drops the lock with the process. On a system without such locks it is up to the user.
+    The kernel drops the lock with the process. On a system without such locks it is up to the user; on a file system
+    without, NoLocksError is raised.
     """
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = open_file(path)
     try:
         if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_descriptor(file, fcntl.LOCK_EX)
     except BaseException:
         os.close(file)
         raise
     return file
 
 
-def append(path: Path, content: bytes) -> None:
-    """Write at the end of a file that exists. Where it fails half-way, a part may be there."""
+def lock_descriptor(file: int, kind: int) -> None:
+    """Lock an open file at once, or raise BlockingIOError. Raises NoLocksError."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            raise NoLocksError(error.errno, error.strerror) from None
+        raise
+
+
+def open_file(path: Path) -> int:
+    """Create or open a file for its owner alone; its descriptor."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def open_to_read(path: Path) -> BinaryIO:
+    """Open a file, and no link; a pipe is not waited for."""
+    return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
+
+
+def append(path: Path, content: bytes, *, after: int) -> None:
+    """Write at the end of a file that has `after` bytes. Where it fails half-way, a part may be there.
+
+    Raises AlteredFileError.
+    """
     file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
-        _write_all(file, content)
+        if (found := os.fstat(file).st_size) != after:
+            raise AlteredFileError(f"it has {found} bytes, and {after} were written")
+        write_all(file, content)
     finally:
         os.close(file)
 
@@ -82,7 +130,7 @@ def replace(path: Path, content: bytes) -> None:
     fresh.unlink(missing_ok=True)  # what a killed process left
     file = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        _write_all(file, content)
+        write_all(file, content)
         os.fsync(file)
     finally:
         os.close(file)
@@ -104,7 +152,7 @@ def remove(path: Path) -> None:
 
 def truncate(path: Path, size: int) -> None:
     """Cut a file to so many bytes; create it where it is missing."""
-    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
     try:
         os.ftruncate(file, size)
     finally:
@@ -121,16 +169,23 @@ def sync(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    if os.name == "posix":
+    """Wait until the names in a folder are on the disk, where its file system has a way to wait for that."""
+    if os.name != "posix":
+        return
+    try:
         file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(file)
-        finally:
-            os.close(file)
+    except PermissionError:
+        return  # it may be written and not read, and there is no other way to ask
+    try:
+        os.fsync(file)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+    finally:
+        os.close(file)
 
 
-def _write_all(file: int, content: bytes) -> None:
+def write_all(file: int, content: bytes) -> None:
     """All of it, or OSError: a disk that is nearly full takes a part without a word."""
     left = memoryview(content)
     while left:

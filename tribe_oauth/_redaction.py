@@ -16,6 +16,15 @@ _NESTED: Final = re.compile(rf"(%(?:25)*(?:3F|26){_NAMES}(?:=|%(?:25)*3D))(?:[^&
 _COOKIE: Final = re.compile(r"(tribe-flow-[0-9a-f]{16}=)[^;\s\"]*")
 
 
+class Hidden(str):
+    """A header's value that the repr of a request's headers does not show: aiohttp's own errors carry one."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"'{MASK}'"
+
+
 def without(text: str, secrets: Iterable[str]) -> str:
     """The text with a mask in place of each of these secrets: a server may repeat what it was sent."""
     for secret in secrets:

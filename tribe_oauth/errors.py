@@ -10,21 +10,43 @@ No error carries a secret, in no field and in no chained cause.
 from __future__ import annotations
 
 import copy
+import enum
 from typing import Any, Final, Self, TypeVar
+
+
+class Remedy(enum.Enum):
+    """What to do about an error where that is a call of this library. The value says it for Python.
+
+    Whoever shows errors to people who call nothing has words of his own for each, as the command line has.
+    """
+
+    CONNECT = "connect() it first"
+    CONNECT_ONE = "connect() one first"
+    CONNECT_AGAIN = "run the consent once more or connect a new refresh token"
+    CHOOSE = "say which one is meant (organization=, or TRIBE_ORGANIZATION_ID)"
+    CREATE_SCHEMA = "call create_schema()"
+    GENERATE_KEY = "generate_key() makes one"
+    GIVE_CLIENT = "give that client to the manager"
+    GIVE_ENDPOINTS = "give the manager the endpoints it was connected with (endpoints=)"
+    SMALLER_PAGES = "ask for smaller pages with page_size, or allow more with max_bytes"
+    ALLOW_LOOPBACK = "on loopback, set allow_insecure_loopback to allow it"
 
 
 class TribeOAuthError(Exception):
     """The root of all.
 
     `organization` is the caller's key, where one is concerned. `retryable` says whether the same call may succeed
-    later although nothing was changed.
+    later although nothing was changed. `problem` is what happened, and `remedy` what to do about it where that is a
+    call of this library; the text of the error is both. Else the text is the problem, with the remedy in it.
     """
 
     retryable = False
 
-    def __init__(self, message: str, *, organization: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, organization: str | None = None, remedy: Remedy | None = None) -> None:
+        super().__init__(message if remedy is None else f"{message}: {remedy.value}")
         self.organization = organization
+        self.problem = message
+        self.remedy = remedy
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions are rebuilt from their text alone otherwise, which the constructors below do not take.
@@ -149,9 +171,9 @@ class ReauthorizationRequired(TribeOAuthError):  # noqa: N818 (the name that use
     def __init__(self, cause: str, *, organization: str | None = None, error_description: str | None = None) -> None:
         said = f"; the server says: {error_description}" if error_description else ""
         super().__init__(
-            f"organization {organization!r} has to be connected again ({cause}{said}): run the consent once more"
-            " or connect a new refresh token",
+            f"organization {organization!r} has to be connected again ({cause}{said})",
             organization=organization,
+            remedy=Remedy.CONNECT_AGAIN,
         )
         self.cause = cause
         self.error_description = error_description or None

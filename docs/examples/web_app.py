@@ -24,8 +24,9 @@ from html import escape
 from typing import Any
 
 from aiohttp import web
+from yarl import URL
 
-from tribe_oauth import TRIBE, Client, Endpoints, ReauthorizationRequired, TokenManager, UnknownOrganizationError, odata
+from tribe_oauth import TRIBE, Client, Endpoints, TokenManager, odata
 from tribe_oauth import web as tribe_web
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -87,15 +88,15 @@ async def home(request: web.Request) -> web.StreamResponse:
 
 async def persons(request: web.Request) -> web.StreamResponse:
     """The persons of one organization."""
-    try:
-        async with tribe_web.session(request, request.match_info["organization"]) as session:
-            found = odata.rows(session, "Relation_Person", select=["Name", "EmailAddress"])
-            rows = [f"<li>{escape(row['Name'])} {escape(row['EmailAddress'] or '')}</li>" async for row in found]
-    except UnknownOrganizationError:
-        raise web.HTTPNotFound from None
-    except ReauthorizationRequired:
-        raise web.HTTPSeeOther("/tribe/connections") from None
+    async with tribe_web.session(request, request.match_info["organization"]) as session:
+        found = odata.rows(session, "Relation_Person", select=["Name", "EmailAddress"], give_up_after=10)
+        rows = [f"<li>{escape(row['Name'])} {escape(row['EmailAddress'] or '')}</li>" async for row in found]
     return page(f"<h1>{len(rows)} persons</h1><ul>{''.join(rows)}</ul>")
+
+
+def reconnect(request: web.Request, organization: str) -> URL:
+    """Where to go with an organization that has to be connected again."""
+    return URL("/tribe/connect").with_query(again=organization, next=request.path)
 
 
 def page(body: str) -> web.Response:
@@ -115,7 +116,7 @@ def application() -> web.Application:
         redirect_uri=env["TRIBE_REDIRECT_URI"],
         endpoints=endpoints,
     )
-    app = web.Application()
+    app = web.Application(middlewares=[tribe_web.error_middleware(reconnect=reconnect)])
     tribe_web.setup(app, TokenManager(client, store=SQLiteStore(env["STORE"])), authorize=account)
     app.add_routes([web.get("/", home), web.post("/sign-in", sign_in), web.get("/persons/{organization}", persons)])
     return app

@@ -27,11 +27,9 @@ def printed(found: Results) -> str:
     return console.file.getvalue()
 
 
-def figure(median: float, *, goal: float | None = 1.5, at_least: bool = False, reached: bool = False) -> Figure:
+def figure(median: float, *, goal: float | None = 1.5, at_least: bool = False) -> Figure:
     interval = Ratio(median, median - 0.1, median + 0.1)
-    return Figure(
-        row="a row", what="something", kind="goal", ratio=interval, goal=goal, at_least=at_least, reached=reached
-    )
+    return Figure(row="a row", what="something", kind="goal", ratio=interval, goal=goal, at_least=at_least)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,11 +53,8 @@ def test_a_row_gives_ratios(name: str) -> None:
     [
         (figure(1.4), True),
         (figure(1.55), False),
-        (figure(1.55, reached=True), True),
-        (figure(1.7, reached=True), False),
         (figure(1.6, at_least=True), True),
         (figure(1.45, at_least=True), False),
-        (figure(1.45, at_least=True, reached=True), True),
     ],
 )
 def test_a_goal_is_met_or_not_met(one: Figure, met: bool) -> None:

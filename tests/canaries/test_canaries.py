@@ -38,6 +38,7 @@ from tribe_oauth import (
 )
 from tribe_oauth import web as tribe_web
 from tribe_oauth._manager import settings as environment
+from tribe_oauth._oauth.environment import endpoints
 from tribe_oauth._oauth.values import SecretBytes
 from tribe_oauth.cli._organizations import connect, status, token
 from tribe_oauth.cli._run import command
@@ -146,7 +147,7 @@ ENVIRONMENTS: list[dict[str, str]] = [
         lambda: CLIENT.resume(f"[{CANARY}"),
         *(lambda env=env: environment.read(env) for env in ENVIRONMENTS),
         *(lambda env=env: environment.store(env, durable=True) for env in ENVIRONMENTS[7:]),
-        lambda: environment.endpoints(ENVIRONMENTS[5]),
+        lambda: endpoints(ENVIRONMENTS[5]),
     ],
 )
 def test_what_cannot_be_made(construct: Callable[[], object]) -> None:

@@ -21,8 +21,7 @@ from tribe_oauth.stores.encrypted import generate_key
 
 from .served import served, use
 
-DONE = 0
-REFUSED = 1
+DONE, REFUSED, USAGE = 0, 1, 2
 
 
 @pytest.fixture(scope="module")
@@ -100,13 +99,13 @@ def test_connect_status_refresh_disconnect(sandbox: Sandbox) -> None:
     assert "ends in" in tribe_oauth("token", "[bold]beta")
     assert "│" in tribe_oauth("get", "Relation_Person", "--organization", "[bold]beta", "--top", "1")
     assert "disconnected" in tribe_oauth("disconnect", "[bold]beta")
-    assert "UnknownOrganizationError" in tribe_oauth("status", "[bold]beta", code=REFUSED)
+    assert "UnknownOrganizationError" in tribe_oauth("status", "[bold]beta", code=USAGE)
     assert sandbox.ledger.spent_twice() == ()
 
 
 def test_rekey(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """S27: a new key before the old, then the old one can go. Of what a lost one hides it is told, beside the rest."""
-    assert "TRIBE_STORE_KEYS is not set" in tribe_oauth("rekey", code=REFUSED)
+    assert "TRIBE_STORE_KEYS is not set" in tribe_oauth("rekey", code=USAGE)
     old, new = generate_key().reveal(), generate_key().reveal()
     monkeypatch.setenv("TRIBE_STORE_KEYS", old)
     tribe_oauth("connect", "acme", "--paste", typed=f"{sandbox.paste_token('Acme')}\n")
@@ -169,7 +168,7 @@ def test_connect_by_the_environment(sandbox: Sandbox, monkeypatch: pytest.Monkey
 
 def test_nothing_pasted() -> None:
     """An empty paste is an error, and nothing is connected."""
-    assert "ConfigurationError" in tribe_oauth("connect", "acme", "--paste", typed="", code=REFUSED)
+    assert "ConfigurationError" in tribe_oauth("connect", "acme", "--paste", typed="", code=USAGE)
     assert "no organization is connected" in tribe_oauth("status")
 
 
@@ -203,7 +202,7 @@ def test_a_scope_that_is_known(sandbox: Sandbox, tmp_path: Path) -> None:
 def test_a_setting_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """One clear line names the remedy, without a traceback."""
     monkeypatch.delenv("TRIBE_CLIENT_SECRET")
-    (said,) = tribe_oauth("token", code=REFUSED).splitlines()
+    (said,) = tribe_oauth("token", code=USAGE).splitlines()
     assert said.startswith("ConfigurationError: TRIBE_CLIENT_SECRET is not set: set it, or TRIBE_CLIENT_SECRET_FILE")
 
 

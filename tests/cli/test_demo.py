@@ -74,7 +74,7 @@ async def test_a_victim_that_ends_too_early(monkeypatch: pytest.MonkeyPatch) -> 
         raise AssertionError
 
     monkeypatch.setattr(_demo, "STEPS", (nobody,))
-    with pytest.raises(TribeOAuthError, match="ended by itself: exit status 1"):
+    with pytest.raises(TribeOAuthError, match="ended by itself: exit status 2"):
         await told()
 
 

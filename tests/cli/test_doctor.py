@@ -19,7 +19,8 @@ from aiohttp import web
 from tribe_oauth import MemoryStore, RefreshTokenGrant, StoreError, TokenManager
 from tribe_oauth._manager import settings as environment
 from tribe_oauth._refresh.payload import Payload, encode
-from tribe_oauth.cli._doctor import _check_store, doctor
+from tribe_oauth.cli._doctor import doctor
+from tribe_oauth.cli._inspect import inspect_store
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores import Record
 from tribe_oauth.stores.sqlite import SQLiteStore
@@ -44,16 +45,16 @@ async def said(*, wrong: bool) -> str:
 
 
 async def test_all_is_well(sandbox: Sandbox, tmp_path: Path) -> None:
-    """Settings, both servers, the store, and how many organizations there are; no secret, and no token request."""
+    """Settings, both servers, the store, how many organizations there are; no secret, and no refresh token spent."""
     client = sandbox.client()
     async with TokenManager(client, store=SQLiteStore(tmp_path / "tribe.db")) as manager:
         await manager.connect("acme", RefreshTokenGrant(client, sandbox.paste_token("Acme")))
-    before = sandbox.ledger.token_requests
+    before = sandbox.ledger.count("refresh_token")
     text = await said(wrong=False)
     for found in ("client credentials", "answers (404)", "answers (401)", "SQLiteStore keeps", "1 fresh"):
         assert found in text
     assert client.client_secret.reveal() not in text
-    assert sandbox.ledger.token_requests == before
+    assert sandbox.ledger.count("refresh_token") == before
 
 
 async def test_settings(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,10 +80,10 @@ async def test_the_clock(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch, date
     """A server whose Date is far from ours; one whose Date cannot be read."""
 
     async def dated(request: web.Request) -> web.Response:
-        return web.Response(headers={"Date": date})
+        return web.json_response({"value": []}, headers={"Date": date})
 
     app = web.Application()
-    app.router.add_get("/v1/odata", dated)
+    app.router.add_get("/v1/odata{path:.*}", dated)
     runner = web.AppRunner(app)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -134,7 +135,8 @@ async def test_stores_that_deceive(sandbox: Sandbox, monkeypatch: pytest.MonkeyP
             raise StoreError("no list")
             yield
 
-    assert (await _check_store(Forgetful())).level == "wrong"
+    monkeypatch.setenv("TRIBE_STORE", "memory:")
+    assert (await inspect_store(Forgetful())).level == "wrong"
     monkeypatch.setenv("TRIBE_STORE", "memory:")
     assert "every refresh token is lost" in await said(wrong=False)
     monkeypatch.setattr(environment, "store", lambda *_, **__: Unlisted())

@@ -9,6 +9,8 @@ import re
 import signal
 import subprocess
 import sys
+import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
+from tribe_oauth._strict_json import to_json
 from tribe_oauth.cli._app import app
 from tribe_oauth.sandbox import Sandbox
-from tribe_oauth.sync import JSONLinesFolder
+from tribe_oauth.sync import Checkpoint, JSONLinesFolder
+from tribe_oauth.sync._stored import Stored
 
 from .served import served, use
 
-DONE, REFUSED, USAGE = 0, 1, 2
+DONE, REFUSED, USAGE, PARTIAL = 0, 1, 2, 3
 COMMAND = [sys.executable, "-m", "tribe_oauth.cli", "export"]
 
 
@@ -109,15 +113,63 @@ def test_events_for_machines(to: str) -> None:
 
 
 @pytest.mark.usefixtures("connected")
+def test_what_was_complete_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not told as today's: since when, in the table and in the events, and how to have it read again."""
+    arguments = ("export", "Relation_Person", "--organization", "acme", "--to", "out")
+    first = run(*arguments).stdout
+    assert "since" not in first
+    assert "--max-age" not in first
+    at = JSONLinesFolder("out").path("acme", "Relation_Person").stat().st_mtime
+    again = run(*arguments).stdout
+    (row,) = cells(again)
+    assert row[2:4] == ["30", "0"]
+    assert re.fullmatch(r"complete since \d{4}-\d\d-\d\d \d\d:\d\d \(\d+ s ago\)", row[-1])
+    assert "1 were complete before, and nothing of them was read now: --max-age 20h" in again
+    events = [json.loads(line) for line in run(*arguments, "--json").stdout.splitlines()]
+    assert [(it["event"], it["rows"], it["read"]) for it in events] == [("started", 30, 0), ("finished", 30, 0)]
+    assert {abs(it["since"] - at) < 60 for it in events} == {True}
+    assert cells(run(*arguments, "--max-age", "1h").stdout)[0][2:4] == ["30", "0"]
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3_601)
+    anew = run(*arguments, "--max-age", "60m").stdout
+    assert cells(anew)[0][2:4] == ["30", "30"]
+    assert cells(anew)[0][-1] == "complete"
+
+
+@pytest.mark.usefixtures("connected")
+def test_one_whose_age_is_not_known() -> None:
+    """An earlier run of a version that kept no time: that is said too."""
+    arguments = ("export", "Relation_Person", "--organization", "acme", "--to", "out")
+    run(*arguments)
+    kept = JSONLinesFolder("out").path("acme", "Relation_Person").with_name("Relation_Person.jsonl.checkpoint")
+    stored = json.loads(kept.read_text())
+    content = JSONLinesFolder("out").path("acme", "Relation_Person").read_bytes()
+    del stored["bytes"], stored["crc"]
+    kept.write_bytes(to_json(Stored.of(Checkpoint(**stored | {"since": None}), len(content), zlib.crc32(content))))
+    assert cells(run(*arguments).stdout)[0][-1] == "complete, by an earlier run"
+
+
+@pytest.mark.usefixtures("connected")
+def test_the_same_folder_with_another_query() -> None:
+    """What was asked then, what is asked now, and what to do."""
+    arguments = ("export", "Relation_Person", "--organization", "acme", "--to", "out")
+    run(*arguments)
+    told = " ".join(row[-1] for row in cells(run(*arguments, "--page-size", "7", code=REFUSED).stdout))
+    assert told.startswith("ConfigurationError: an earlier run read this with other options (")
+    assert told.endswith("page_size=7: restart, which reads it anew, or write to another folder")
+    assert cells(run(*arguments, "--page-size", "7", "--restart").stdout)[0][2:4] == ["30", "30"]
+
+
+@pytest.mark.usefixtures("connected")
 def test_one_that_fails() -> None:
     """The others are complete; the table says why, in one line, and the exit code says that something is missing."""
     arguments = ("export", "Relation_Person", "Nothing", "--organization", "acme", "--organization", "who", "--to", "o")
-    rows = cells(run(*arguments, code=REFUSED).stdout)
+    rows = cells(run(*arguments, code=PARTIAL).stdout)
     outcomes = {tuple(row[:2]): row[-1] for row in rows}
     assert outcomes["acme", "Relation_Person"] == "complete"
     assert outcomes["acme", "Nothing"].startswith("ODataError: the API answered 404")
     assert outcomes["who", "Relation_Person"].startswith("UnknownOrganizationError: ")
-    result = run(*arguments, "--json", code=REFUSED)
+    result = run(*arguments, "--json", code=PARTIAL)
     failed = [json.loads(line) for line in result.stdout.splitlines() if '"failed"' in line]
     assert {it["error"]["type"] for it in failed} == {"ODataError", "UnknownOrganizationError"}
 
@@ -134,8 +186,11 @@ def test_nobody_is_connected(sandbox: Sandbox) -> None:
         (("Relation_Person",), USAGE, "Missing option '--to'"),
         (("--to", "out"), USAGE, "Missing argument"),
         (("Relation_Person", "--to", "-", "--restart"), USAGE, "always begins at the beginning"),
-        (("/x", "--to", "out"), REFUSED, "ConfigurationError: the path names what to read"),
-        (("Relation_Person", "Relation_Person", "--to", "out"), REFUSED, "named twice"),
+        (("Relation_Person", "--to", "-", "--max-age", "1d"), USAGE, "always begins at the beginning"),
+        (("Relation_Person", "--to", "out", "--max-age", "20"), USAGE, "a number with its unit, as in 90m"),
+        (("Relation_Person", "--to", "out", "--max-age", "0h"), USAGE, "a number with its unit, as in 90m"),
+        (("/x", "--to", "out"), USAGE, "ConfigurationError: the path names what to read"),
+        (("Relation_Person", "Relation_Person", "--to", "out"), USAGE, "named twice"),
         (("Relation_Person", "--to", "tribe.txt"), REFUSED, "SinkError: 'tribe.txt' cannot be written"),
     ],
 )
@@ -144,7 +199,7 @@ def test_what_cannot_work(arguments: tuple[str, ...], code: int, words: str) -> 
     Path("tribe.txt").write_text("")
     result = run("export", *arguments, code=code)
     assert words in re.sub(r"\s+", " ", result.output)
-    if code == REFUSED:
+    if "Error: " in words:
         assert len(result.output.splitlines()) == 1
 
 
@@ -152,9 +207,9 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line says how to get it."""
     for name in [name for name in sys.modules if name.startswith("tribe_oauth.sync")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "stamina", None)
+    monkeypatch.setitem(sys.modules, "msgspec", None)
     monkeypatch.delattr("tribe_oauth.sync", raising=False)
-    result = run("export", "Relation_Person", "--to", "out", code=REFUSED)
+    result = run("export", "Relation_Person", "--to", "out", code=USAGE)
     assert result.output == "ConfigurationError: export needs an extra: pip install 'tribe-oauth[cli,sync]'\n"
 
 
@@ -210,6 +265,26 @@ def test_a_retry_is_an_event_and_no_line_in_a_log(sandbox: Sandbox) -> None:
 
 
 @pytest.mark.usefixtures("connected")
+@pytest.mark.parametrize("status", [429, 503])
+def test_who_has_no_time(sandbox: Sandbox, status: int) -> None:
+    """An API that is not to be had is given up after the seconds that are said; of the others all rows are there."""
+    fault = sandbox.fault("status", endpoint="api", status=status, times=None, organization="Acme")
+    result = run("export", "Relation_Person", "--to", "out", "--json", "--give-up-after", "0.3", code=PARTIAL)
+    fault.cancel()
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    assert {it["organization"] for it in events if it["event"] == "failed"} == {"acme"}
+    retries = sum(it["event"] == "retried" for it in events)
+    assert retries == 0 if status == 429 else 1 <= retries <= 2  # a minute is more than there is
+    assert len(read("out", "[bold]beta")) == 30
+
+
+@pytest.mark.parametrize("seconds", ["-1", "soon"])
+def test_what_is_no_time(seconds: str) -> None:
+    """Said before anything is read."""
+    run("export", "Relation_Person", "--to", "out", "--give-up-after", seconds, code=USAGE)
+
+
+@pytest.mark.usefixtures("connected")
 def test_bars_for_people() -> None:
     """At a terminal, bars move while it works, more of them than fit are left out, and the table stays."""
     keyboard, terminal = pty.openpty()
@@ -228,7 +303,7 @@ def test_bars_for_people() -> None:
                 said += piece.decode(errors="replace")
         except OSError:
             pass  # Linux says that the other side is gone so
-        assert process.wait(20) == REFUSED
+        assert process.wait(20) == PARTIAL
     os.close(keyboard)
     assert "━" in said
     assert "complete" in said

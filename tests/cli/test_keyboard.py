@@ -83,7 +83,7 @@ def test_what_is_no_text() -> None:
     """A paste that is not UTF-8 is refused like any other that cannot be a token, and is not repeated."""
     environ = {**os.environ, "PYTHONIOENCODING": "utf-8:strict"}
     done = subprocess.run(COMMAND, input=b"\xff\xfe\n", env=environ, capture_output=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(b"ConfigurationError: the refresh token is empty, or has")
 
 
@@ -108,7 +108,7 @@ def test_without_an_input() -> None:
     """A process may have none at all."""
     command = ["sh", "-c", 'exec "$0" "$@" <&-', *COMMAND]
     done = subprocess.run(command, capture_output=True, check=False)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(b"ConfigurationError: the refresh token is empty, or has")
 
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -39,10 +40,21 @@ def test_serving_a_sandbox(number: signal.Signals, code: int) -> None:
             text=True,
             check=True,
         )
+        (token,) = re.findall(r"^  Acme: (\S+)$", said, re.MULTILINE)
+        pasted = subprocess.run(
+            [sys.executable, "-m", "tribe_oauth.cli", "connect", "acme", "--paste"],
+            env={**os.environ, **exported},
+            input=f"{token}\n",
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         process.send_signal(number)
         assert process.wait(10) == code
         assert process.stderr.read() == ""
     assert len(got.stdout.splitlines()) == 2
+    assert "connected: acme" in pasted.stdout
+    assert not Path(exported["TRIBE_STORE"]).parent.exists()
 
 
 def test_a_port_that_is_taken() -> None:
@@ -51,7 +63,7 @@ def test_a_port_that_is_taken() -> None:
         busy.bind(("127.0.0.1", 0))
         busy.listen()
         result = CliRunner().invoke(app, ["sandbox", "--port", str(busy.getsockname()[1])])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     (said,) = result.output.splitlines()
     assert "address already in use" in said
     assert said.endswith("choose another --port, or 0 for a free one")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import re
-import textwrap
-from collections.abc import Awaitable, Callable
+import subprocess
+import sys
+from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import web
 
 import tribe_oauth
-from tribe_oauth import Client, TokenManager, odata
-from tribe_oauth import web as tribe_web
+from tribe_oauth import Client, TokenManager
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -51,13 +51,16 @@ def example(*words: str) -> str:
 
 
 async def run(source: str, **names: Any) -> dict[str, Any]:
-    """Run an example inside a function, with these names beside the public ones; what it leaves behind."""
-    public = {name: getattr(tribe_oauth, name) for name in tribe_oauth.__all__}
-    scope = {**public, "odata": odata, "aiohttp": aiohttp, "SQLiteStore": SQLiteStore, "Sandbox": Sandbox, **names}
-    code = f"async def example():\n{textwrap.indent(source, '    ')}\n    return locals()\n"
-    exec(compile(code, "README.md", "exec"), scope)  # noqa: S102 (the README is ours)
-    function: Callable[[], Awaitable[dict[str, Any]]] = scope["example"]
-    return await function()
+    """Run an example as it stands, as ``python -m asyncio`` does: it brings its own imports. What it leaves behind.
+
+    `names`: what an example of the design has not imported.
+    """
+    scope = dict(names)
+    code = compile(source, "README.md", "exec", flags=PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    ran = eval(code, scope)  # noqa: S307 (the README is ours)
+    if inspect.iscoroutine(ran):
+        await ran
+    return scope
 
 
 @pytest.fixture
@@ -74,15 +77,22 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sandbox], Client]:
     return export
 
 
+@pytest.mark.parametrize("source", EXAMPLES)
+def test_it_can_be_pasted(source: str) -> None:
+    """A line that is empty ends a block at the prompt."""
+    assert not re.search(r"\n\n +", source)
+
+
 @pytest.mark.parametrize("quick_setup", [False, True])
 async def test_three_lines(
     environment: Callable[[Sandbox], Client], quick_setup: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One organization, three lines from credentials to rows."""
-    source = example("TokenManager.from_env()", '"$top": "10"')
-    assert source == THREE_LINES
+    source = example("TokenManager.from_env()", THREE_LINES)
+    assert source == f"from tribe_oauth import TokenManager\n\n{THREE_LINES}"
     async with Sandbox() as sandbox:
         environment(sandbox)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
         if quick_setup:
             monkeypatch.setenv("TRIBE_REFRESH_TOKEN", sandbox.paste_token("Acme"))
             monkeypatch.setenv("TRIBE_STORE", str(tmp_path / "tribe.db"))
@@ -90,20 +100,23 @@ async def test_three_lines(
     assert len(left["people"]) == 10
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        example("acme_client", "browser(request.url)"),
-        REDIRECT.sub("callback_url = await browser(request.url)", MANY_ORGANIZATIONS),
-    ],
-    ids=["README", "word for word"],
-)
-async def test_many_organizations(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_many_organizations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three organizations, three ways in, one store."""
+    monkeypatch.chdir(tmp_path)
+    left = await run(example("acme_client", "browser(request.url)"))
+    assert left["token"].access_token
+    assert left["tribe"].ledger.families("Cobra Logistiek")
+    assert (tmp_path / "tribe.db").exists()
+
+
+async def test_many_organizations_word_for_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the design has it, with the names that the README's example imports."""
     monkeypatch.chdir(tmp_path)
     async with Sandbox() as sandbox:
         left = await run(
-            source,
+            REDIRECT.sub("callback_url = await browser(request.url)", MANY_ORGANIZATIONS),
+            **{name: getattr(tribe_oauth, name) for name in tribe_oauth.__all__},
+            SQLiteStore=SQLiteStore,
             client=sandbox.client(),
             acme_client=sandbox.client(organization="Acme"),
             pasted_token=sandbox.paste_token("Bakkerij Bos"),
@@ -111,44 +124,43 @@ async def test_many_organizations(source: str, tmp_path: Path, monkeypatch: pyte
             browser=sandbox.approve,
         )
         assert sandbox.ledger.is_live(left["token"].access_token.reveal())
-        assert sandbox.ledger.families("Cobra Logistiek")
-    assert (tmp_path / "tribe.db").exists()
 
 
-async def test_an_own_session_and_rows(environment: Callable[[Sandbox], Client], capsys: Any) -> None:
+async def test_an_own_session_and_rows(
+    environment: Callable[[Sandbox], Client],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
     """The middleware in a session of one's own, and rows over several pages."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     async with Sandbox() as sandbox:
-        client = environment(sandbox)
-        async with TokenManager(client) as manager:
-            await manager.connect("acme", tribe_oauth.ClientCredentialsGrant(client))
-            source = example("aiohttp.ClientSession").replace("https://api.tribecrm.nl", sandbox.base)
-            left = await run(source, manager=manager)
-            async with left["session"] as session:
-                await run(example("odata.rows", "FirstName"), session=session)
+        environment(sandbox)
+        left = await run(example("aiohttp.ClientSession").replace("https://api.tribecrm.nl", sandbox.base))
+        assert len(left["people"]) == 10
+        await run(example("odata.rows", "FirstName"))
     assert len(capsys.readouterr().out.splitlines()) > 200
 
 
 async def test_the_sandbox() -> None:
-    """The example of a test."""
-    await run(example("sandbox.fault"))
+    """The example of a test asserts what is true, and the loss that it is about happens."""
+    left = await run(example("sandbox.fault"))
+    assert left["sandbox"].ledger.count("refresh_token") == 4
 
 
-async def test_a_test_of_ones_own(tribe_manager: TokenManager) -> None:
-    """The example of a fixture."""
-    left = await run(example("tribe_manager"))
-    await left["test_persons"](tribe_manager)
+def test_a_test_of_ones_own(tmp_path: Path) -> None:
+    """The example of a fixture, in a project of its own, in the mode that pytest-asyncio has by default."""
+    (tmp_path / "test_it.py").write_text(example("tribe_manager"), encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pytest.ini", "--rootdir", "."]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
 
 
 async def test_an_application() -> None:
-    """The line that adds the pages."""
-    client = Client("id", "secret", redirect_uri="https://app.example/tribe/callback")
-    await run(
-        example("tribe_web.setup"),
-        app=web.Application(),
-        manager=TokenManager(client),
-        account=lambda request: None,
-        tribe_web=tribe_web,
-    )
+    """The lines that add the pages."""
+    left = await run(example("tribe_web.setup"))
+    assert "/tribe/callback" in {route.resource.canonical for route in left["app"].router.routes()}
 
 
 def test_links() -> None:

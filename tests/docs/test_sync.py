@@ -2,35 +2,35 @@
 
 from __future__ import annotations
 
+import inspect
 import re
-import textwrap
-from collections.abc import AsyncIterator, Awaitable, Callable
+from ast import PyCF_ALLOW_TOP_LEVEL_AWAIT
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import attrs
 import psycopg
 import pytest
-from psycopg.types.json import Json, Jsonb
 
 from tribe_oauth import ClientCredentialsGrant, TokenManager
 from tribe_oauth.sandbox import Sandbox
-from tribe_oauth.sync import Checkpoint, JSONLinesFolder, export
+from tribe_oauth.stores.sqlite import SQLiteStore
+from tribe_oauth.sync import export
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sync.md").read_text(encoding="utf-8")
 EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", DOCUMENT, re.DOTALL)
 FILES, QUERY, SINK = EXAMPLES
 
 
-async def run(source: str, **names: Any) -> dict[str, Any]:
-    """Run an example inside a function, with these names; what it leaves behind."""
-    scope = dict(names)
-    code = f"async def example():\n{textwrap.indent(source, '    ')}\n    return locals()\n"
-    exec(compile(code, "sync.md", "exec"), scope)  # noqa: S102 (the document is ours)
-    function: Callable[[], Awaitable[dict[str, Any]]] = scope["example"]
-    return await function()
+async def run(source: str) -> dict[str, Any]:
+    """Run an example as it stands, as ``python -m asyncio`` does; what it leaves behind."""
+    scope: dict[str, Any] = {}
+    ran = eval(compile(source, "sync.md", "exec", flags=PyCF_ALLOW_TOP_LEVEL_AWAIT), scope)  # noqa: S307 (it is ours)
+    if inspect.iscoroutine(ran):
+        await ran
+    return scope
 
 
 @pytest.fixture
@@ -48,12 +48,16 @@ async def test_files_and_a_query(
     world: tuple[Sandbox, TokenManager], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """Files in a folder, and what came of each; a query with a filter of dates."""
-    sandbox, manager = world
+    sandbox, _ = world
     monkeypatch.chdir(tmp_path)
-    await run(FILES, manager=manager)
+    for name, value in sandbox.environment.items():
+        monkeypatch.setenv(name, value)
+    async with TokenManager(sandbox.client(), store=SQLiteStore("tribe.db")) as manager:
+        await manager.connect("acme", ClientCredentialsGrant(sandbox.client()))
+    await run(FILES)
     assert capsys.readouterr().out == "acme 250 complete\n"
     assert len((tmp_path / "out" / "acme" / "Relation_Person.jsonl").read_bytes().splitlines()) == 250
-    left = await run(QUERY, manager=manager, export=export, JSONLinesFolder=JSONLinesFolder, datetime=datetime, UTC=UTC)
+    left = await run(QUERY)
     since = [row for row in sandbox.organization("acme").all("Relation_Person") if row["CreatedOn"] >= "2020"]
     assert [outcome.rows for outcome in left["outcomes"]] == [len(since)]
 
@@ -79,7 +83,7 @@ async def test_a_sink_of_ones_own(world: tuple[Sandbox, TokenManager], database:
             "CREATE TABLE checkpoint (organization text, entity_set text, kept jsonb,"
             " PRIMARY KEY (organization, entity_set))"
         )
-        left = await run(SINK, Checkpoint=Checkpoint, Json=Json, Jsonb=Jsonb, attrs=attrs)
+        left = await run(SINK)
         sink = left["PostgresSink"](Pool(database))
         connection.execute("ALTER TABLE checkpoint ADD CHECK ((kept->>'rows')::int < 100)")
         with pytest.raises(psycopg.errors.CheckViolation):

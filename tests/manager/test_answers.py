@@ -10,7 +10,14 @@ import attrs
 import pytest
 from aiohttp import web
 
-from tribe_oauth import MemoryStore, ReauthorizationRequired, RefreshTokenGrant, TokenEndpointError, TokenManager
+from tribe_oauth import (
+    ClientCredentialsGrant,
+    MemoryStore,
+    ReauthorizationRequired,
+    RefreshTokenGrant,
+    TokenEndpointError,
+    TokenManager,
+)
 from tribe_oauth.errors import REVOKED, TemporarilyUnavailable
 
 from ..stored import with_other
@@ -26,6 +33,7 @@ from .helpers import (
     page,
     reset,
     spent_then_reset,
+    until,
 )
 
 DAY = 86_400
@@ -312,6 +320,52 @@ async def test_429_is_not_now(manager: TokenManager, server: TokenServer, clock:
     clock.advance(2)
     assert await manager.token("acme")
     assert len(server.refreshes()) == 3
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_short_pause_is_waited_out(
+    manager: TokenManager, server: TokenServer, clock: VirtualClock, status: int
+) -> None:
+    """F3: up to ten seconds, in either form, a few times: a caller that waits gets its token, and no error."""
+    await expired(manager, clock)
+    date, at = "Tue, 24 Nov 2026 08:00:00 GMT", "Tue, 24 Nov 2026 08:00:10 GMT"
+    server.order(page(status, **{"Retry-After": "3"}), page(status, **{"Date": date, "Retry-After": at}))
+    assert await manager.token("acme")
+    assert [min(round(seconds, 3), 12.0) for seconds in clock.slept[:2]] == (
+        [3.3, 11.0] if status == 429 else [11.0, 11.0]  # after a 503 the request may still arrive: not before `quiet`
+    )
+    assert len(server.refreshes()) == 4
+
+
+async def test_a_short_pause_without_end(manager: TokenManager, server: TokenServer, clock: VirtualClock) -> None:
+    """F3: a server that asks for a little patience again and again is backed off from."""
+    await expired(manager, clock)
+    server.order(*[page(429, **{"Retry-After": "1"})] * 10)
+    with pytest.raises(TemporarilyUnavailable):
+        await manager.token("acme")
+    assert len(server.refreshes()) == 1 + 4
+
+
+async def test_nobody_waits_for_one_that_is_ahead_of_time(
+    manager: TokenManager, server: TokenServer, clock: VirtualClock
+) -> None:
+    """F3: callers go on with the token that they have; the next attempt is later."""
+    clock.advance(DAY - 120)
+    clock.slept.clear()
+    server.order(page(429, **{"Retry-After": "1"}))
+    server.arrived.clear()
+    assert await manager.token("acme")
+    await server.arrived.wait()
+    await until(lambda: manager._single_flight.recent_failure("acme") is not None)
+    assert len(server.refreshes()) == 2
+
+
+async def test_a_short_pause_for_client_credentials(server: TokenServer, make_manager: MakeManager) -> None:
+    """F3: in the same way."""
+    manager = make_manager()
+    server.order(page(429, **{"Retry-After": "2"}), page(503, **{"Retry-After": "2"}))
+    assert await manager.connect("acme", ClientCredentialsGrant(server.client()))
+    assert len(server.forms) == 3
 
 
 async def test_503_with_a_date(manager: TokenManager, server: TokenServer, clock: VirtualClock) -> None:

@@ -140,6 +140,8 @@ async def test_certificates_are_checked(endpoint: TokenEndpoint, serve: Serve) -
     outcome = await endpoint.post(url, FORM)
     assert isinstance(outcome, NotSent)
     assert "Certificate" in outcome.reason
+    assert "certificate is refused" in outcome.reason
+    assert "SSL_CERT_FILE" in outcome.remedy
     assert seen == []
     connector = aiohttp.TCPConnector(ssl=trusting(authority))
     own = TokenEndpoint(connector=connector)
@@ -155,7 +157,9 @@ async def test_names_are_checked(serve: Serve) -> None:
     url = await serve(good, tls_of(authority, "other.example"))
     connector = aiohttp.TCPConnector(ssl=trusting(authority))
     own = TokenEndpoint(connector=connector)
-    assert isinstance(await own.post(url, FORM), NotSent)
+    outcome = await own.post(url, FORM)
+    assert isinstance(outcome, NotSent)
+    assert "another" in outcome.remedy
     await own.close()
     await connector.close()
 

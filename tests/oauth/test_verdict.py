@@ -67,6 +67,30 @@ def test_nothing_is_sent_while_it_can_arrive() -> None:
     assert pause_before(Verdict.MAYBE_SPENT, 0, quiet=10.0, retry_after=11) is None
 
 
+@pytest.mark.parametrize(
+    ("verdict", "quiet", "retry_after", "pauses"),
+    [
+        (Verdict.NOT_NOW, 10.0, 0.0, [1.0, 1.0, 1.0, None]),
+        (Verdict.NOT_NOW, 10.0, 7.0, [7.0, 7.0, 7.0, None]),
+        (Verdict.NOT_NOW, 10.0, 10.0, [10.0, 10.0, 10.0, None]),
+        (Verdict.NOT_NOW, 10.0, 10.1, [None]),
+        (Verdict.NOT_NOW, 10.0, None, [None]),
+        (Verdict.MAYBE_SPENT, 10.0, 2.0, [10.0, 10.0, 10.0, None]),
+        (Verdict.MAYBE_SPENT, 0.5, 2.0, [2.0, 2.0, 2.0, None]),
+        (Verdict.MAYBE_SPENT, 30.0, 20.0, [30.0, None]),
+        (Verdict.CLIENT, 10.0, 3.0, [3.0, 4.0, None]),
+        (Verdict.DEAD, 10.0, 3.0, [None]),
+        (Verdict.MISCONFIGURED, 10.0, 3.0, [None]),
+    ],
+)
+def test_a_short_pause_is_waited_out(
+    verdict: Verdict, quiet: float, retry_after: float | None, pauses: list[float | None]
+) -> None:
+    """Up to ten seconds, three times; never shorter than what is right without it."""
+    told = [pause_before(verdict, n, quiet=quiet, retry_after=retry_after) for n in range(len(pauses))]
+    assert told == pauses
+
+
 def requests_in_a_day(verdict: Verdict, chance: float, retry_after: float | None = None) -> int:
     """Of one organization that always fails like this. Only its first flight is patient."""
     at, requests, failures, attempt = 0.0, 0, 0, 0
@@ -117,7 +141,12 @@ def test_back_off() -> None:
         (refused("a_code_of_its_own", 400), TokenEndpointError, "check the Application"),
         (refused("server_error", 500), TemporarilyUnavailable, r"\(server_error: why\)"),
         (page(403), TemporarilyUnavailable, r"\(HTTP 403\).*nothing was lost"),
-        (NotSent("the connection failed"), TemporarilyUnavailable, "the connection failed"),
+        (NotSent("the connection failed"), TemporarilyUnavailable, "connection failed.*check the address of the token"),
+        (
+            NotSent("no", "trust its authority"),
+            TemporarilyUnavailable,
+            r"\(no\): nothing was lost; trust its authority$",
+        ),
         (Lost("no answer", over=False), TemporarilyUnavailable, "no answer"),
         (Answered(GRANTED, 200, None), TemporarilyUnavailable, "a token answer with"),
     ],

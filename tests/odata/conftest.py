@@ -9,6 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from ..manager.helpers import VirtualClock
+
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -57,6 +59,14 @@ async def started(stack: list[web.AppRunner]) -> Service:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     service.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
     return service
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
+    """Pauses between the attempts of a page take no time, and are kept in `slept`."""
+    clock = VirtualClock()
+    monkeypatch.setattr("tribe_oauth.odata._retries.SystemClock", lambda: clock)
+    return clock
 
 
 @pytest.fixture

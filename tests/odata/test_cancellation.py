@@ -133,7 +133,7 @@ async def test_left_to_the_garbage_collector(slow: aiohttp.ClientSession, reques
 
 
 def reads() -> set[asyncio.Task[Any]]:
-    return {task for task in asyncio.all_tasks() if "Reader.page" in repr(task)}
+    return {task for task in asyncio.all_tasks() if "pages.<locals>.read" in repr(task)}
 
 
 async def test_a_read_that_others_cancelled(slow: aiohttp.ClientSession) -> None:

@@ -1,19 +1,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import errno
+import os
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
+import trustme
 from aiohttp import web
 
 from tribe_oauth import odata
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
-from tribe_oauth.odata._json import decoder
+from tribe_oauth.odata._json import PLAIN, Parsed, parser
 
 from .conftest import Service
 
@@ -78,11 +81,19 @@ async def test_a_session_without_a_base_url(service: Service) -> None:
             await collect(session)
 
 
-@pytest.mark.parametrize("count", [True, "7", None, 7.5])
-async def test_a_count_that_is_none(session: aiohttp.ClientSession, service: Service, count: object) -> None:
-    """A count is an integer or not known."""
+@pytest.mark.parametrize("count", ["0", 0.0, 0, None])
+async def test_a_count(session: aiohttp.ClientSession, service: Service, count: object) -> None:
+    """A whole number however it is written, or not known."""
     service.says("People?$count=true", {"@odata.count": count, "value": []})
-    assert (await collect(session, count=True))[0].count is None
+    assert (await collect(session, count=True))[0].count == (None if count is None else 0)
+
+
+@pytest.mark.parametrize("count", [True, 7.5, -1, "many", "", "1e3", [7], 10**20, "9" * 30, "٣"], ids=repr)
+async def test_a_count_that_is_none(session: aiohttp.ClientSession, service: Service, count: object) -> None:
+    """A promise that cannot be read is an error: whether it was kept, nobody could say."""
+    service.says("People?$count=true", {"@odata.count": count, "value": []})
+    with pytest.raises(odata.ODataError, match="count of the rows is no whole number"):
+        await collect(session, count=True)
 
 
 async def test_one_page_is_read_ahead(session: aiohttp.ClientSession, service: Service) -> None:
@@ -133,7 +144,7 @@ async def test_a_caller_who_stops_cancels_what_is_read_ahead(
 
 def reads() -> list[asyncio.Task[Any]]:
     """What reads ahead."""
-    return [task for task in asyncio.all_tasks() if "Reader.page" in repr(task)]
+    return [task for task in asyncio.all_tasks() if "pages.<locals>.read" in repr(task)]
 
 
 async def settled() -> None:
@@ -275,19 +286,29 @@ async def test_a_redirect_is_not_followed(session: aiohttp.ClientSession, servic
 def test_without_the_quick_parser(monkeypatch: pytest.MonkeyPatch) -> None:
     """Python's own takes its place."""
     monkeypatch.setitem(sys.modules, "msgspec", None)
-    assert decoder() is json.loads
+    parse = parser(exact=False)
+    assert parse(b'{"n": [1, 0.5]}') == Parsed({"n": [1, 0.5]})
+    assert parse(b"1e400").odd
 
 
 @pytest.mark.parametrize("content", [b'\xef\xbb\xbf{"n": 1}', b'{"n": 1}', '{"n": 1}'.encode("utf-16")])
 def test_the_quick_parser_takes_what_the_slow_one_does(content: bytes) -> None:
     """A byte order mark, another encoding."""
-    assert decoder()(content) == {"n": 1}
+    assert PLAIN(content).value == {"n": 1}
 
 
-@pytest.mark.parametrize("content", [b'"\\ud800"', b"NaN", b"123456789012345678901234567890", b"1e400", b'"\\u00e9"'])
-def test_the_two_parsers_agree(content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [b'"\\ud800"', b"NaN", b"-Infinity", b"123456789012345678901234567890", b"1e400", b'"\\u00e9"', b"9" * 5000],
+    ids=lambda content: content[:9],
+)
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_two_parsers_agree(content: bytes, exact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """On what JSON leaves open."""
-    assert repr(decoder()(content)) == repr(json.loads(content))
+    quick = parser(exact=exact)(content)
+    monkeypatch.setitem(sys.modules, "msgspec", None)
+    slow = parser(exact=exact)(content)
+    assert (repr(quick.value), type(quick.value)) == (repr(slow.value), type(slow.value))
 
 
 @pytest.mark.parametrize(
@@ -352,7 +373,7 @@ async def test_it_is_read_again_once(session: aiohttp.ClientSession, service: Se
     """A second time in a row it is an error, which is retryable."""
     service.answers["/v1/odata/People"] = broken_off
     with pytest.raises(odata.ODataError) as it:
-        await collect(session)
+        await collect(session, give_up_after=0)
     assert it.value.retryable
     assert len(service.targets) == 2
 
@@ -374,6 +395,35 @@ async def test_no_server_is_there() -> None:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as session:
         with pytest.raises(odata.ODataError, match="ClientConnectorError"):
             await collect(session)
+
+
+async def test_a_certificate_that_nobody_vouches_for() -> None:
+    """S13: what is wrong with it and what to do; to try again would be of no use."""
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=tls)
+    async with aiohttp.ClientSession(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as session:
+        with pytest.raises(odata.ODataError, match=r"its certificate is refused, .*\): .*SSL_CERT_FILE") as error:
+            await collect(session)
+    assert not error.value.retryable
+    server.close()
+
+
+async def test_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process with too many files open is told so, and may try again."""
+
+    async def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("aiohappyeyeballs.start_connection", refuse)
+    async with aiohttp.ClientSession("http://127.0.0.1:1") as session:
+        with pytest.raises(odata.ODataError, match="ulimit -n") as error:
+            await collect(session)
+    assert error.value.retryable
 
 
 async def test_a_time_out(session: aiohttp.ClientSession, service: Service) -> None:

@@ -70,3 +70,15 @@ async def test_a_refusal(api: aiohttp.ClientSession) -> None:
         await names(api, filter="Nonsense eq 1")
     assert it.value.code is None
     assert it.value.message
+
+
+async def test_a_mistyped_set(api: aiohttp.ClientSession) -> None:
+    """The error says which sets there are."""
+    with pytest.raises(odata.ODataError, match=r"no entity set Relation_Persn; there are .*Relation_Person[,;]"):
+        await anext(aiter(odata.rows(api, "Relation_Persn")))
+
+
+async def test_the_first_of_several_pages(api: aiohttp.ClientSession) -> None:
+    """As many rows as were asked for, over as many pages as it takes."""
+    query = odata.Query("Relation_Person", select=["FirstName"], top=5)
+    assert [row["FirstName"] async for row in odata.rows(api, query)] == (await names(api))[:5]

@@ -15,6 +15,8 @@ from urllib.parse import quote, urlencode
 import pytest
 from aiohttp import encode_basic_auth
 
+from tribe_oauth.sandbox import Sandbox
+
 from .servers import FORM, NAMES, NAMES_WITH_API, Server, serve
 
 
@@ -184,3 +186,16 @@ async def test_the_last_thing_is_revoking(server: Server) -> None:
     for token in ("unknown", answer["refresh_token"]):
         assert (await server.post("/oauth2/revoke", {**server.credentials, "token": token})).status == 200
     assert (await server.refresh(answer["refresh_token"]))[0] in {400, 401}
+
+
+async def test_an_application_is_as_it_was_asked_for() -> None:
+    """Its redirect URI is the one that is named, also where another sandbox would have it anyway."""
+    async with Sandbox(redirect_uri="http://127.0.0.1/callback") as sandbox:
+        assert sandbox.client() == sandbox.client()
+        assert sandbox.client().redirect_uri == "http://127.0.0.1/callback"
+        assert sandbox.client(redirect_uri="http://127.0.0.1/callback") == sandbox.client()
+        assert (
+            sandbox.client(redirect_uri="https://app.example/callback").redirect_uri == "https://app.example/callback"
+        )
+        assert sandbox.client(redirect_uri=None).redirect_uri is None
+        assert sandbox.client(organization="Acme").redirect_uri == "http://127.0.0.1/callback"

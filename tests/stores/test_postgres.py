@@ -92,7 +92,7 @@ async def test_a_user_who_may_not(database: str, store: PostgresStore) -> None:
             await guest.load("acme")
         assert error.value.__suppress_context__
         connection.execute("DROP TABLE tribe_oauth_schema")
-        with pytest.raises(StoreError, match=r"to the user that calls create_schema\(\), CREATE on the schema"):
+        with pytest.raises(StoreError, match=r"to the user that creates them, CREATE on the schema"):
             await guest.create_schema()
         await guest.close()
         connection.execute("DROP ROLE guest")

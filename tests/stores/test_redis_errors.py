@@ -180,7 +180,7 @@ async def test_a_certificate_that_nobody_knows(tmp_path: Path) -> None:
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     with redis_servers.node() as node:
         async with with_tls(node, authority) as port:
-            await refused(f"rediss://127.0.0.1:{port}", "TLS with Redis failed.*ssl_ca_certs")
+            await refused(f"rediss://127.0.0.1:{port}", "its certificate is refused.*SSL_CERT_FILE.*ssl_ca_certs")
             store = RedisStore(f"rediss://127.0.0.1:{port}?ssl_ca_certs={tmp_path}/ca.pem")
             assert await store.load("acme") is None
             await store.close()

@@ -46,7 +46,7 @@ async def dead(opened: Open) -> AsyncIterator[TokenStore]:
 async def store(opened: Open) -> AsyncIterator[TokenStore]:
     """The store of one that has it open all the time."""
     store = opened()
-    await store.load("acme")
+    await store.put("note", b"", lives_for=1)
     yield store
     await store.close()
 

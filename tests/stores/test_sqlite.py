@@ -114,6 +114,31 @@ async def test_a_damaged_file(path: Path, store: SQLiteStore) -> None:
     assert path.read_bytes()[4096:8192] == damaged[4096:8192]
 
 
+async def test_reading_what_is_not_there(tmp_path: Path) -> None:
+    """It finds nothing, and makes nothing, neither file nor folder; the first write makes them."""
+    store = SQLiteStore(tmp_path / "folder" / "tribe.db")
+    assert await store.load("acme") is None
+    assert await store.take("note") is None
+    assert [key async for key in store.organizations()] == []
+    assert [key async for key in store.due(0.0)] == []
+    await store.close()
+    assert list(tmp_path.iterdir()) == []
+    await store.put("note", b"kept", lives_for=60)
+    assert await store.take("note") == b"kept"
+    await store.close()
+
+
+async def test_a_folder_that_cannot_be_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What may be there is not taken for nothing."""
+
+    def refuse(_path: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    store = SQLiteStore(tmp_path / "tribe.db")
+    assert not store._is_nowhere()
+
+
 async def test_no_shared_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where SQLite cannot have a write-ahead log, it says so; such file systems lose locks as well."""
     connect = sqlite3.connect
@@ -128,22 +153,23 @@ async def test_no_shared_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(sqlite3, "connect", Fake)
     with pytest.raises(StoreError, match="use a local disk"):
-        await SQLiteStore(path).load("acme")
+        await SQLiteStore(path).put("note", b"", lives_for=1)
 
 
 async def test_not_on_windows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the kernel's file locks there is no promise to keep."""
     monkeypatch.setattr(_durable, "fcntl", None)
     with pytest.raises(StoreError, match="needs a POSIX system: use PostgreSQL or Redis"):
-        await SQLiteStore(path).load("acme")
+        await SQLiteStore(path).put("note", b"", lives_for=1)
 
 
 AS_NOBODY = """
-import asyncio, os, sys
+import anyio, asyncio, os, sys
 from tribe_oauth import StoreError
 from tribe_oauth.stores import Record
 from tribe_oauth.stores.sqlite import SQLiteStore
 
+asyncio.run(anyio.sleep(0))  # imports what it does late: nobody may not read the folder that Python is in
 os.setgid(65534); os.setuid(65534)
 
 async def main():

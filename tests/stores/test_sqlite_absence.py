@@ -164,6 +164,7 @@ async def test_a_log_that_vanishes_while_it_is_opened(path: Path, monkeypatch: p
     now = Names.now
     for replaced in (False, True):
         store = SQLiteStore(path)
+        path.touch(0o600)
 
         def remove(names: Names, replaced: bool = replaced) -> Files:
             found = now(names)
@@ -358,7 +359,7 @@ async def test_a_holders_folder_that_cannot_be(path: Path, store: SQLiteStore) -
 
 async def test_tables_that_are_gone(path: Path, store: SQLiteStore) -> None:
     """What the database says is not taken for an odd record."""
-    await store.load("acme")
+    await store.put("note", b"", lives_for=1)
     older_content(path, "DROP TABLE organizations")
     with pytest.raises(StoreError, match=r"failed \(SQLITE_ERROR\)"):
         await store.load("acme")

@@ -64,14 +64,14 @@ async def test_no_thread_to_have(store: SQLiteStore, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(StoreError, match="needs a thread, and there is none to have"):
-            await soon(store.load("acme"))
+            await soon(store.put("note", b"", lives_for=1))
     assert await soon(store.load("acme")) is None
 
 
 async def test_a_process_that_hangs_while_it_opens(path: Path) -> None:
     """F6: it is waited for as long as for a lock, and no longer."""
     store = SQLiteStore(path, busy_timeout=0.05)
-    await soon(store.load("acme"))
+    await soon(store.put("note", b"", lives_for=1))
     await soon(store.close())
     opening = os.open(holders(path) / "opening", os.O_RDWR)
     fcntl.flock(opening, fcntl.LOCK_EX)

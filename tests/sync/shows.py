@@ -1,7 +1,7 @@
-"""The big shows: everything of fifty organizations through every fault, and an export that is killed again and again.
+"""The big shows: everything through every fault, an export that is killed again and again, an API that lies.
 
-Run as ``nox -s sync -- everything`` or ``nox -s sync -- kills``; the tests run both small. The sandbox and each export
-are processes of their own. The judge is the sandbox's generator: what it would say is what has to stand in the files.
+Run as ``nox -s sync -- everything``, ``kills`` or ``lies``; the tests run them small. The sandbox and each export are
+processes of their own. The judge is the sandbox's generator: what it would say is what has to stand in the files.
 """
 
 from __future__ import annotations
@@ -17,16 +17,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from itertools import product
+from operator import itemgetter
 from pathlib import Path
+from typing import Any, get_args
 
 import attrs
 
 from tribe_oauth import RefreshTokenGrant, TokenManager
 from tribe_oauth.sandbox import Remote
 from tribe_oauth.sandbox._data import ENTITY_SETS, Data
+from tribe_oauth.sandbox._lies import Lie
 from tribe_oauth.stores.sqlite import SQLiteStore
 from tribe_oauth.sync import JSONLinesFolder
 
@@ -71,10 +75,29 @@ class World:
             expected = data.rows(entity_set, 0, data.count(entity_set))
             return all(line is not None and json.loads(line) == row for line, row in _beside(lines, expected))
 
+    def untrue(self, folder: Path) -> list[str]:
+        """The files that are called complete and have not each row once, in whichever order."""
+        return [
+            f"{organization}/{entity_set}"
+            for organization, entity_set, path in self.complete(folder)
+            if _by_id(map(json.loads, path.read_text(encoding="utf-8").splitlines()))
+            != _by_id(Data(0, organization, self.persons).all(entity_set))
+        ]
+
+    def complete(self, folder: Path) -> list[tuple[str, str, Path]]:
+        """The files that are called complete."""
+        paths = JSONLinesFolder(folder)
+        named = [(name, entity_set, paths.path(name, entity_set)) for name in self.organizations for entity_set in SETS]
+        return [(name, entity_set, path) for name, entity_set, path in named if path.exists()]
+
     def rows(self) -> int:
         """How many there are in all."""
         data = Data(0, self.organizations[0], self.persons)
         return len(self.organizations) * sum(data.count(entity_set) for entity_set in SETS)
+
+
+def _by_id(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=itemgetter("ID"))
 
 
 def _beside(lines: Iterator[str], rows: Iterator[dict[str, object]]) -> Iterator[tuple[str | None, object]]:
@@ -131,15 +154,15 @@ class Run:
     events: dict[str, int]
 
 
-async def run(world: World, folder: Path) -> Run:
+async def run(world: World, folder: Path, *options: str) -> Run:
     """Run an export to its end, and measure it."""
     began = time.monotonic()
-    return await asyncio.to_thread(_run, world, folder, began)
+    return await asyncio.to_thread(_run, world, folder, began, options)
 
 
-def _run(world: World, folder: Path, began: float) -> Run:
+def _run(world: World, folder: Path, began: float, options: Sequence[str]) -> Run:
     process = subprocess.Popen(
-        world.command("--to", str(folder), "--json"), env=world.environment, stdout=subprocess.PIPE, text=True
+        world.command("--to", str(folder), "--json", *options), env=world.environment, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
     events: dict[str, int] = {}
@@ -199,6 +222,29 @@ async def kills(folder: Path, *, organizations: int, rows: int, times: int, seed
         return killed
 
 
+WAYS = {"links": (), "windows": ("--page-size", "20")}
+
+
+async def lies(
+    folder: Path, *, organizations: int, rows: int, chance: float, told: Sequence[Lie] = get_args(Lie)
+) -> int:
+    """Show 3: the API lies about its end, by links and by windows; what is complete has every row, the rest failed."""
+    failures = 0
+    async with world(folder, organizations=organizations, rows=rows, page_size=20, lifetime=86_400) as there:
+        for (way, options), lie in product(WAYS.items(), told):
+            out = folder / f"{lie} {way}"
+            fault = await there.remote.fault("lie", endpoint="api", times=None, lie=lie, chance=chance)
+            lied = await run(there, out, *options)
+            await fault.cancel()
+            failed, complete, untrue = lied.events.get("failed", 0), len(there.complete(out)), there.untrue(out)
+            say(f"{lie}, {way}: {failed} failed, {complete} complete, of these wrong: {untrue or 'none'}")
+            assert not untrue
+            assert failed + complete == organizations * len(SETS)
+            assert lied.code == (0 if not failed else 3 if complete else 1)
+            failures += failed
+    return failures
+
+
 def _killed(world: World, folder: Path, seconds: float) -> bool:
     process = subprocess.Popen(
         world.command("--to", str(folder), "--json"), env=world.environment, stdout=subprocess.DEVNULL
@@ -222,7 +268,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 async def _main() -> None:
     parser = argparse.ArgumentParser("shows.py")
-    parser.add_argument("show", choices=["everything", "kills"])
+    parser.add_argument("show", choices=["everything", "kills", "lies"])
     parser.add_argument("--rows", type=int)
     parser.add_argument("--times", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -236,6 +282,8 @@ async def _main() -> None:
                 peaks.append((await everything(folder / str(rows), organizations=50, rows=rows, chance=0.005)).peak)
             say(f"peak memory, all rows to a tenth of them: {peaks[1] / peaks[0]:.3f}")
             assert peaks[1] <= 1.1 * peaks[0]
+        elif arguments.show == "lies":
+            assert await lies(folder, organizations=5, rows=arguments.rows or 10_000, chance=0.05)
         else:
             killed = await kills(
                 folder,

@@ -6,32 +6,38 @@ import asyncio
 import json
 import logging
 import os
+import zlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tribe_oauth._strict_json import to_json
 from tribe_oauth.sync import Checkpoint, CheckpointError, JSONLinesFolder, SinkError, export
+from tribe_oauth.sync._stored import Stored
 
 from .conftest import World, connected
 
 ROWS: list[dict[str, Any]] = [{"ID": "1", "Name": "Zoë"}, {"ID": "2", "Name": None}]
 CONTENT = '{"ID":"1","Name":"Zoë"}\n{"ID":"2","Name":null}\n'.encode()
-GOOD: dict[str, Any] = {
-    "organization": "acme",
-    "entity_set": "People",
-    "query": "q",
-    "position": "next",
-    "rows": 2,
-    "done": False,
-    "bytes": len(CONTENT),
-}
-DONE = GOOD | {"position": None, "done": True}
 
 
-def checkpoint(rows: int, position: str | None = "next", *, done: bool = False) -> Checkpoint:
-    return Checkpoint(organization="acme", entity_set="People", query="q", position=position, rows=rows, done=done)
+def checkpoint(
+    rows: int, position: str | None = "next", *, done: bool = False, since: float | None = 1_700_000_000.5
+) -> Checkpoint:
+    return Checkpoint(
+        organization="acme", entity_set="People", query="q", position=position, rows=rows, done=done, since=since
+    )
+
+
+def stored(found: Checkpoint, rows: bytes = CONTENT) -> dict[str, Any]:
+    """As an export stores it."""
+    return dict(json.loads(to_json(Stored.of(found, len(rows), zlib.crc32(rows)))))
+
+
+GOOD = stored(checkpoint(2))
+DONE = stored(checkpoint(2, None, done=True))
 
 
 def part(folder: Path) -> Path:
@@ -77,6 +83,7 @@ MALFORMED: dict[str, bytes] = {
     "a nest": b"[" * 100_000,
     "a nest in a member": json.dumps(GOOD).encode()[:-1] + b', "more": ' + b'{"a":' * 100_000,
     "a number of many digits": json.dumps(GOOD).encode().replace(b'"rows": 2', b'"rows": ' + b"2" * 5000),
+    "a time that is no number": json.dumps(GOOD | {"since": 1}).encode().replace(b'"since": 1', b'"since": 1e999'),
     "half": json.dumps(GOOD).encode()[:-5],
 }
 WRONG: list[dict[str, Any]] = [
@@ -99,6 +106,12 @@ WRONG: list[dict[str, Any]] = [
     {"position": ""},
     {"position": "", "done": True},
     {"position": None},
+    {"since": "now"},
+    {"since": True},
+    {"since": -1.0},
+    {"since": 253_402_300_800},
+    {"crc": None},
+    {"crc": 1.0},
     {"done": True},
     {"organization": 1},
     {"entity_set": None},

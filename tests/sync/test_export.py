@@ -8,12 +8,12 @@ import attrs
 import pytest
 
 from tribe_oauth import TokenManager, TribeOAuthError, UnknownOrganizationError
-from tribe_oauth.errors import ConfigurationError, TemporarilyUnavailable, UnreadableError
+from tribe_oauth.errors import ConfigurationError, UnreadableError
 from tribe_oauth.odata import ODataError, Page, Query, literal
 from tribe_oauth.odata._pages import Reader
 from tribe_oauth.sync import Checkpoint, CheckpointError, Event, Outcome, Pace, SinkError, export
-from tribe_oauth.sync._retries import RetryPolicy
 
+from ..manager.helpers import VirtualClock
 from .conftest import Kept, World, connected
 
 PEOPLE = "Relation_Person"
@@ -214,13 +214,46 @@ async def test_tokens_that_die_all_the_time() -> None:
     assert outcome.error is None
 
 
-async def test_it_gives_up(world: World) -> None:
-    """After so many attempts the error is the outcome; what was read stands."""
+async def test_it_gives_up(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not now is a matter of time: fifteen minutes, then the error is the outcome; what was read stands."""
+    clock = VirtualClock()
+    monkeypatch.setattr("tribe_oauth.odata._retries.SystemClock", lambda: clock)
     world.sandbox.fault("status", endpoint="api", status=503, times=None, organization="Beta")
     sink = Kept()
-    outcomes = await take(world, sink, "Acme", "Beta", attempts=2)
-    errors = {it.organization: (it.error and str(it.error), it.retries) for it in outcomes}
-    assert errors == {"Acme": (None, 0), "Beta": ("the API answered 503", 1)}
+    outcomes = await take(world, sink, "Acme", "Beta")
+    errors = {it.organization: it.error and str(it.error) for it in outcomes}
+    assert errors == {"Acme": None, "Beta": "the API answered 503"}
+    assert sum(clock.slept) == pytest.approx(900.0)
+    assert [it.retries for it in outcomes] == [0, len(clock.slept)]
+
+
+async def test_it_gives_up_at_once(world: World) -> None:
+    """Where the caller has no time."""
+    world.sandbox.fault("status", endpoint="api", status=503, times=None, organization="Beta")
+    outcomes = await take(world, Kept(), "Acme", "Beta", give_up_after=0)
+    assert [(it.error is None, it.retries) for it in outcomes] == [(True, 0), (False, 0)]
+
+
+async def test_a_long_pause_frees_the_place(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one organization waits to be asked again, another is read in its place."""
+    clock, events = VirtualClock(), list[Event]()
+    released = asyncio.Event()
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.wait_for(released.wait(), 10)
+
+    def tell(event: Event) -> None:
+        events.append(event)
+        if (event.kind, event.organization) == ("finished", "Beta"):
+            released.set()
+
+    monkeypatch.setattr(clock, "sleep", sleep)
+    monkeypatch.setattr("tribe_oauth.odata._retries.SystemClock", lambda: clock)
+    world.sandbox.fault("status", endpoint="api", status=503, organization="Acme")
+    pace = Pace(organizations=1, patience=0.1)
+    outcomes = await take(world, Kept(), "Acme", "Beta", pace=pace, on_event=tell)
+    assert [it.error for it in outcomes] == [None, None]
+    assert [it.organization for it in events if it.kind == "finished"] == ["Beta", "Acme"]
 
 
 async def test_a_pause_that_is_too_long(world: World) -> None:
@@ -253,26 +286,6 @@ async def test_a_token_endpoint_that_is_down(world: World) -> None:
     assert fault.hits == 1
     assert outcome.error is None
     assert sink.rows["Acme", PEOPLE] == world.expected("Acme")
-
-
-@pytest.mark.parametrize(
-    ("error", "again"),
-    [
-        (TemporarilyUnavailable("down", next_attempt_at=1.0), True),
-        (TemporarilyUnavailable("down", next_attempt_at=1e12), False),
-        (TemporarilyUnavailable("down"), True),
-        (UnknownOrganizationError("who"), False),
-        (ODataError("no", status=400), False),
-        (ODataError("no", status=401), True),
-        (ODataError("no", status=401, retry_after=601), False),
-        (KeyError("a bug"), False),
-    ],
-    ids=repr,
-)
-def test_what_is_tried_again(error: Exception, again: bool) -> None:
-    """A passing error is, where its pause is not too long; a bug never is."""
-    policy = RetryPolicy(attempts=10, request_timeout=60, longest_pause=600)
-    assert (policy.allows(error) is not False) == again
 
 
 async def test_another_question_does_not_go_on_there(world: World) -> None:
@@ -316,11 +329,14 @@ async def test_a_refusal_in_the_middle_is_none_of_those(world: World) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"attempts": 0},
+        {"give_up_after": -1},
+        {"give_up_after": float("nan")},
+        {"give_up_after": "900"},
         {"request_timeout": 0},
-        {"longest_pause": -1},
         {"sets": [PEOPLE, Query(PEOPLE)]},
         {"sets": ["/x"]},
+        {"sets": [7]},
+        {"sets": PEOPLE},
     ],
     ids=repr,
 )
@@ -328,6 +344,12 @@ async def test_what_is_no_order(world: World, options: dict[str, Any]) -> None:
     """Said before anything is read."""
     with pytest.raises(ConfigurationError):
         await take(world, Kept(), **options)
+
+
+async def test_one_organization_is_a_list_of_one(world: World) -> None:
+    """A key by itself would be taken letter by letter."""
+    with pytest.raises(ConfigurationError, match="lists"):
+        await export(world.manager, "Acme", [PEOPLE], Kept())
 
 
 async def test_organizations_are_asked_for_one_by_one(world: World) -> None:

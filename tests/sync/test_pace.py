@@ -13,7 +13,9 @@ from tribe_oauth.sync._pace import LENT_AT_LEAST, Limit, OrganizationPace, Place
 
 from .conftest import Kept, connected
 
-REFUSED = {status: ODataError("no", status=status, retryable=status != 400) for status in (429, 503, 400)}
+REFUSED = {
+    status: ODataError("no", status=status, retryable=status != 400, retry_after=0.0) for status in (429, 503, 400)
+}
 
 
 def nothing() -> None:
@@ -202,6 +204,18 @@ async def test_a_pause_that_is_too_long_for_all() -> None:
     assert acme.limit.active == 0
 
 
+async def test_a_429_without_a_time_is_a_pause_of_a_minute() -> None:
+    """Of all tasks of the organization: who goes on asking is blocked."""
+    acme = Pace().organization("acme")
+    await refuse(acme, ODataError("too many", status=429, retryable=True))
+    with pytest.raises(ODataError, match="too many"):
+        await asyncio.wait_for(acme.run(quick, nothing, longest=50.0), 5)
+    asked = asyncio.ensure_future(acme.run(quick, nothing, longest=60.0))
+    await asyncio.wait([asked], timeout=0.05)
+    assert not asked.done()
+    asked.cancel()
+
+
 async def test_slots_are_not_lent_without_end() -> None:
     """Where everybody is slow, more requests would not help."""
     pace = Pace(most=2, each=100, patience=0.01)
@@ -248,6 +262,18 @@ async def test_a_long_pause_is_slow() -> None:
     slow: list[bool] = []
     await pace.run(quick, lambda: slow.append(True))
     assert slow == [True]
+
+
+async def test_a_short_pause_is_not_slow() -> None:
+    """For a moment, nobody gives up a place."""
+    pace = Pace(patience=5.0).organization("acme")
+    loop = asyncio.get_running_loop()
+    pace._failed(ODataError("no", status=429, retry_after=0.05, retryable=True), loop.time())
+    slow: list[bool] = []
+    began = loop.time()
+    await pace.run(quick, lambda: slow.append(True))
+    assert loop.time() - began >= 0.04
+    assert slow == []
 
 
 async def test_all_who_ask_share_it() -> None:
@@ -314,7 +340,7 @@ async def test_slow_and_dead_organizations_in_an_export() -> None:
             ["Relation_Person", "Relation_Organization"],
             sink,
             pace=Pace(most=2, each=2, organizations=2, patience=0.1),
-            attempts=1,
+            give_up_after=0.0,
             request_timeout=2.0,
             on_event=lambda event: (
                 finished.append(event.organization) if event.kind in {"finished", "failed"} else None

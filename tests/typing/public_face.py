@@ -37,12 +37,13 @@ class Row:
 async def everything() -> None:
     client = Client("id", "secret", redirect_uri="https://app.example/callback")
     assert_type(client.client_secret, Secret)
+    assert_type(Client.from_env(), Client)
     request = client.authorization_request(organization_id=None, scope="read", pkce=False)
     assert_type(request, AuthorizationRequest)
     store: TokenStore = MemoryStore()
     store = SQLiteStore("path")
     store = EncryptedStore(store, ["key", Secret("key")])
-    async with TokenManager(client, store=store, leeway=1.0, quiet=1.0) as manager:
+    async with TokenManager(client, store=store, leeway=1.0, quiet=1.0, proxy="http://proxy") as manager:
         assert_type(manager, TokenManager)
         assert_type(await manager.connect("a", request.grant("url")), Token)
         await manager.connect("a", ClientCredentialsGrant(client, scope="read"))
@@ -83,7 +84,17 @@ async def may(request: web.Request) -> bool:
     return account(request) == "operator"
 
 
+def way(request: web.Request, organization: str) -> str:
+    return f"/tribe/connect?again={organization}"
+
+
+async def page(request: web.Request, organization: str) -> web.StreamResponse:
+    return web.Response(text=organization)
+
+
 def application() -> None:
+    web.Application(middlewares=[tribe_web.error_middleware(), tribe_web.error_middleware(reconnect=way)])
+    web.Application(middlewares=[tribe_web.error_middleware(reconnect=page)])
     tribe_web.setup(web.Application(), TokenManager(), authorize=account)
     tribe_web.setup(web.Application(), TokenManager(), authorize=may, find=None, path="/tribe", pages=tribe_web.Pages())
 
@@ -91,9 +102,14 @@ def application() -> None:
 async def rows(session: ClientSession, manager: TokenManager) -> None:
     assert_type([row async for row in odata.rows(session, "x")], list[dict[str, Any]])
     assert_type([row async for row in odata.rows(session, "x", type=Row)], list[Row])
+    query = odata.Query("x", top=1)
+    assert_type([row async for row in odata.rows(session, query, give_up_after=1.0)], list[dict[str, Any]])
+    assert_type([row async for row in odata.rows(session, "x", top=1, key="No", type=Row)], list[Row])
+    assert_type([page async for page in odata.pages(session, query, give_up_after=0)], list[odata.Page])
     async for page in odata.pages(session, odata.Query("x").path, count=True, page_size=10, start=None):
         assert_type(page.next, str | None)
     async with sync.JSONLinesFolder("out") as folder:
         sink: sync.Sink = folder
         assert_type(await sync.export(manager, ["a"], ["x", odata.Query("x")], sink), list[sync.Outcome])
-        await sync.export(manager, manager.organizations(), ["x"], sink, pace=sync.Pace(most=1), on_event=print)
+        await sync.export(manager, manager.organizations(), ["x"], sink, pace=sync.Pace(most=1), give_up_after=60)
+        await sync.export(manager, ["a"], ["x"], sink, on_event=print)

@@ -17,7 +17,7 @@ from tribe_oauth import web as tribe_web
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sandbox import PROFILES
 from tribe_oauth.web._pending import COOKIE_LIFETIME, LIFETIME, cookie_name
-from tribe_oauth.web._setup import _SITE
+from tribe_oauth.web._site import SITE
 
 from ..manager.helpers import VirtualClock
 from .world import World, account, browsing, listening, serving, world
@@ -325,7 +325,7 @@ async def test_the_client_was_changed_meanwhile() -> None:
     store = MemoryStore()
     async with world(store=store) as there, browsing(there) as browser:
         callback = await browser.consent(await browser.start())
-        site = there.app[_SITE]
+        site = there.app[SITE]
         other = there.sandbox.client(redirect_uri=f"{there.address}/callback")
         object.__setattr__(site, "client", other)
         assert (await browser.get(callback)).outcome == "unknown"

@@ -16,7 +16,7 @@ from tribe_oauth._refresh.payload import decode
 from tribe_oauth.errors import ConfigurationError, ManagerError
 from tribe_oauth.stores import Record
 from tribe_oauth.web import _connections
-from tribe_oauth.web._setup import _SITE
+from tribe_oauth.web._site import SITE
 
 from .world import World, account, browsing, listening, serving, world
 
@@ -481,7 +481,7 @@ async def test_behind_a_proxy_when_the_store_is_down() -> None:
             raise StoreError("the store does not answer")
 
     async with world(store=Down()) as there, browsing(there) as browser:
-        object.__setattr__(there.app[_SITE], "base", "/ext/tribe")
+        object.__setattr__(there.app[SITE], "base", "/ext/tribe")
         seen = await browser.get(there.path("connect") + "?next=/x&a=b")
         assert 'href="/ext/tribe/connect?next=%2Fx"' in seen.text
 

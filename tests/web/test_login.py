@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from urllib.parse import parse_qsl, urlsplit
 
@@ -35,7 +36,11 @@ class Attempt:
 
 
 @asynccontextmanager
-async def attempt(redirect_uri: str = "http://127.0.0.1/callback", timeout: float = 30.0) -> AsyncIterator[Attempt]:
+async def attempt(
+    redirect_uri: str = "http://127.0.0.1/callback",
+    timeout: float = 30.0,
+    before: Callable[[], object] = lambda: None,
+) -> AsyncIterator[Attempt]:
     loop = asyncio.get_running_loop()
     shown: asyncio.Future[str] = loop.create_future()
     told: list[str] = []
@@ -44,6 +49,7 @@ async def attempt(redirect_uri: str = "http://127.0.0.1/callback", timeout: floa
     async with Sandbox(redirect_uri=redirect_uri) as sandbox:
         client = sandbox.client()
         async with TokenManager(client) as manager:
+            before()
             task = asyncio.ensure_future(
                 login(
                     client,
@@ -181,6 +187,83 @@ async def test_a_registered_port() -> None:
         assert going.redirect_uri == f"http://127.0.0.1:{port}/"
         assert (await fetch(await going.sandbox.approve(going.url)))[0] == 200
         await going.result
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+async def test_localhost_is_two_addresses(host: str) -> None:
+    """A browser may take it for either: the callback arrives all the same, and nobody listens afterwards."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    async with attempt(f"http://localhost:{port}/callback") as going:
+        callback = await going.sandbox.approve(going.url)
+        assert (await fetch(callback.replace("localhost", host)))[0] == 200
+        await going.result
+    for address in ("127.0.0.1", "::1"):
+        with pytest.raises(OSError, match=str(port)):
+            await asyncio.open_connection(address, port)
+
+
+async def test_ipv6_alone() -> None:
+    """The other loopback of RFC 8252 §7.3, with a port that is registered."""
+    with socket.socket(socket.AF_INET6) as free:
+        free.bind(("::1", 0))
+        port = free.getsockname()[1]
+    async with attempt(f"http://[::1]:{port}/callback") as going:
+        assert (await fetch(await going.sandbox.approve(going.url)))[0] == 200
+        await going.result
+
+
+async def test_a_port_of_ones_own_on_ipv6() -> None:
+    """A free one, where none is registered."""
+    async with attempt("http://[::1]/callback") as going:
+        going.pasted.put_nowait("http://nobody/")
+        assert urlsplit(going.redirect_uri).hostname == "::1"
+        port = urlsplit(going.redirect_uri).port
+        assert port
+        assert (await fetch(f"http://[::1]:{port}/callback"))[0] == 400
+        going.result.cancel()
+
+
+@pytest.mark.parametrize("missing", [("::1",), ("127.0.0.1",), ("::1", "127.0.0.1")])
+async def test_a_machine_with_one_kind_of_address(monkeypatch: pytest.MonkeyPatch, missing: tuple[str, ...]) -> None:
+    """It listens at the other; where there is none, the error says so."""
+    loop = asyncio.get_running_loop()
+    create = loop.create_server
+
+    async def create_server(factory: object, host: str, port: int) -> asyncio.Server:
+        if host in missing:
+            raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+        return await create(factory, host, port)  # type: ignore[call-overload, no-any-return]
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    if len(missing) == 2:
+        monkeypatch.setattr(loop, "create_server", create_server)
+        with pytest.raises(ConfigurationError, match="cannot be listened at"):
+            await _login(Client("id", "secret", redirect_uri=f"http://localhost:{port}/"))
+        return
+    async with attempt(
+        f"http://localhost:{port}/callback", before=lambda: monkeypatch.setattr(loop, "create_server", create_server)
+    ) as going:
+        host = "127.0.0.1" if "::1" in missing else "[::1]"
+        callback = await going.sandbox.approve(going.url)
+        assert (await fetch(callback.replace("localhost", host)))[0] == 200
+        await going.result
+
+
+async def test_an_ipv6_port_in_use() -> None:
+    """Another program would be given the code by the browsers that take localhost for that address."""
+    with socket.socket(socket.AF_INET6) as busy:
+        busy.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        busy.bind(("::1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
+        with pytest.raises(ConfigurationError, match="cannot be listened at"):
+            await _login(Client("id", "secret", redirect_uri=f"http://localhost:{port}/callback"))
+        with pytest.raises(OSError, match=str(port)):
+            await asyncio.open_connection("127.0.0.1", port)
 
 
 async def test_without_a_redirect_uri() -> None:

@@ -15,7 +15,7 @@ from tribe_oauth import MemoryStore, TokenManager
 from tribe_oauth import web as tribe_web
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.web import HideCallbacks
-from tribe_oauth.web._setup import _SITE
+from tribe_oauth.web._site import SITE
 
 from ..manager.helpers import VirtualClock
 from ..stored import text_of
@@ -55,7 +55,7 @@ async def test_a_canary_search(caplog: pytest.LogCaptureFixture) -> None:
         assert token.refresh_token is not None
         secrets |= {token.access_token.reveal(), token.refresh_token.reveal(), there.client.client_secret.reveal()}
         secrets |= {cookie.value for cookie in browser.session.cookie_jar if "flow" in cookie.key}
-        shown.append(repr(there.app[_SITE]))
+        shown.append(repr(there.app[SITE]))
     secrets |= {verifier for verifier in kept if verifier}
     assert len(secrets) > 10
     log = caplog.text + "".join(str(record.__dict__) for record in caplog.records)

@@ -46,8 +46,18 @@ class Connections:
     async def connect(self, organization: str, grant: Grant) -> Token:
         """Connect an organization whose key is known."""
         async with self._context.tasks.lock(organization):
-            cached = self._single_flight.tokens.get(organization)
-            return self._made_known(organization, *await connect.connect(self._context, organization, grant, cached))
+            with self._context.store.stored(organization):
+                made = await self._connect(organization, grant)
+            return self._made_known(organization, *made)
+
+    async def connect_in_memory(self, organization: str, grant: Grant) -> None:
+        """The same, until this manager ends: the store is not written."""
+        async with self._context.tasks.lock(organization):
+            self._context.store.keep_in_memory(organization)
+            self._made_known(organization, *await self._connect(organization, grant))
+
+    async def _connect(self, organization: str, grant: Grant) -> tuple[CachedToken, UnsavedError | None]:
+        return await connect.connect(self._context, organization, grant, self._single_flight.tokens.get(organization))
 
     async def connect_resolved(self, resolve: ResolveOrganization, grant: AuthorizationCodeGrant) -> Token:
         """Exchange a code, then ask the API with the new token which organization it is."""

@@ -19,13 +19,14 @@ from tribe_oauth._manager import warm_up
 from tribe_oauth._manager.connections import Connections, ResolveOrganization
 from tribe_oauth._manager.event_loop import OwnEventLoop
 from tribe_oauth._manager.middleware import BearerMiddleware
-from tribe_oauth._manager.organizations import Organizations, check_key
+from tribe_oauth._manager.organizations import Organizations, check_key, not_connected
 from tribe_oauth._manager.sessions import Sessions
 from tribe_oauth._manager.status import Status, status_of
 from tribe_oauth._manager.token_source import OrganizationTokens
 from tribe_oauth._oauth.client import AuthorizationCodeGrant, Client, Grant
 from tribe_oauth._oauth.endpoint import TokenEndpoint
-from tribe_oauth._oauth.values import TRIBE, Endpoints, Token
+from tribe_oauth._oauth.proxy import Proxy
+from tribe_oauth._oauth.values import TRIBE, Endpoints, Secret, Token
 from tribe_oauth._refresh.commit import Commits
 from tribe_oauth._refresh.context import RefreshContext, Timing
 from tribe_oauth._refresh.guarded_store import GuardedStore
@@ -34,15 +35,11 @@ from tribe_oauth._refresh.rejections import Belief
 from tribe_oauth._refresh.single_flight import SingleFlight
 from tribe_oauth._refresh.tasks import Tasks
 from tribe_oauth._shield import run_uninterrupted
-from tribe_oauth.errors import (
-    ConfigurationError,
-    ManagerError,
-    TribeOAuthError,
-    UnknownOrganizationError,
-)
+from tribe_oauth.errors import ConfigurationError, ManagerError, TribeOAuthError
 from tribe_oauth.stores import MemoryStore, TokenStore
 
 if TYPE_CHECKING:
+    from tribe_oauth._manager.environment import Environment
     from tribe_oauth._manager.settings import Settings
 
 
@@ -56,7 +53,8 @@ class TokenManager:
     that is less). `quiet`: seconds after which a request that got no answer is taken not to arrive any more; the one
     assumption about the network. `request_timeout`: seconds for one token request in all.
     `refresh_token_lifetime`: seconds that an unused refresh token lives; no ambiguous answer ends a connection before.
-    `endpoints`: where Tribe is, for a manager without a client; by default Tribe's own.
+    `endpoints`: where Tribe is, for a manager without a client; by default Tribe's own. `proxy`: a URL, as in
+    ``http://user:password@proxy.example:3128``; ``HTTPS_PROXY`` and the like of the environment are ignored.
 
     The constructor does no I/O. Use it as an async context manager, which also keeps idle organizations alive: a
     refresh token dies after 30 days without use. Otherwise call `close`, and `warm_up` now and then.
@@ -73,10 +71,12 @@ class TokenManager:
         request_timeout: float = 30.0,
         refresh_token_lifetime: float = 30 * 24 * 3600.0,
         endpoints: Endpoints | None = None,
+        proxy: str | Secret | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._closing: asyncio.Task[None] | None = None
         self._loop = OwnEventLoop()
+        through, proxy = Proxy.at(proxy), None
         if leeway < 0 or quiet < 0 or request_timeout <= 0:
             raise ConfigurationError("leeway and quiet are seconds, not negative; request_timeout is more than 0")
         if client is not None and endpoints not in {None, client.endpoints}:
@@ -89,7 +89,7 @@ class TokenManager:
         self._context = RefreshContext(
             store=guarded,
             commits=commits,
-            endpoint=TokenEndpoint(connector=connector, request_timeout=request_timeout),
+            endpoint=TokenEndpoint(connector=connector, proxy=through, request_timeout=request_timeout),
             clock=clock,
             timing=Timing(
                 leeway=leeway,
@@ -102,46 +102,45 @@ class TokenManager:
             tasks=self._tasks,
         )
         self._single_flight = SingleFlight(self._context)
-        self._sessions = Sessions(endpoints.api, connector)
+        self._sessions = Sessions(endpoints.api, connector, through)
         self._organizations = Organizations(self._context.store)
         self._connections = Connections(self._context, self._single_flight, self._organizations, self._sessions)
         self._loop = OwnEventLoop(self._tasks, self._single_flight, self._context.endpoint, self._sessions, commits)
-        self._settings: Settings | None = None
+        self._environment: Environment | None = None
         self._tokens = self._single_flight.tokens
         self._monotonic = clock.monotonic
 
     @classmethod
     def from_env(cls) -> Self:
-        """One organization from ``TRIBE_…`` variables, connected on entering.
+        """One organization by ``TRIBE_…`` variables (README), found or connected on entering.
 
-        Its key is ``TRIBE_ORGANIZATION_ID``, or ``"default"``. ``TRIBE_CLIENT_ID`` and ``TRIBE_CLIENT_SECRET`` are
-        needed; with ``TRIBE_REFRESH_TOKEN`` it is Quick Setup, without it client credentials, unless the store has a
-        connection already. ``TRIBE_STORE`` is a path or URL; since a refresh token works once, Quick Setup without it
-        keeps its store under the user's state directory.
-        Each variable can be given as ``…_FILE``. Raises ConfigurationError.
+        Which one: ``TRIBE_ORGANIZATION_ID``; else the only one in the store. Where the store is empty: ``"default"``,
+        with ``TRIBE_REFRESH_TOKEN`` by Quick Setup, which is stored, else by client credentials, which are not. Of
+        several, none: entering raises UnknownOrganizationError. Raises ConfigurationError.
         """
         from tribe_oauth._manager import settings  # most programs do not need it, and importing takes time
 
-        found = settings.read()
-        manager = cls(found.client, store=found.store)
-        manager._settings = found
-        manager._organizations.configure(found.organization)
+        return cls._with(settings.read())
+
+    @classmethod
+    def _with(cls, settings: Settings, named: str | None = None) -> Self:
+        from tribe_oauth._manager.environment import Environment
+
+        manager = cls(settings.client, store=settings.store, proxy=settings.proxy)
+        manager._environment = Environment(settings, named)
         return manager
 
     async def __aenter__(self) -> Self:
+        environment, self._environment = self._environment, None
         self._usable()
-        if self._settings is not None:
+        if environment is not None:
             try:
-                await self._connect_from_env(self._settings)
+                await self._tasks.owned(environment.enter(self._organizations, self._connections))
             except BaseException:
                 await self.close()
                 raise
         self._tasks.spawn(warm_up.keep_alive(self._context, self._single_flight))
         return self
-
-    async def _connect_from_env(self, settings: Settings) -> None:
-        if await self._connections.begins(settings.organization) or settings.pasted:
-            await self.connect(settings.organization, settings.grant)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -236,7 +235,7 @@ class TokenManager:
         organization = await self._key(organization)
         record = await self._context.store.load(organization)
         if record is None or record.status == "disconnected":
-            raise UnknownOrganizationError(f"organization {organization!r} is not connected", organization=organization)
+            raise not_connected(organization, await self._organizations.some())
         failure, now = self._single_flight.recent_failure(organization), self._context.clock.time()
         failing = None if failure is None else (str(failure.error), now + failure.until - self._monotonic())
         return status_of(record, self._tokens.get(organization), now=now, failing=failing)
@@ -293,6 +292,8 @@ class TokenManager:
         self._loop.enter()
         if self._tasks.closing:
             raise ManagerError("this manager is closed: make a new one")
+        if self._environment is not None:
+            raise ManagerError("from_env() connects on entering: use `async with TokenManager.from_env() as manager`")
 
     async def _key(self, organization: str | None) -> str:
         self._usable()

@@ -6,6 +6,7 @@ goes to one origin and to no other, not even where a caller's header would have 
 
 from __future__ import annotations
 
+import re
 from typing import Final, Protocol
 
 import attrs
@@ -14,7 +15,9 @@ from aiohttp.multipart import MultipartWriter
 from aiohttp.payload import BytesPayload, IOBasePayload
 from yarl import URL
 
+from tribe_oauth._encoded import is_as_it_is
 from tribe_oauth._oauth.values import Token
+from tribe_oauth._redaction import Hidden
 from tribe_oauth._refresh.rejections import Acceptance, Belief
 
 
@@ -56,6 +59,8 @@ class OneToken:
 class BearerMiddleware:
     """Adds ``Authorization: Bearer`` (RFC 6750 §2.1), and answers a 401 with another attempt.
 
+    A blank in the query is sent as ``%20``.
+
     `origin`: the one that may see tokens. `acceptance`: what the organization's token was accepted for.
 
     Errors of the library come out of the request as they are. A request whose body cannot be sent again is not sent
@@ -78,6 +83,8 @@ class BearerMiddleware:
         if not usual and not _same_origin(url, origin):
             request.headers.popall(hdrs.AUTHORIZATION, None)
             return await handler(request)
+        if "+" in url.raw_query_string:
+            request.url = _with_blanks(url)
         token = self._source.cached() or await self._source.token(lasting=not _can_repeat(request.body))
         request.headers[hdrs.AUTHORIZATION] = self._header if token is self._token else self._header_of(token)
         response = await handler(request)
@@ -120,7 +127,7 @@ class BearerMiddleware:
     def _header_of(self, token: Token) -> str:
         """Made once for each token, not for each request."""
         if token is not self._token:
-            self._token, self._header = token, _Hidden(f"Bearer {token.access_token.reveal()}")
+            self._token, self._header = token, Hidden(f"Bearer {token.access_token.reveal()}")
         return self._header
 
 
@@ -129,13 +136,19 @@ def _is_about_scope(response: ClientResponse) -> bool:
     return "insufficient_scope" in response.headers.get(hdrs.WWW_AUTHENTICATE, "")
 
 
-class _Hidden(str):
-    """A header's value that the repr of a request's headers does not show: aiohttp's own errors carry one."""
+_ENCODED: Final = re.compile("%20|(skip|delta)token", re.IGNORECASE)
 
-    __slots__ = ()
 
-    def __repr__(self) -> str:
-        return "'***'"
+def _with_blanks(url: URL) -> URL:
+    """The URL with ``%20`` for ``+``, which the API takes for a plus: with status 200 and no rows.
+
+    yarl writes a blank of `params` as ``+``, and a plus as ``%2B``. A URL that came encoded stays as it is: the API's
+    own link to the next page, and one with a ``%20`` in it.
+    """
+    head, _, query = str(url).partition("?")
+    if is_as_it_is() or _ENCODED.search(query):
+        return url
+    return URL(f"{head}?{query.replace('+', '%20')}", encoded=True)
 
 
 _SCHEMES: Final = {"ws": "http", "wss": "https"}  # a WebSocket begins as a request to that origin (RFC 6455 §1.2)

@@ -17,6 +17,8 @@ from aiohttp import (
 from aiohttp.connector import Connection
 from yarl import URL
 
+from tribe_oauth._oauth.proxy import Proxy
+
 
 class CleanRequest(ClientRequest):
     """Refuses a kept connection on which something came before anything was asked.
@@ -39,8 +41,9 @@ class Sessions:
     `origin`: the one that may see tokens.
     """
 
-    def __init__(self, api: str, connector: BaseConnector | None) -> None:
+    def __init__(self, api: str, connector: BaseConnector | None, proxy: Proxy | None) -> None:
         self.origin = URL(api).origin()
+        self._proxy = proxy
         self._api = api
         self._given = connector
         self.forget_loop()
@@ -58,7 +61,8 @@ class Sessions:
             self._api,
             connector=self._connector,
             connector_owner=False,
-            middlewares=(middleware,),
+            middlewares=(middleware,) if self._proxy is None else (middleware, self._proxy),
+            proxy=None if self._proxy is None else self._proxy.url,
             request_class=CleanRequest,
         )
         self._open.add(session)

@@ -6,17 +6,21 @@ Here, and nowhere else in the protocol, randomness is drawn.
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
-from typing import Any, final
+from collections.abc import Mapping
+from typing import Any, Final, final
 from urllib.parse import urlsplit
 
 import attrs
 
 from tribe_oauth._hiding import hiding, hiding_init
-from tribe_oauth._oauth import authorization, messages
+from tribe_oauth._oauth import authorization, environment, messages
 from tribe_oauth._oauth.values import TRIBE, Endpoints, Secret, format_scope, is_token_text, parse_scope, secret
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
 from tribe_oauth.errors import CallbackError, ConfigurationError
+
+_SCOPE: Final = "read write offline"
 
 
 def _is_utf8(text: str) -> bool:
@@ -51,7 +55,7 @@ class Client:
         client_secret: str | Secret,
         *,
         redirect_uri: str | None = None,
-        scope: str = "read write offline",
+        scope: str = _SCOPE,
         endpoints: Endpoints = TRIBE,
         redirect_uri_in_exchange: bool = True,
     ) -> None:
@@ -66,6 +70,24 @@ class Client:
             raise ConfigurationError("client_id, client_secret or scope is not text in UTF-8: set it again")
         if redirect_uri is not None:
             _check_redirect_uri(redirect_uri)
+
+    @classmethod
+    @hiding
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> Client:
+        """The client of ``TRIBE_CLIENT_ID`` and ``TRIBE_CLIENT_SECRET``; each variable also as ``…_FILE``, a path.
+
+        ``TRIBE_REDIRECT_URI``, ``TRIBE_SCOPE``, and for another Tribe ``TRIBE_AUTH_URL`` and ``TRIBE_API_URL``, may be
+        set too. Raises ConfigurationError, which names the variable.
+        """
+        env = os.environ if environ is None else environ
+        client_id, client_secret = (
+            environment.needed(env, "TRIBE_CLIENT_ID"),
+            environment.needed(env, "TRIBE_CLIENT_SECRET"),
+        )
+        redirect_uri, scope = environment.variable(env, "TRIBE_REDIRECT_URI"), environment.variable(env, "TRIBE_SCOPE")
+        endpoints = environment.endpoints(env)
+        with environment.naming("TRIBE_CLIENT_ID, TRIBE_CLIENT_SECRET, TRIBE_REDIRECT_URI or TRIBE_SCOPE"):
+            return cls(client_id, client_secret, redirect_uri=redirect_uri, scope=scope or _SCOPE, endpoints=endpoints)
 
     def authorization_request(
         self, *, organization_id: str | None = None, scope: str | None = None, pkce: bool = True

@@ -30,6 +30,8 @@ from aiohttp.abc import AbstractStreamWriter
 from aiohttp.payload import BytesPayload
 
 from tribe_oauth._oauth.messages import Granted, Refused, Unreadable, client_mark, read_answer
+from tribe_oauth._oauth.proxy import Proxy
+from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth._retry_after import read_date, read_retry_after
 from tribe_oauth.errors import ConfigurationError
 
@@ -46,9 +48,10 @@ _HEADERS: Final = {hdrs.ACCEPT: "application/json", hdrs.ACCEPT_ENCODING: "ident
 
 @attrs.frozen
 class NotSent:
-    """No byte of the body left this process."""
+    """No byte of the body left this process. `remedy`: what to do about the reason, where that is known."""
 
     reason: str
+    remedy: str = ""
 
 
 @attrs.frozen
@@ -135,13 +138,16 @@ class TokenEndpoint:
     A connector that the caller gave is used and never closed; it has to check certificates.
     """
 
-    def __init__(self, *, connector: BaseConnector | None = None, request_timeout: float = 30.0) -> None:
+    def __init__(
+        self, *, connector: BaseConnector | None = None, proxy: Proxy | None = None, request_timeout: float = 30.0
+    ) -> None:
         if connector is not None and not _checks_certificates(connector):
             raise ConfigurationError(
                 "this connector does not check certificates, and client secrets would pass through it:"
                 " pass a TCPConnector with ssl=True, or with a context that trusts your own authority"
             )
         self._connector = connector
+        self._proxy = proxy
         self._request_timeout = request_timeout
         self._session: ClientSession | None = None
         self._worked: set[tuple[str, bytes]] = set()
@@ -155,7 +161,7 @@ class TokenEndpoint:
         except TimeoutError:
             failure = _failed(body, f"no answer within {self._request_timeout:g} s", over=False)
         except (ClientError, OSError) as error:
-            failure = _failed(body, f"the connection failed ({type(error).__name__})", over=_ended_by_peer(error))
+            failure = _failed(body, _told(error), over=_ended_by_peer(error), advice=remedy(error, ""))
         else:
             return self._known(url, form, arrived.answered(form))
         return arrived.saved_from(failure, form) or failure
@@ -169,7 +175,7 @@ class TokenEndpoint:
 
     async def _exchange(self, url: str, body: _Body, arrived: _Arrived) -> None:
         async with self._open().post(
-            url, data=body, headers=_HEADERS, allow_redirects=False, raise_for_status=False, middlewares=()
+            url, data=body, headers=_HEADERS, allow_redirects=False, raise_for_status=False
         ) as response:
             arrived.status, arrived.headers = response.status, response.headers
             while arrived.take(await response.content.readany()):
@@ -183,6 +189,8 @@ class TokenEndpoint:
                 cookie_jar=DummyCookieJar(),
                 timeout=ClientTimeout(total=None),  # the deadline above covers reading too
                 trust_env=False,
+                proxy=None if self._proxy is None else self._proxy.url,
+                middlewares=() if self._proxy is None else (self._proxy,),
                 auto_decompress=False,  # what arrived of a compressed answer counts too
                 max_line_size=MAX_READ_BYTES,
                 max_field_size=MAX_READ_BYTES,
@@ -200,8 +208,13 @@ class TokenEndpoint:
         self._session = None
 
 
-def _failed(body: _Body, reason: str, *, over: bool) -> NotSent | Lost:
-    return Lost(reason, over) if body.left else NotSent(reason)
+def _failed(body: _Body, reason: str, *, over: bool, advice: str = "") -> NotSent | Lost:
+    return Lost(reason, over) if body.left else NotSent(reason, advice)
+
+
+def _told(error: Exception) -> str:
+    kind = type(error).__name__
+    return f"the connection failed ({f'{kind}: {reason(error)}' if is_about_a_certificate(error) else kind})"
 
 
 def _ended_by_peer(error: Exception) -> bool:

@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from tribe_oauth._oauth.endpoint import Answered, Outcome
+from tribe_oauth._oauth.endpoint import Answered, NotSent, Outcome
 from tribe_oauth._oauth.messages import Granted, Refused
 from tribe_oauth._oauth.verdict import Verdict, judge, refusal_in
 from tribe_oauth._oauth.words import about
@@ -70,7 +70,7 @@ _REMEDIES: Final = {
     ),
     (SCOPE, "refresh_token"): (
         f"a scope that was granted was taken from the Application {{client_id!r}}: give it back under {_SETTINGS}, and"
-        " it works again; or connect it again with less (scope=)"
+        " it works again; or connect it again with less (scope=, TRIBE_SCOPE)"
     ),
     (SCOPE, ""): _MORE_SCOPE,
 }
@@ -116,7 +116,8 @@ def error_for(
     worked_before |= isinstance(outcome, Answered) and outcome.client_worked
     passing = worked_before if verdict is Verdict.CLIENT else verdict not in {Verdict.DEAD, Verdict.MISCONFIGURED}
     what = f"no token for {named(organization)} now" if passing else f"the token endpoint refuses {named(organization)}"
-    cause, remedy = None, "nothing was lost; if this goes on, check the address of the token endpoint"
+    advice = outcome.remedy if isinstance(outcome, NotSent) else ""
+    cause, remedy = None, f"nothing was lost; {advice or 'if this goes on, check the address of the token endpoint'}"
     if verdict is Verdict.CLIENT:
         cause, remedy = CLIENT_REFUSED, _MAY_BE_A_FAULT if worked_before else _WRONG_CLIENT
     elif not passing:

@@ -12,7 +12,7 @@ import attrs
 
 from tribe_oauth._hiding import hiding, hiding_init
 from tribe_oauth._strict_json import written_as_text
-from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.errors import ConfigurationError, Remedy
 
 MAX_TOKEN_CHARACTERS: Final = 8 * 1024
 _VISIBLE_ASCII: Final = re.compile(r"[\x21-\x7e]+")
@@ -163,7 +163,7 @@ class Endpoints:
         if parts.scheme != "http" or host not in _LOOPBACK:
             raise ConfigurationError(f"{name} has to be https")
         if not self.allow_insecure_loopback:
-            raise ConfigurationError(f"{name} is plain http: on loopback, set allow_insecure_loopback to allow it")
+            raise ConfigurationError(f"{name} is plain http", remedy=Remedy.ALLOW_LOOPBACK)
 
     @classmethod
     @hiding

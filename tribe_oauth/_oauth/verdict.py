@@ -52,6 +52,15 @@ PAUSES: Final[Mapping[Verdict, tuple[float, ...]]] = {
     Verdict.CLIENT: (1.0, 4.0),
 }
 
+SHORT: Final = 10.0
+"""Seconds: a Retry-After of up to this is waited out, where callers wait."""
+
+PAUSES_WHEN_ASKED: Final[Mapping[Verdict, tuple[float, ...]]] = {
+    # The same for a 429 or a 503 with a short Retry-After: the least of each pause.
+    Verdict.NOT_NOW: (1.0, 1.0, 1.0),
+    Verdict.MAYBE_SPENT: (QUIET, QUIET, QUIET),
+}
+
 FIRST_BACK_OFF: Final = 5.0
 LONGEST_BACK_OFF: Final = 2400.0
 """Seconds. With the way there, fewer than 50 requests a day for an organization that always fails."""
@@ -114,12 +123,14 @@ def retry_after_of(outcome: Outcome) -> float | None:
 def pause_before(verdict: Verdict, attempt: int, *, quiet: float, retry_after: float | None) -> float | None:
     """Seconds until the same rotation may send again after its `attempt`-th such outcome (from 0); None: it ends."""
     pauses = PAUSES.get(verdict, ())
+    if retry_after is not None and retry_after <= SHORT:
+        pauses = PAUSES_WHEN_ASKED.get(verdict, pauses)
     if attempt >= len(pauses):
         return None
     pause = quiet if pauses[attempt] == QUIET else pauses[attempt]
-    if retry_after is not None and retry_after > pause:
-        return None  # the server wants more patience than a waiting caller has
-    return pause
+    if retry_after is None or retry_after <= pause:
+        return pause
+    return retry_after if retry_after <= SHORT else None  # more patience than a waiting caller has
 
 
 def back_off(verdict: Verdict, failures: int, *, retry_after: float | None, chance: float) -> float:

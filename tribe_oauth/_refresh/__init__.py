@@ -45,7 +45,7 @@ with an emptied store between them. `version` grows with each write, and every w
     a 2xx in which a new refresh token is found   spent and answered            commit, complain of its form after
     connection reset                              maybe spent, cannot arrive    mark it; again at once
     no answer, 5xx, a 2xx that cannot be read     maybe spent, may yet arrive   mark it; again after `quiet`
-    429, a page of a proxy, a redirect            not now                       back off
+    429, a page of a proxy, a redirect            not now                       wait out a short Retry-After; back off
     invalid_request                               a peer, a proxy, or expired   once more; refused only if 30 days old
     invalid_client                                perhaps a fault there         a few tries, then back off
     invalid_grant about the client or a setting   nothing about the token       back off

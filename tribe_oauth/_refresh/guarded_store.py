@@ -7,12 +7,13 @@ commit would else cost a customer the connection, and one that does so in a list
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from tribe_oauth._shield import closing
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores import Record, Rescuer, TokenStore
+from tribe_oauth.stores import MemoryStore, Record, Rescuer, TokenStore
 
 Result = TypeVar("Result")
 
@@ -26,10 +27,33 @@ class GuardedStore:
     Before that a call may wait for one of the store's few connections, behind thousands of others. What has to be saved
     does not: it goes first, so that it waits for no more than one operation under way. And a lease counts from before
     its swap waited: one that waited for too long is at its end when it begins, and is renewed before anything is sent.
+
+    One organization may live in this process's memory alone, as if it were stored.
     """
 
     def __init__(self, store: TokenStore) -> None:
         self.inner = store
+        self._memory = MemoryStore()
+        self._in_memory: str | None = None
+
+    def keep_in_memory(self, organization: str) -> None:
+        """From now on, what is written of this organization is not stored."""
+        self._in_memory = organization
+
+    @contextmanager
+    def stored(self, organization: str) -> Iterator[None]:
+        """What is written meanwhile is stored, and from then on too; where it fails, memory has it as before."""
+        before = self._in_memory
+        if organization == before:
+            self._in_memory = None
+        try:
+            yield
+        except BaseException:
+            self._in_memory = before
+            raise
+
+    def _store_of(self, organization: str) -> TokenStore:
+        return self._memory if organization == self._in_memory else self.inner
 
     @property
     def timeout(self) -> float:
@@ -39,15 +63,21 @@ class GuardedStore:
 
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
-        return await _guarded(lambda: self.inner.load(organization))
+        return await _guarded(lambda: self._store_of(organization).load(organization))
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
-        return await _guarded(lambda: self.inner.swap(record, lease_for=lease_for))
+        return await _guarded(lambda: self._store_of(record.organization).swap(record, lease_for=lease_for))
 
-    def organizations(self) -> AsyncGenerator[str]:
+    async def organizations(self) -> AsyncGenerator[str]:
         """See `TokenStore.organizations`."""
-        return _each(self.inner.organizations)
+        async with closing(_each(self.inner.organizations)) as stored:
+            async for organization in stored:
+                if organization != self._in_memory:
+                    yield organization
+        if self._in_memory is not None:
+            async for organization in self._memory.organizations():
+                yield organization
 
     def due(self, before: float) -> AsyncGenerator[str]:
         """See `TokenStore.due`."""

@@ -27,6 +27,7 @@ from tribe_oauth.errors import (
     REVOKED,
     ManagerError,
     ReauthorizationRequired,
+    Remedy,
     TemporarilyUnavailable,
     UnknownOrganizationError,
 )
@@ -165,7 +166,7 @@ class _Refresh:
             if self._wanted.purpose is Purpose.CANDIDATE:
                 raise refused_elsewhere(organization, "" if record is None else decode(record).said)
             raise UnknownOrganizationError(
-                f"organization {organization!r} is not connected: connect() it first", organization=organization
+                f"organization {organization!r} is not connected", organization=organization, remedy=Remedy.CONNECT
             )
         if self._first is None:
             self._first = record.generation

@@ -23,7 +23,7 @@ from tribe_oauth._refresh.cached_token import CachedToken, place_of, with_deadli
 from tribe_oauth._refresh.context import RefreshContext
 from tribe_oauth._refresh.payload import Credential, readable
 from tribe_oauth._refresh.spend import Spend
-from tribe_oauth.errors import ConfigurationError, ManagerError, StoreError, TribeOAuthError, named
+from tribe_oauth.errors import ConfigurationError, ManagerError, Remedy, StoreError, TribeOAuthError, named
 from tribe_oauth.stores import Record
 
 logger = logging.getLogger("tribe_oauth.token_requests")
@@ -40,17 +40,17 @@ def client_secret(context: RefreshContext, credential: Credential, organization:
     """The client's secret: stored with the family, or the manager's own. Raises ConfigurationError."""
     if credential.token_endpoint != context.endpoints.token_endpoint:
         raise ConfigurationError(
-            f"{named(organization)} was connected at another token endpoint than this manager's:"
-            " give the manager the endpoints it was connected with (endpoints=)",
+            f"{named(organization)} was connected at another token endpoint ({credential.token_endpoint})",
             organization=organization,
+            remedy=Remedy.GIVE_ENDPOINTS,
         )
     if credential.client_secret is not None:
         return credential.client_secret
     if context.client is None or context.client.client_id != credential.client_id:
         raise ConfigurationError(
-            f"{named(organization)} was connected with the client {credential.client_id!r}:"
-            " give that client to the manager",
+            f"{named(organization)} was connected with the client {credential.client_id!r}",
             organization=organization,
+            remedy=Remedy.GIVE_CLIENT,
         )
     return context.client.client_secret
 

@@ -12,5 +12,7 @@ def main() -> None:
         sys.stderr.write("the command line needs an extra: pip install 'tribe-oauth[cli]'\n")
         raise SystemExit(2)
     from tribe_oauth.cli._app import app
+    from tribe_oauth.cli._output import whole_output
 
-    app()
+    with whole_output():
+        app()

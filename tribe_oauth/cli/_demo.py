@@ -37,6 +37,7 @@ from tribe_oauth import (
     odata,
 )
 from tribe_oauth.cli._processes import running
+from tribe_oauth.cli._words import console
 from tribe_oauth.sandbox import Remote, environment
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -75,7 +76,7 @@ async def demo(
     persons: Annotated[int, typer.Option(help="Persons in each organization.", min=1)] = 20_000,
 ) -> None:
     """Show in a minute what the library does, against an emulated Tribe: no account needed."""
-    started, console = time.perf_counter(), Console()
+    started, screen = time.perf_counter(), console(otherwise=140)
     logging.getLogger("tribe_oauth").addHandler(logging.NullHandler())  # the story tells what the log would
     with tempfile.TemporaryDirectory(prefix="tribe-oauth-demo-") as folder:
         path = Path(folder) / "tribe.db"
@@ -83,11 +84,11 @@ async def demo(
             client = await tribe.client()
             store = SQLiteStore(path, busy_timeout=0.5)  # a successor waits for that too
             async with TokenManager(client, store=store, quiet=quiet) as manager:
-                story = Story(console, tribe, base, client, manager, store, path, callers)
-                console.print(f"An emulated Tribe runs at {base}, in a process of its own.", highlight=False)
+                story = Story(screen, tribe, base, client, manager, store, path, callers)
+                screen.print(f"An emulated Tribe runs at {base}, in a process of its own.", highlight=False)
                 for number, step in enumerate(STEPS, start=1):
                     await _tell(story, number, step)
-    _close(console, story, time.perf_counter() - started)
+    _close(screen, story, time.perf_counter() - started)
 
 
 async def _tell(story: Story, number: int, step: Callable[[Story], Awaitable[str]]) -> None:
@@ -247,12 +248,12 @@ async def _read(story: Story, progress: Progress, organization: str) -> int:
 STEPS: Final = (three_ways_in, one_request, rotation, killed_and_recovered, killed_and_lost, read_everything)
 
 
-def _close(console: Console, story: Story, seconds: float) -> None:
+def _close(screen: Console, story: Story, seconds: float) -> None:
     table = Table("what", "outcome", "seconds", title="What happened", title_justify="left")
     table.columns[2].justify = "right"
     for what, outcome, took in story.lines:
         table.add_row(what, outcome, f"{took:.1f}")
     table.add_section()
     table.add_row("All of it, with an emulated Tribe in a process of its own", "", f"{seconds:.1f}")
-    console.print()
-    console.print(table)
+    screen.print()
+    screen.print(table)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import sys
 from contextlib import aclosing
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console
 
 from tribe_oauth import odata
-from tribe_oauth.cli._managers import managing_one
-from tribe_oauth.cli._words import table_of
+from tribe_oauth.cli._managers import Named, managing_one
+from tribe_oauth.cli._words import console, harmless, table_of, write_line
+
+PATIENCE: Final = 30.0
+"""Seconds: somebody waits at the terminal."""
 
 
 async def get(
     path: Annotated[str, typer.Argument(help="What to read below /v1/odata, as in Relation_Person.")],
-    organization: Annotated[
-        str | None, typer.Option(help="Key of the organization. By default the one of the environment.")
-    ] = None,
+    named: Named = None,
     top: Annotated[int, typer.Option(help="Rows at most.", min=1)] = 20,
     select: Annotated[str, typer.Option(help="Properties, with commas between.")] = "",
     filter_: Annotated[str | None, typer.Option("--filter", help="An OData filter.")] = None,
@@ -28,8 +27,16 @@ async def get(
 ) -> None:
     """Read rows from Tribe's API."""
     rows: list[dict[str, Any]] = []
-    async with managing_one(organization) as (manager, key), manager.session(key) as session:
-        query = odata.pages(session, path, select=_names(select), filter=filter_, orderby=_names(orderby), top=top)
+    async with managing_one(named) as manager, manager.session() as session:
+        query = odata.pages(
+            session,
+            path,
+            select=_names(select),
+            filter=filter_,
+            orderby=_names(orderby),
+            top=top,
+            give_up_after=PATIENCE,
+        )
         async with aclosing(query) as pages:
             async for page in pages:
                 rows += page.rows
@@ -37,9 +44,10 @@ async def get(
                     break
     rows = rows[:top]
     if as_json:
-        sys.stdout.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        for row in rows:
+            write_line(harmless(json.dumps(row, ensure_ascii=False)))  # escaped as in JSON: the values are the same
     else:
-        Console().print(table_of(rows) if rows else "no rows")
+        console().print(table_of(rows) if rows else "no rows")
 
 
 def _names(text: str) -> list[str]:

@@ -7,18 +7,16 @@ import webbrowser
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from tribe_oauth.cli import _keyboard
-from tribe_oauth.cli._managers import settings, stored
-from tribe_oauth.cli._organizations import Organization
-from tribe_oauth.cli._words import told_scope
+from tribe_oauth.cli._managers import Named, Organization, one_of, settings, stored
+from tribe_oauth.cli._words import console, shown, told_scope
 from tribe_oauth.web._loopback import login as login_here
 
 
 async def login(
     organization: Organization = None,
+    named: Named = None,
     pin: Annotated[str | None, typer.Option(help="Tribe's id of the organization that has to consent.")] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser; the address is printed in any case.")] = True,
     pkce: Annotated[
@@ -27,20 +25,20 @@ async def login(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the consent.", min=1)] = 600.0,
 ) -> None:
     """Connect an organization by consent in a browser on this machine, or by the address that the browser ended at."""
-    known, console = settings(), Console()
-    key = organization or known.organization
+    known, screen, name = settings(), console(), one_of(organization, named)
 
     def show(url: str) -> None:
-        console.print("Allow the access in your browser, at this address:\n")
-        console.print(url, markup=False, highlight=False, soft_wrap=True)
-        console.print("\nIf the browser cannot come back here: paste the address that it ended at, and press Enter.")
+        screen.print("Allow the access in your browser, at this address:\n")
+        screen.print(url, markup=False, highlight=False, soft_wrap=True)
+        screen.print("\nIf the browser cannot come back here: paste the address that it ended at, and press Enter.")
         if browser:
             _keyboard.in_background(webbrowser.open, url)
 
     def show_problem(reason: str) -> None:
-        console.print(f"[bold red]this address cannot be used[/]: {escape(reason)}", soft_wrap=True)
+        screen.print(f"[bold red]this address cannot be used[/]: {shown(reason)}", soft_wrap=True)
 
     async with stored(known) as manager:
+        key = await manager._organizations.to_connect(known.organization if name is None else name, known.own)
         token = await login_here(
             known.client,
             lambda grant: manager.connect(key, grant),
@@ -51,7 +49,7 @@ async def login(
             pkce=pkce,
             timeout=timeout,
         )
-    console.print(f"connected: {escape(key)}; scope: {told_scope(token.scope)}")
+    screen.print(f"connected: {shown(key)}; scope: {told_scope(token.scope)}")
 
 
 async def _pasted() -> str:

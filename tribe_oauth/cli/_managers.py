@@ -4,12 +4,39 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
 
+import typer
 from aiohttp import BaseConnector
 
-from tribe_oauth import TokenManager, UnknownOrganizationError
+from tribe_oauth import TokenManager
 from tribe_oauth._manager import settings as environment
+from tribe_oauth._manager.environment import Environment
 from tribe_oauth._manager.settings import Settings
+from tribe_oauth._oauth.environment import endpoints
+from tribe_oauth.cli._words import note, told
+from tribe_oauth.errors import ConfigurationError, TribeOAuthError
+
+Organization = Annotated[
+    str | None, typer.Argument(help="Key of the organization, where --organization is not given.", show_default=False)
+]
+Named = Annotated[
+    str | None,
+    typer.Option(
+        "--organization",
+        "-o",
+        metavar="KEY",
+        help="Key of the organization. By default TRIBE_ORGANIZATION_ID, else the only one that is connected.",
+    ),
+]
+
+
+def one_of(argument: str | None, option: str | None) -> str | None:
+    """The organization, given in one of the two ways. Raises BadParameter where they differ."""
+    if argument is not None and option not in {None, argument}:
+        raise typer.BadParameter("two organizations are named: name one", param_hint="--organization")
+    return option if argument is None else argument
 
 
 def settings() -> Settings:
@@ -19,47 +46,77 @@ def settings() -> Settings:
 
 def stored(settings: Settings, connector: BaseConnector | None = None) -> TokenManager:
     """A manager on that store, for organizations that are connected or are to be."""
-    return TokenManager(settings.client, store=settings.store, connector=connector)
+    return TokenManager(settings.client, store=settings.store, connector=connector, proxy=settings.proxy)
+
+
+def looking() -> TokenManager:
+    """A manager to look at what is stored: it needs no Application. Raises ConfigurationError."""
+    check_store()
+    return TokenManager(store=environment.store(durable=True), endpoints=endpoints())
+
+
+def check_store(*, empty: bool = True) -> None:
+    """Raise ConfigurationError where TRIBE_STORE names a file in a folder that is not there: it is mistyped.
+
+    `empty` False: also where only the file is not there, since nothing can be done without.
+    """
+    missing = _without_folder() if empty else environment.missing_store()
+    if missing is not None:
+        raise ConfigurationError(
+            f"TRIBE_STORE names {str(missing)!r}, and there is nothing: correct it; 'tribe-oauth connect' makes it"
+        )
 
 
 @asynccontextmanager
-async def managing_one(organization: str | None) -> AsyncIterator[tuple[TokenManager, str | None]]:
-    """A manager, and the organization to ask it for: the one named, else the one of the environment.
-
-    The latter is taken from the store where it was connected by an earlier command; else it is connected as
-    `TokenManager.from_env` does, which keeps client credentials in memory.
-    """
+async def managing_one(organization: str | None) -> AsyncIterator[TokenManager]:
+    """A manager for one organization, by the rule: the one named, else as `TokenManager.from_env` finds it."""
     known = settings()
-    async with stored(known) as manager:
-        if organization is not None or await _is_connected(manager, known):
-            yield manager, organization or known.organization
-            return
-    async with TokenManager.from_env() as manager:
-        yield manager, None
-
-
-async def _is_connected(manager: TokenManager, settings: Settings) -> bool:
-    if settings.pasted:
-        return False  # it may be another refresh token than the one that the connection began with
-    try:
-        await manager.status(settings.organization)
-    except UnknownOrganizationError:
-        return False
-    return True
+    async with TokenManager._with(known, organization) as manager:
+        _note_missing_store(known)
+        yield manager
 
 
 @asynccontextmanager
 async def managing_many(
     organizations: list[str], connector: BaseConnector
 ) -> AsyncIterator[tuple[TokenManager, list[str]]]:
-    """A manager, and the organizations: those named, else all that are stored, else the one of the environment."""
-    async with stored(settings(), connector) as manager:
-        keys = list(dict.fromkeys(organizations)) or await all_of(manager)
-        if keys:
-            yield manager, keys
-            return
-    async with TokenManager.from_env() as manager:
-        yield manager, await all_of(manager)
+    """A manager, and the organizations: those named, else TRIBE_ORGANIZATION_ID, else all that are stored.
+
+    Where the store is empty it is the environment's own, as for one. Beside others, that it cannot be connected is
+    told, and keeps none of them from being read.
+    """
+    known = settings()
+    keys = list(dict.fromkeys(organizations)) or ([] if known.organization is None else [known.organization])
+    async with stored(known, connector) as manager:
+        keys = keys or await all_of(manager) or [known.own]
+        if known.own in keys:
+            await _connect_own(manager, known, alone=keys == [known.own])
+            _note_missing_store(known)
+        yield manager, keys
+
+
+async def _connect_own(manager: TokenManager, known: Settings, *, alone: bool) -> None:
+    connecting = Environment(known).connect(known.own, manager._organizations, manager._connections)
+    try:
+        await manager._tasks.owned(connecting)
+    except TribeOAuthError as error:
+        if alone:
+            raise
+        note(told(error))
+
+
+def _note_missing_store(known: Settings) -> None:
+    if (missing := _without_folder()) is not None:
+        note(
+            f"TRIBE_STORE names {str(missing)!r}, and there is nothing: {known.own!r} is what the Application of"
+            " TRIBE_CLIENT_ID gives access to"
+        )
+
+
+def _without_folder() -> Path | None:
+    """The file that TRIBE_STORE names, where not even its folder is there: that is more than not connected yet."""
+    missing = environment.missing_store()
+    return None if missing is None or missing.parent.is_dir() else missing
 
 
 async def all_of(manager: TokenManager) -> list[str]:

@@ -1,45 +1,52 @@
-"""From a coroutine function to a command: one clear line for what goes wrong, an exit status for how it ended."""
+"""From a coroutine function to a command: one clear line for what goes wrong, an exit code for how it ended."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, ParamSpec
+from types import FrameType
+from typing import Any, Final, NoReturn, ParamSpec
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from tribe_oauth import TribeOAuthError
+from tribe_oauth.cli._exit import Exit, exit_for
+from tribe_oauth.cli._words import console, shown, told
 
 Parameters = ParamSpec("Parameters")
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+PATIENCE: Final = 1.0
+"""Seconds after which a person who wants it to end is told why it does not."""
 
 
 def command(work: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[Parameters, None]:
     """The command that runs `work` in an event loop of its own; Typer reads its parameters from it as they stand.
 
-    It exits with 1 after a TribeOAuthError, which is told on standard error, with 130 after Ctrl-C, 143 after SIGTERM
-    and 129 after SIGHUP. Each of these signals cancels `work`, which ends what it started.
+    It exits as `Exit` says; a TribeOAuthError is told on standard error. Ctrl-C, SIGTERM, and SIGHUP of a terminal that
+    is closed cancel `work`, which ends what it started. The next one ends the process at once.
     """
 
     @wraps(work)
     def run(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
         try:
-            asyncio.run(_until_terminated(work(*arguments, **options)))
+            asyncio.run(_until_ended(work(*arguments, **options)))
         except TribeOAuthError as error:
-            Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True)
-            raise typer.Exit(1) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(128 + signal.SIGINT) from None
-        except _TerminatedError as error:
+            console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {shown(told(error))}", soft_wrap=True)
+            raise typer.Exit(exit_for(error)) from None
+        except KeyboardInterrupt:  # before the loop listened to it
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        except _EndedError as error:
             raise typer.Exit(128 + error.number) from None
 
     return run
 
 
-class _TerminatedError(Exception):
+class _EndedError(Exception):
     """A signal ended the work. `number`: which."""
 
     def __init__(self, number: int) -> None:
@@ -47,20 +54,42 @@ class _TerminatedError(Exception):
         self.number = number
 
 
-async def _until_terminated(work: Coroutine[Any, Any, None]) -> None:
-    """SIGTERM, and SIGHUP of a terminal that is closed, cancel, as asyncio.run has it for Ctrl-C."""
-    task, received = asyncio.current_task(), list[int]()
+async def _until_ended(work: Coroutine[Any, Any, None]) -> None:
+    loop, task, received = asyncio.get_running_loop(), asyncio.current_task(), list[int]()
     assert task is not None
 
-    def terminate(number: int) -> None:
+    def end(number: int) -> None:
         received.append(number)
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
+            signal.signal(each, _end_at_once)  # not by the loop, which may be busy
+        if sys.stderr.isatty():
+            loop.call_later(
+                PATIENCE, _say, "it ends when what was sent is answered and saved; once more ends it at once"
+            )
         task.cancel()
 
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        asyncio.get_running_loop().add_signal_handler(number, terminate, number)
+    for number in _SIGNALS:
+        loop.add_signal_handler(number, end, number)
     try:
         await work
     except asyncio.CancelledError:
-        if received:
-            raise _TerminatedError(received[0]) from None
-        raise
+        raise _EndedError(received[0] if received else signal.SIGINT) from None
+
+
+def _end_at_once(number: int, _frame: FrameType | None) -> NoReturn:
+    """End the process now, whatever waits; a progress bar may have hidden the cursor.
+
+    The word goes past Python's streams, which the signal may have interrupted in the middle of a write.
+    """
+    try:
+        errors = sys.stderr.fileno()
+        shown_again = f"{chr(27)}[?25h" if os.isatty(errors) else ""
+        os.write(errors, f"\n{shown_again}ended at once: what was sent and not saved yet may be lost\n".encode())
+    finally:
+        os._exit(128 + number)
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"\n{text}\n")
+    sys.stderr.flush()

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from typing import Annotated
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Final
 
 import typer
-from rich.console import Console
 
+from tribe_oauth.cli._words import console
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sandbox import PROFILES, Sandbox
+
+TOKENS: Final = 5
+"""Refresh tokens that are shown, at most, each of an organization of its own."""
 
 
 def _known(profile: str) -> str:
@@ -45,15 +50,21 @@ async def sandbox(
             raise ConfigurationError(
                 f"port {port} cannot be listened at ({error.strerror}): choose another --port, or 0 for a free one"
             ) from None
-        _show(emulated)
+        folder = stack.enter_context(TemporaryDirectory(prefix="tribe-oauth-sandbox-"))
+        _show(emulated, Path(folder) / "tribe.db")
         await asyncio.Event().wait()
 
 
-def _show(sandbox: Sandbox) -> None:
-    console = Console()
-    console.print(f"An emulated Tribe is at [bold]{sandbox.base}[/]. It has: {', '.join(sandbox.organizations)}.")
-    console.print("In another terminal:\n")
-    for name, value in sandbox.environment.items():
-        console.print(f"  export {name}={value}", highlight=False, soft_wrap=True)
-    console.print("  tribe-oauth get Relation_Person --top 5\n")
-    console.print("Ctrl-C ends it.")
+def _show(sandbox: Sandbox, store: Path) -> None:
+    """`store`: of its own, so that nothing that is connected to Tribe itself is taken for what is connected here."""
+    names, screen = list(sandbox.organizations), console()
+    screen.print(f"An emulated Tribe is at [bold]{sandbox.base}[/]. It has: {', '.join(names)}.")
+    screen.print("In another terminal:\n")
+    for name, value in (sandbox.environment | {"TRIBE_STORE": str(store)}).items():
+        screen.print(f"  export {name}={value}", highlight=False, soft_wrap=True)
+    screen.print("  tribe-oauth get Relation_Person --top 5\n")
+    screen.print("To connect by Quick Setup, refresh tokens to paste; each works once:\n")
+    for name in names[:TOKENS]:
+        screen.print(f"  {name}: {sandbox.paste_token(name)}", markup=False, highlight=False, soft_wrap=True)
+    screen.print("  tribe-oauth connect acme --paste\n")
+    screen.print("Ctrl-C ends it.")

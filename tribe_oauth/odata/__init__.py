@@ -4,8 +4,9 @@ The session's base URL has to be the API's origin, as it is for the sessions of 
 """
 
 from tribe_oauth.odata._answer import ODataError
+from tribe_oauth.odata._json import Number
 from tribe_oauth.odata._pages import Page, pages
 from tribe_oauth.odata._query import Query, literal
 from tribe_oauth.odata._rows import rows
 
-__all__ = ["ODataError", "Page", "Query", "literal", "pages", "rows"]
+__all__ = ["Number", "ODataError", "Page", "Query", "literal", "pages", "rows"]

@@ -1,20 +1,26 @@
-"""One request and its answer: a collection, or the error that says why not. Imported by `_pages` and `_rows`."""
+"""One request and its answer: a collection, or the error that says why not. For the rooms of `odata`."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import attrs
-from aiohttp import ClientError, ClientPayloadError, ClientSession, InvalidURL
+from aiohttp import ClientError, ClientPayloadError, ClientResponse, ClientSession, InvalidURL
 from yarl import URL
 
+from tribe_oauth import _encoded
 from tribe_oauth._printable import printable
+from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth._retry_after import read_retry_after
-from tribe_oauth.errors import TribeOAuthError
-from tribe_oauth.odata._json import decode
+from tribe_oauth.errors import Remedy, TribeOAuthError
+from tribe_oauth.odata._json import EXACT, PLAIN, Parse, Parsed
+from tribe_oauth.odata._query import Query
 
 _SHOWN: Final = 300  # characters of each text from the server in an error
+_MAX_REFUSAL_BYTES: Final = 64 * 2**10
+_WHOLE: Final = re.compile(r"\d{1,18}", re.ASCII)
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-correlation-id", "x-amzn-requestid", "x-b3-traceid")
 
 
@@ -38,8 +44,9 @@ class ODataError(TribeOAuthError):
         request_id: str | None = None,
         retry_after: float | None = None,
         retryable: bool = False,
+        remedy: Remedy | None = None,
     ) -> None:
-        super().__init__(text)
+        super().__init__(text, remedy=remedy)
         self.status = status
         self.code = code
         self.message = message
@@ -49,25 +56,34 @@ class ODataError(TribeOAuthError):
         self.retryable = retryable
 
 
-@attrs.frozen
+@attrs.define
 class Answer:
-    """A complete answer. `asked`: the absolute URL of the request. `next_link`, `context`: as the server sent them."""
+    """A complete answer. `asked`: the absolute URL of the request. `next_link`, `context`: as the server sent them.
+
+    `content`: all of it, as bytes. `odd`: see `Parsed`. `is_one`: what was asked for is one entity or none.
+    """
 
     asked: URL
     rows: list[dict[str, Any]]
-    count: int | None
-    next_link: object
-    context: object
+    count: int | None = None
+    next_link: object = None
+    context: object = None
+    content: bytes = b""
+    odd: bool = False
+    is_one: bool = False
 
 
-async def get(session: ClientSession, url: URL) -> Answer:
-    """Read a collection; read it a second time where the answer is cut off. Raises ODataError."""
+async def get(session: ClientSession, query: Query, url: URL, *, first: bool = False) -> Answer:
+    """Read a collection; read it a second time where the answer is cut off. Raises ODataError.
+
+    `first`: it is the first request of a read. Only to that one the API may answer with one entity, or with none.
+    """
     try:
-        return await _get(session, url)
+        return await _get(session, query, url, first=first)
     except _CutOff:
         pass
     try:
-        return await _get(session, url)
+        return await _get(session, query, url, first=first)
     except _CutOff as error:
         broken = error.args[0]
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
@@ -75,24 +91,26 @@ async def get(session: ClientSession, url: URL) -> Answer:
 
 
 class _CutOff(Exception):  # noqa: N818 (a condition that never leaves this module)
-    """A 200 whose body is not JSON, or shorter than announced. Carries the ODataError that says so."""
+    """A success whose body is not JSON, or shorter than announced. Carries the ODataError that says so."""
 
 
-async def _get(session: ClientSession, url: URL) -> Answer:
-    status, asked, headers, content = await _fetch(session, url)
-    if status == 204:
-        return Answer(asked, [], None, None, None)  # a navigation property that points to no entity
-    body = _parsed(content)
-    if status != 200:
+async def _get(session: ClientSession, query: Query, url: URL, *, first: bool) -> Answer:
+    status, asked, headers, content = await _fetch(session, url, query.max_bytes)
+    may_be_one = first and "(" in query.path
+    if status == 204 and may_be_one:
+        return Answer(asked, [], is_one=True)  # a navigation property that points to no entity
+    parsed = _parsed(content, EXACT if query.exact else PLAIN)
+    body = parsed.value
+    if status not in {200, 204}:
         raise _refusal(status, headers, body)
     if isinstance(body, dict) and "error" not in body:
-        context = body.get("@odata.context")
-        rows: Any = body.get("value")
-        if _are_rows(rows):
-            count = body.get("@odata.count")
-            return Answer(asked, rows, count if type(count) is int else None, body.get("@odata.nextLink"), context)
-        if isinstance(context, str) and context.endswith("/$entity"):
-            return Answer(asked, [body], None, None, None)
+        control, rows = _control(body), body.get("value")
+        context = control.get("context")
+        if isinstance(rows, list) and _are_rows(rows):
+            count, link = _count(control.get("count")), control.get("nextlink")
+            return Answer(asked, rows, count, link, context, content, parsed.odd)
+        if may_be_one and isinstance(context, str) and context.endswith("/$entity"):
+            return Answer(asked, [body], None, None, context, content, parsed.odd, is_one=True)
     error = ODataError(
         "the API's answer is not a whole OData collection",
         status=status,
@@ -102,33 +120,90 @@ async def _get(session: ClientSession, url: URL) -> Answer:
     raise _CutOff(error) if body is None else error
 
 
-async def _fetch(session: ClientSession, url: URL) -> tuple[int, URL, Mapping[str, str], bytes]:
+async def _fetch(session: ClientSession, url: URL, most: int) -> tuple[int, URL, Mapping[str, str], bytes]:
     broken = False
     try:
         # A redirect could lead to another server: rows come from the API or not at all.
-        async with session.get(
-            url, headers={"Accept": "application/json"}, allow_redirects=False, raise_for_status=False
-        ) as response:
-            return response.status, response.url, response.headers, await response.read()
+        with _encoded.as_it_is():
+            async with session.get(
+                url, headers={"Accept": "application/json"}, allow_redirects=False, raise_for_status=False
+            ) as response:
+                status, headers = response.status, response.headers
+                content = await _content(response, most if status == 200 else _MAX_REFUSAL_BYTES)
+        if content is not None or status != 200:
+            return status, response.url, headers, content or b""
+        error = ODataError(
+            f"the API's answer has more than {most} bytes, decompressed, and was not read further",
+            status=status,
+            remedy=Remedy.SMALLER_PAGES,
+            request_id=_request_id(headers),
+        )
     except InvalidURL:
         error = ODataError("this session has no base URL: give it the API's origin, as in https://api.tribecrm.nl")
     except (ClientError, TimeoutError) as cause:
         broken = isinstance(cause, ClientPayloadError)
-        error = ODataError(f"no whole answer came from the API ({type(cause).__name__})", retryable=True)
+        error = _no_answer(cause)
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
     raise _CutOff(error) if broken else error
 
 
-def _parsed(content: bytes) -> Any:
+async def _content(response: ClientResponse, most: int) -> bytes | None:
+    """The body, decompressed bit by bit; None where it has more bytes than that: the rest is not read."""
+    if response.content.at_eof():
+        return await response.read()  # empty, or read already by a middleware, and kept
+    blocks, size = [], 0
+    while block := await response.content.readany():
+        size += len(block)
+        if size > most:
+            return None
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def _no_answer(cause: Exception) -> ODataError:
+    told = f"no whole answer came from the API ({type(cause).__name__}"
+    if is_about_a_certificate(cause):
+        return ODataError(f"{told}: {reason(cause)}): {remedy(cause, '')}")
+    advice = remedy(cause, "")
+    return ODataError(f"{told}){advice and f': {advice}'}", retryable=True)
+
+
+def _parsed(content: bytes, parse: Parse) -> Parsed:
     """The JSON value; None where the body is not JSON, as with a proxy's HTML."""
     try:
-        return decode(content)
+        return parse(content)
     except (ValueError, RecursionError):
-        return None
+        return Parsed(None)
 
 
-def _are_rows(value: Any) -> bool:
-    return isinstance(value, list) and set(map(type, value)) <= {dict}
+def _control(body: dict[str, Any]) -> dict[str, object]:
+    """Control information by name: in OData ``@odata.count``, in 4.01 ``@count`` too, in 3.0 ``odata.count``."""
+    return {
+        name.lower().removeprefix("@").removeprefix("odata."): value
+        for name, value in body.items()
+        if name.startswith(("@", "odata.")) and value is not None
+    }
+
+
+def _count(value: object) -> int | None:
+    """The number of all rows; None where there is none. A promise that cannot be read cannot be checked either."""
+    count = whole(value)
+    if count is None and value is not None:
+        raise ODataError("the API's count of the rows is no whole number: whether all of them came is not known")
+    return count
+
+
+def whole(value: object) -> int | None:
+    """A whole number that is not negative, also one in quotes (IEEE754Compatible) or with a zero fraction."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    if type(value) is int or (isinstance(value, float) and value.is_integer()):
+        return int(value) if 0 <= value < 10**18 else None
+    return None
+
+
+def _are_rows(values: list[Any]) -> bool:
+    return set(map(type, values)) <= {dict}
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:

@@ -1,28 +1,106 @@
-"""Parsing of pages: by msgspec where it is installed, which takes half the time. Imported by `_answer`."""
+"""Parsing of pages: by msgspec where it is installed, which takes half the time. Imported by `_answer` and `_rows`.
+
+A float has fewer digits than a number of the API can have. `Number` keeps all of them, for those who ask for it.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Self
+
+import attrs
 
 
-def decoder() -> Callable[[bytes], Any]:
-    """A function that parses JSON. It raises ValueError or RecursionError."""
+class Number(float):
+    """A float that keeps its digits. `text`: the number as the API wrote it, as in ``34.50`` or ``1e999``."""
+
+    __slots__ = ("text",)
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+    @property
+    def is_json(self) -> bool:
+        """Whether JSON has this number. Python's parser takes ``NaN`` and ``Infinity`` as well."""
+        return self.text[-1].isdigit()
+
+
+@attrs.define
+class Parsed:
+    """A JSON value. `odd`: with a `Number` that nobody can be given, or from another text than UTF-8."""
+
+    value: Any
+    odd: bool = False
+
+
+Parse = Callable[[bytes], Parsed]
+
+
+def parser(*, exact: bool) -> Parse:
+    """A function that parses JSON. It raises ValueError or RecursionError.
+
+    `exact`: numbers with a fraction or an exponent are `Number`s. Otherwise they are floats, and `Number`s only where
+    no float can hold them.
+    """
+
+    def slowly(content: bytes) -> Parsed:
+        return _Slow(exact).parse(content)
+
     try:
         from msgspec import DecodeError
         from msgspec.json import Decoder
     except ImportError:
-        return json.loads
-    quick = Decoder().decode
+        return slowly
+    quick = Decoder(float_hook=Number if exact else None).decode
 
-    def decode(content: bytes) -> Any:
+    def parse(content: bytes) -> Parsed:
         try:
-            return quick(content)
+            return Parsed(quick(content))
         except (DecodeError, UnicodeDecodeError):
-            return json.loads(content)  # it also accepts a byte order mark, NaN and half a surrogate pair
+            return slowly(content)  # it also takes a byte order mark, half a surrogate pair, and any number
 
-    return decode
+    return parse
 
 
-decode: Final = decoder()
+@attrs.define
+class _Slow:
+    """Python's own parser, for one text."""
+
+    exact: bool
+    odd: bool = False
+
+    def parse(self, content: bytes) -> Parsed:
+        self.odd = not json.detect_encoding(content).startswith("utf-8")
+        value = json.loads(
+            content,
+            parse_float=Number if self.exact else self._fraction,
+            parse_int=self._whole,
+            parse_constant=self._constant,
+        )
+        return Parsed(value, self.odd)
+
+    def _fraction(self, text: str) -> float:
+        number = float(text)
+        if math.isfinite(number):
+            return number
+        self.odd = True
+        return Number(text)
+
+    def _whole(self, text: str) -> float:
+        try:
+            return int(text)
+        except ValueError:  # of more than 4,300 digits, which would take long
+            return Number(text) if self.exact else self._fraction(text)
+
+    def _constant(self, text: str) -> Number:
+        self.odd = True
+        return Number(text)
+
+
+PLAIN: Final = parser(exact=False)
+EXACT: Final = parser(exact=True)

@@ -6,10 +6,10 @@ May be imported by the rooms of `odata` and by `sync`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
 
@@ -19,15 +19,26 @@ from yarl import URL
 from tribe_oauth.errors import ConfigurationError
 
 SERVICE_ROOT: Final = "/v1/odata/"
+MAX_BYTES: Final = 16 * 2**20
 _SAFE: Final = "$'()*,/:=@!"  # RFC 3986 §3.4 allows these, and none of them separates options
+_BYTES: Final = f"a number of bytes, at least 1; by default {MAX_BYTES}"
+_NAMES: Final = ("select", "expand", "orderby")
+_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
+    "path": (str, "text, as in 'Relation_Person'"),
+    "filter": (str | None, "text in OData's own words, with values written by literal(), as in \"Name eq 'Bos'\""),
+    "top": (int | None, "a number of rows"),
+    "page_size": (int | None, "a number of rows"),
+    "key": (str, "the name of a property, as in 'ID'"),
+    "max_bytes": (int, _BYTES),
+}
 
 
 def _names(names: Iterable[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+    return tuple(names) if isinstance(names, Iterable) and not isinstance(names, str) else (names,)
 
 
 def _path(path: str) -> str:
-    return path.removeprefix(SERVICE_ROOT)
+    return path.removeprefix(SERVICE_ROOT) if isinstance(path, str) else path
 
 
 @attrs.frozen
@@ -36,8 +47,9 @@ class Query:
 
     The path may lead to what belongs to an entity:
     ``"Relation_Person(6f9619ff-8b86-d011-b42d-00c04fc964ff)/Phones"``. `page_size`: rows in a page, requested with
-    ``$top`` and ``$skip``. `key`: the property that makes the order of such pages unambiguous. Raises
-    ConfigurationError.
+    ``$top`` and ``$skip``. `key`: the property that makes the order of such pages unambiguous. `exact`: numbers with a
+    fraction are `Number`s, which keep all digits. `max_bytes`: of one answer, decompressed; a longer one is an error.
+    Raises ConfigurationError.
     """
 
     path: str = attrs.field(converter=_path)
@@ -49,8 +61,11 @@ class Query:
     top: int | None = attrs.field(default=None, kw_only=True)
     page_size: int | None = attrs.field(default=None, kw_only=True)
     key: str = attrs.field(default="ID", kw_only=True)
+    exact: bool = attrs.field(default=False, kw_only=True)
+    max_bytes: int = attrs.field(default=MAX_BYTES, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
+        self._check_types()
         if not self.path or self.path.startswith("/") or any(mark in self.path for mark in ("?", "#", "..", "\\")):
             raise ConfigurationError(
                 f"the path names what to read, as in 'Relation_Person' or '{SERVICE_ROOT}Relation_Person';"
@@ -58,6 +73,17 @@ class Query:
             )
         if (self.top is not None and self.top < 0) or (self.page_size is not None and self.page_size < 1):
             raise ConfigurationError("top is a number of rows, not negative; page_size is at least 1")
+        if self.max_bytes < 1:
+            raise ConfigurationError(f"max_bytes is {_BYTES}")
+
+    def _check_types(self) -> None:
+        for name, (kind, said) in _TYPES.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) or isinstance(value, bool):
+                raise ConfigurationError(f"{name} is {said}, and not of type {type(value).__name__}")
+        for name in _NAMES:
+            if not all(isinstance(named, str) for named in getattr(self, name)):
+                raise ConfigurationError(f"{name} is a list of names, as in {name}=['ID', 'Name']")
 
     def __str__(self) -> str:
         """The whole query as text: a position is kept with it, and is valid for the same text only."""
@@ -89,6 +115,17 @@ class Query:
         }
         query = "&".join(f"{name}={quote(value, safe=_SAFE)}" for name, value in options.items() if value is not None)
         return URL(f"{SERVICE_ROOT}{quote(self.path, safe=_SAFE)}{'?' if query else ''}{query}", encoded=True)
+
+
+def query_of(path: str | Query, **options: Any) -> Query:
+    """The query that the arguments of `pages` and `rows` describe. Raises ConfigurationError."""
+    if not isinstance(path, Query):
+        return Query(path, **options)
+    if Query(path.path, **options) != Query(path.path):
+        raise ConfigurationError(
+            "a Query has its options in it: leave them out here, or give a path instead of a Query"
+        )
+    return path
 
 
 def literal(value: object) -> str:

@@ -10,6 +10,8 @@ from typing import Final, Literal, get_args
 from aiohttp import web
 from attrs import Factory, define, field
 
+from tribe_oauth.sandbox._lies import Lie, told
+
 Kind = Literal[
     "delay",
     "cut",
@@ -21,6 +23,7 @@ Kind = Literal[
     "body",
     "drip",
     "database_away",
+    "lie",
 ]
 Endpoint = Literal["token", "api", "revoke", "authorize"]
 Serve = Callable[[], Awaitable[web.Response]]
@@ -31,11 +34,11 @@ INVALID_CLIENT: Final = b'{"error":"invalid_client","error_description":"Client 
 
 @define(eq=False)
 class Fault:
-    """One order. `times`: how many answers go wrong; None: all until `cancel`.
+    """One order. `times`: how many answers go wrong; None: all until `cancel`. `spares`: so many go well before.
 
     `organization`: only its answers, as far as the request shows whose they are. `chance`: the probability that an
-    answer is hit, drawn for each. Raises ValueError for a kind or an endpoint that does not exist, and for a database
-    that is away from an endpoint without one.
+    answer is hit, drawn for each. Raises ValueError for a kind, an endpoint or a lie that does not exist, and for those
+    that do not go together.
     """
 
     kind: Kind
@@ -47,6 +50,8 @@ class Fault:
     retry_after: str | int | None = None
     body: str | None = None
     content_type: str = "text/html"
+    lie: Lie | None = None
+    spares: int = 0
     hang: bool = False
     organization: str | None = None
     chance: float = 1.0
@@ -65,6 +70,9 @@ class Fault:
                 f"database_away is of the authorization server's {' and '.join(_DATABASE)}, both at once: for"
                 f" {self.endpoint} order another fault, such as status"
             )
+
+        if (self.kind == "lie") != (self.lie in get_args(Lie)) or (self.lie and self.endpoint != "api"):
+            raise ValueError(f"a lie is told by the api: order lie= one of {', '.join(get_args(Lie))}, endpoint='api'")
 
     def hits_at(self, endpoint: Endpoint) -> bool:
         """Whether it is about the answers of this endpoint."""
@@ -118,6 +126,9 @@ class Faults:
                 and fault.organization in {None, organization}
                 and (fault.chance >= 1 or self.random.random() < fault.chance)
             ):
+                if fault.spares > 0:
+                    fault.spares -= 1
+                    continue
                 fault.hits += 1
                 return fault
         return None
@@ -196,6 +207,11 @@ async def _begun(request: web.Request, response: web.Response) -> tuple[web.Stre
     return begun, body
 
 
+async def _lie(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
+    assert fault.lie is not None
+    return told(fault.lie, request, await answer(), fault.hits), is_open(request)
+
+
 async def _refuse_client(fault: Fault, request: web.Request, answer: Serve) -> tuple[web.StreamResponse, bool]:
     return web.Response(status=401, body=INVALID_CLIENT, content_type="application/json"), True
 
@@ -219,4 +235,5 @@ _SERVED: Final[dict[Kind, Callable[[Fault, web.Request, Serve], Awaitable[tuple[
     "body": _say,
     "drip": _drip,
     "database_away": _pass,
+    "lie": _lie,
 }

@@ -132,18 +132,21 @@ class Sandbox:
     def client(
         self,
         *,
-        redirect_uri: str | None = REDIRECT_URI,
+        redirect_uri: str | None = "",
         organization: str | None = None,
         scope: str = SCOPE,
         grant_types: Sequence[str] = GRANT_TYPES,
     ) -> Client:
         """An Application. Without arguments it is always the same one, for all grants and the first organization.
 
-        With arguments a further one is registered; `organization` is the one that its client credentials act for, and
-        `grant_types` are those that it may use.
+        With arguments a further one is registered. `redirect_uri`: by default the sandbox's; None: it cannot ask for
+        consent. `organization` is the one that its client credentials act for, and `grant_types` are those that it may
+        use.
         """
-        if (redirect_uri, organization, scope, tuple(grant_types)) == (REDIRECT_URI, None, SCOPE, GRANT_TYPES):
-            application = self._default
+        default = self._default
+        redirect_uri = default.redirect_uri if redirect_uri == "" else redirect_uri
+        if (redirect_uri, organization, scope, tuple(grant_types)) == (default.redirect_uri, None, SCOPE, GRANT_TYPES):
+            application = default
         else:
             organization = organization or next(iter(self._organizations), "")
             application = self.register(
@@ -211,9 +214,12 @@ class Sandbox:
         hang (until `release`, then processed); lost_answer (processed, then the connection is aborted); lost_request
         (aborted without being processed); with `hang`, both only on `release`; invalid_client; body (a literal one);
         drip (a byte each `seconds`); database_away (what the authorization server answers to token requests and to
-        revocations, and nothing is done). On the API, `organization`: only its answers; anywhere, `chance`: the
-        probability that an answer is hit. All orders end when the sandbox is left. Raises ValueError for a kind or an
-        endpoint that does not exist, or that do not go together, TypeError for an unknown option.
+        revocations, and nothing is done); lie (`lie`, about the end of a collection: end, nothing, short, again,
+        inside; or version and quoted, which are true in other words). On the API, `organization`: only its answers;
+        anywhere, `chance`: the probability that an answer is hit, and `spares`: how many that it would hit are served
+        well before. All orders end when the sandbox is left. Raises
+        ValueError for a kind, an endpoint or a lie that does not exist, or that do not go together, TypeError for an
+        unknown option.
         """
         return self._faults.order(Fault(kind, endpoint, times, **options))
 

@@ -151,6 +151,19 @@ class Rescuer(Protocol):
 
 
 @runtime_checkable
+class SchemaStore(Protocol):
+    """A store whose tables have to be created once. An optional ability: ask with `isinstance`."""
+
+    async def create_schema(self) -> None:
+        """Create what is missing. May be called at every start, by all hosts. Raises StoreError."""
+        ...
+
+    async def close(self) -> None:
+        """See `TokenStore.close`."""
+        ...
+
+
+@runtime_checkable
 class Rekeyer(Protocol):
     """A store that can encrypt what it has under a new key. An optional ability: ask with `isinstance`."""
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 import psycopg
 from psycopg import errors
 
-from tribe_oauth.errors import StoreError
+from tribe_oauth.errors import Remedy, StoreError
 from tribe_oauth.stores._columns import AlteredError
 
 # What libpq and the server say when a connection cannot be opened: there is no code to be had then.
@@ -39,16 +40,12 @@ _NOT_CONNECTED: Final = {
 
 _GRANT: Final = (
     "the database does not allow its user to do this: grant SELECT, INSERT, UPDATE and DELETE on the tables"
-    " tribe_oauth_…, and to the user that calls create_schema(), CREATE on the schema"
+    " tribe_oauth_…, and to the user that creates them, CREATE on the schema"
 )
 _OTHER_TABLES: Final = (
-    "the tables tribe_oauth_… are not as create_schema() makes them: restore them, or let search_path name another"
-    " schema"
+    "the tables tribe_oauth_… are not as they were created: restore them, or let search_path name another schema"
 )
 _REFUSED: Final[dict[type[psycopg.Error], str]] = {
-    errors.UndefinedTable: (
-        "the database has no tables for this: call create_schema(), with the search_path that this user has"
-    ),
     errors.InvalidSchemaName: (
         "the database has no schema for this user: let search_path name one (ALTER ROLE … SET search_path)"
     ),
@@ -76,10 +73,18 @@ _REFUSED: Final[dict[type[psycopg.Error], str]] = {
     errors.TooManyConnections: "the database has no connection left: raise max_connections, or make pool_size smaller",
 }
 
+_OF_CERTIFICATES: Final = re.compile("certificate verify failed|server certificate|root certificate")
+"""What libpq says, which has no code for it, where TLS refuses the server's certificate."""
+
 
 def not_connected(error: psycopg.Error) -> StoreError:
     """Why no connection could be opened, as far as it is known."""
     told = str(error)
+    if _OF_CERTIFICATES.search(told):
+        return StoreError(
+            "no connection to the database: TLS refuses its certificate; name the file of its authority in sslrootcert,"
+            " and the name that it is made out to as the host"
+        )
     for words, said in _NOT_CONNECTED.items():
         if words in told:
             return StoreError(f"no connection to the database: {said}")
@@ -97,6 +102,10 @@ def store_error(error: Exception, timeout: float) -> StoreError:
         return AlteredError("the database has text that is none: something else wrote it; restore it from a backup")
     if isinstance(error, TimeoutError):
         return StoreError(f"the database did not answer within {timeout:g} s: look whether it runs")
+    if isinstance(error, errors.UndefinedTable):
+        return StoreError(
+            "the database has no tables for this in the search_path of its user", remedy=Remedy.CREATE_SCHEMA
+        )
     for kind, said in _REFUSED.items():
         if isinstance(error, kind):
             return StoreError(said)

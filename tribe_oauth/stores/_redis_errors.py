@@ -16,6 +16,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
+from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth.errors import StoreError, named
 from tribe_oauth.stores._columns import AlteredError
 
@@ -128,8 +129,12 @@ def store_error(error: Exception, timeout: float, organization: str | None = Non
     code = code_of(error)
     if code == "WRONGTYPE":
         return AlteredError(f"{named(organization)}: {_REMEDIES[code]}", organization=organization)
-    if code in _REMEDIES:
+    of_certificate = is_about_a_certificate(error)
+    if code in _REMEDIES and not of_certificate:
         return StoreError(_REMEDIES[code])
+    if advice := remedy(error, ""):
+        more = "; ssl_ca_certs in the URL can name that file too" if of_certificate else ""
+        return StoreError(f"no connection to Redis ({reason(error)}): {advice}{more}")
     if isinstance(error, TimeoutError | OSError):
         return StoreError(
             f"Redis did not answer within {timeout:g} s: look whether it runs; rediss:// needs a port with TLS"

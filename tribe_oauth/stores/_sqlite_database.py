@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import attrs
 
+from tribe_oauth._remedies import reason, remedy
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._columns import NAMES, from_row, unsound, values
 from tribe_oauth.stores._contract import Record
@@ -83,7 +84,10 @@ class Database:
         with contextlib.ExitStack() as last:
             last.callback(self._log.close)
             last.callback(self.connection.close)
-            self._holder.has_opened()
+            try:
+                self._holder.has_opened()
+            except OSError as error:  # until this process ends, others take it for open, and are the more careful
+                logger.warning("%r: what lies beside it cannot be written (%s)", str(self._path), reason(error))
 
     def _take_in(self, kept: Record) -> None:
         """Write what a process could not, unless the stored record has reached that generation since."""
@@ -131,7 +135,8 @@ class Database:
         except StoreError as error:
             failure = error
         except OSError as error:
-            failure = StoreError(f"{str(self._path)!r}: what lies beside it cannot be used ({error.strerror})")
+            advice = remedy(error, "make it readable and writable for this user")
+            failure = StoreError(f"{str(self._path)!r}: what lies beside it cannot be used ({reason(error)}): {advice}")
         return [failure.again() for _ in batch]
 
     def _still_there(self) -> None:

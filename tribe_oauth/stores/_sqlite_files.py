@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from tribe_oauth._remedies import reason
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._sqlite_holder import Holder, private_file, private_folder
 
@@ -49,6 +50,17 @@ class Names(NamedTuple):
 def rescue_folder(path: Path) -> Path:
     """Where copies are kept of what could not be written."""
     return path.with_name(f"{path.name}-rescue")
+
+
+def is_missing(path: str | os.PathLike[str]) -> bool:
+    """Whether it is known that nothing has this name: what cannot be looked at may be there."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return True
+    except (OSError, ValueError):
+        pass
+    return False
 
 
 def prepare_files(path: Path, holder: Holder) -> None:
@@ -95,7 +107,7 @@ class Log:
         try:
             self._file = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
-            raise _log_removed(path, error.strerror) from None
+            raise _log_removed(path, reason(error)) from None
         if os.fstat(self._file).st_ino != opened.log:
             os.close(self._file)
             raise _log_removed(path, "it is another by now")
@@ -113,14 +125,14 @@ class Log:
         os.close(self._file)
 
 
-def _log_removed(path: Path, reason: str | None) -> StoreError:
-    return StoreError(f"the -wal of {str(path)!r} cannot be used ({reason}): find out what removes it, and try again")
+def _log_removed(path: Path, why: str) -> StoreError:
+    return StoreError(f"the -wal of {str(path)!r} cannot be used ({why}): find out what removes it, and try again")
 
 
 def _inode(name: str) -> int | None:
     try:
         return os.lstat(name).st_ino
-    except OSError:
+    except (FileNotFoundError, NotADirectoryError):  # any other error does not say that it is gone
         return None
 
 

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from tribe_oauth import _durable
 from tribe_oauth._durable import UnsafeFileError
+from tribe_oauth._remedies import reason, remedy
 from tribe_oauth.errors import StoreError
 
 _ID: Final = re.compile("[0-9a-f]{32}")
@@ -26,8 +27,8 @@ def private_folder(folder: Path) -> None:
         _durable.make_folder(folder)
     except OSError as error:
         raise StoreError(
-            f"the folder {str(folder)!r} cannot be created ({error.strerror}): create it, or make its folder writable"
-            " for this user"
+            f"the folder {str(folder)!r} cannot be created ({reason(error)}):"
+            f" {remedy(error, 'create it, or make its folder writable for this user')}"
         ) from None
 
 
@@ -39,7 +40,8 @@ def private_file(path: Path) -> None:
         raise StoreError(str(error)) from None
     except OSError as error:
         raise StoreError(
-            f"the file {str(path)!r} cannot be created ({error.strerror}): make its folder writable for this user"
+            f"the file {str(path)!r} cannot be created ({reason(error)}):"
+            f" {remedy(error, 'make its folder writable for this user')}"
         ) from None
 
 
@@ -76,7 +78,8 @@ class Holder:
         return file
 
     def _write(self, file: int) -> None:
-        os.pwrite(file, _content(os.fstat(file).st_ino, *self._opened), 0)
+        os.lseek(file, 0, os.SEEK_SET)
+        _durable.write_all(file, _content(os.fstat(file).st_ino, *self._opened))
 
     def show(self) -> None:
         """Make the file anew where it was removed, replaced or emptied: a lease that is taken now needs it."""
@@ -188,7 +191,7 @@ def _read(path: Path) -> _Found | None:
 def _can_lock(file: int) -> bool:
     try:
         # Shared: two that ask at once don't take each other for the process.
-        _durable.fcntl.flock(file, _durable.fcntl.LOCK_SH | _durable.fcntl.LOCK_NB)
+        _durable.lock_descriptor(file, _durable.fcntl.LOCK_SH)
     except OSError:  # it is locked, or there is no telling
         return False
     return True

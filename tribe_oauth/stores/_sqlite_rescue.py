@@ -18,6 +18,7 @@ from typing import Final
 import attrs
 
 from tribe_oauth import _durable
+from tribe_oauth._remedies import reason, remedy
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
 from tribe_oauth.errors import StoreError, UnreadableError, named
 from tribe_oauth.stores._columns import is_sound
@@ -47,7 +48,8 @@ class Rescue:
             _durable.replace(path, to_json(record))
         except OSError as error:
             raise StoreError(
-                f"the copy {str(path)!r} cannot be written ({error.strerror}): make its folder writable, and make room"
+                f"the copy {str(path)!r} cannot be written ({reason(error)}):"
+                f" {remedy(error, 'make its folder writable, and make room')}"
             ) from None
 
     def forget(self, organization: str) -> None:
@@ -105,18 +107,17 @@ class Copy:
 
 def _content(path: Path) -> tuple[int, bytes]:
     """A file's number and what is in it. A pipe, or a file without an end, is not waited for. Raises OSError."""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with contextlib.ExitStack() as last:
-        last.callback(os.close, file)
-        with open(file, "rb", closefd=False) as reader:  # which refuses a folder
-            return os.fstat(file).st_ino, reader.read(LARGEST)
+    with _durable.open_to_read(path) as reader:
+        return os.fstat(reader.fileno()).st_ino, reader.read(LARGEST)
 
 
 def _remove(path: Path) -> None:
     try:
         _durable.remove(path)
     except OSError as error:
-        raise StoreError(f"the copy {str(path)!r} cannot be removed ({error.strerror}): remove it") from None
+        raise StoreError(
+            f"the copy {str(path)!r} cannot be removed ({reason(error)}): {remedy(error, 'remove it')}"
+        ) from None
 
 
 def _unreadable(path: Path, organization: str | None) -> UnreadableError:

@@ -80,8 +80,12 @@ _REMEDIES: Final = {
     "SQLITE_BUSY": "is locked by another process for too long: look for one that hangs",
     "SQLITE_LOCKED": "is locked by another process for too long: look for one that hangs",
     "SQLITE_FULL": "cannot grow, the disk is full: make room",
-    "SQLITE_READONLY": "cannot be written: make the file and its folder writable for this user",
+    "SQLITE_READONLY": "cannot be written: make the file and its folder writable for this user, and look whether that"
+    " file system is mounted read-only",
     "SQLITE_CANTOPEN": "cannot be opened: make the file and its folder readable and writable for this user",
+    "SQLITE_IOERR_WRITE": "cannot be written: make room, also in the quota and below any limit of a file's size; else"
+    " look at the disk",
+    "SQLITE_IOERR_LOCK": "is on a file system that fails to lock files: use a local disk",
     "SQLITE_IOERR": "cannot be read or written, the disk fails: look at the disk",
     "SQLITE_CORRUPT": f"is damaged: {_RESTORE}",
     "SQLITE_NOTADB": f"is not a database, or is damaged: {_RESTORE}",

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from tribe_oauth._remedies import reason, remedy
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores._sqlite_database import Call, Database, Reopen
 from tribe_oauth.stores._sqlite_holder import Holder, private_folder
@@ -128,10 +129,9 @@ class Worker:
         except StoreError:
             raise
         except Exception as error:  # an error that ended the thread would leave its callers waiting for ever
-            reason = getattr(error, "strerror", None) or type(error).__name__
+            advice = remedy(error, "make the file and its folder readable and writable for this user")
             raise StoreError(
-                f"{str(self._path)!r} and what lies beside it cannot be opened ({reason}): make the file and its folder"
-                " readable and writable for this user"
+                f"{str(self._path)!r} and what lies beside it cannot be opened ({reason(error)}): {advice}"
             ) from None
 
     def _close_database(self) -> None:

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 
 from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.values import Secret
-from tribe_oauth.errors import ConfigurationError, UnreadableError
+from tribe_oauth.errors import ConfigurationError, Remedy, UnreadableError
 from tribe_oauth.stores._contract import ASSUMED_TIMEOUT, Record, Rescuer, TokenStore, Unreadable, unreadable
 from tribe_oauth.stores._writes import SAME, constructor
 
@@ -68,7 +68,7 @@ class EncryptedStore:
     @hiding
     def __init__(self, store: TokenStore, keys: Sequence[str | Secret]) -> None:
         if not keys:
-            raise ConfigurationError("EncryptedStore needs at least one key: generate_key() makes one")
+            raise ConfigurationError("an encrypted store needs at least one key", remedy=Remedy.GENERATE_KEY)
         self._store = store
         self._ciphers = dict(map(_cipher, keys))
         self._newest = next(iter(self._ciphers))
@@ -166,11 +166,15 @@ class EncryptedStore:
     def _decrypt(self, encrypted: bytes, bound: bytes) -> bytes:
         """What was encrypted, or the same bytes as `Unreadable`."""
         if encrypted[:1] != _FORMAT:
-            return Unreadable(encrypted, "is not encrypted; use the store without EncryptedStore")
+            return Unreadable(
+                encrypted, "is not encrypted; use the store without EncryptedStore, or unset TRIBE_STORE_KEYS"
+            )
         key_id, rest = encrypted[1 : 1 + _ID_BYTES], encrypted[1 + _ID_BYTES :]
         cipher = self._ciphers.get(key_id)
         if cipher is None:
-            return Unreadable(encrypted, "is encrypted under a key that is not given; add it to the keys")
+            return Unreadable(
+                encrypted, "is encrypted under a key that is not given; add it to the keys (TRIBE_STORE_KEYS)"
+            )
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], bound)
         except (InvalidTag, ValueError):
@@ -194,7 +198,7 @@ def _cipher(key: str | Secret) -> tuple[bytes, AESGCM]:
     except (binascii.Error, ValueError):
         raw = b""
     if len(raw) != _KEY_BYTES:
-        raise ConfigurationError("a key of EncryptedStore is base64 of 32 bytes: generate_key() makes one")
+        raise ConfigurationError("a key of an encrypted store is base64 of 32 bytes", remedy=Remedy.GENERATE_KEY)
     return hashlib.sha256(b"tribe_oauth key id\0" + raw).digest()[:_ID_BYTES], AESGCM(raw)
 
 

@@ -18,7 +18,7 @@ from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.stores._columns import keys_of
 from tribe_oauth.stores._contract import Record
 from tribe_oauth.stores._sqlite_database import Call, Database
-from tribe_oauth.stores._sqlite_files import rescue_folder
+from tribe_oauth.stores._sqlite_files import is_missing, rescue_folder
 from tribe_oauth.stores._sqlite_rescue import Rescue
 from tribe_oauth.stores._sqlite_worker import Worker, starting
 
@@ -33,8 +33,9 @@ _KEY: Final = "CASE typeof(organization) WHEN 'blob' THEN organization ELSE hex(
 class SQLiteStore:
     """Connections in one SQLite file, safe between the processes of one host, durable before a write returns.
 
-    `path`: the file; it is created, with 0600, and so are missing folders, with 0700. A file that others may read, that
-    belongs to another user, or that is a symbolic link is refused. Beside it there are SQLite's ``-wal`` and ``-shm``,
+    `path`: the file; the first write creates it, with 0600, and missing folders, with 0700: whoever only reads finds
+    nothing where there is nothing. A file that others may read, that belongs to another user, or that is a symbolic
+    link is refused. Beside it there are SQLite's ``-wal`` and ``-shm``,
     and a folder ``-holders``, in which each process keeps a locked file: the lease of a process that was killed ends at
     once; and, after trouble, a folder ``-rescue`` with what could not be written. None of them is to be removed while a
     program uses the file: what is missing then tells nothing, and a log that is gone is saved by whoever has it open.
@@ -58,6 +59,8 @@ class SQLiteStore:
 
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
+        if self._is_nowhere():
+            return None
         return await self._call(lambda database: database.load(organization))
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
@@ -86,6 +89,8 @@ class SQLiteStore:
             due_at, after, _ = rows[-1]
 
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        if self._is_nowhere():
+            return []
         return await self._call(lambda database: database.connection.execute(sql, values).fetchall())
 
     async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
@@ -94,6 +99,8 @@ class SQLiteStore:
 
     async def take(self, key: str) -> bytes | None:
         """See `TokenStore.take`."""
+        if self._is_nowhere():
+            return None
         return await self._call(lambda database: database.take(key), writes=True)
 
     async def rescue(self, organization: str, record: Record | None) -> None:
@@ -112,6 +119,11 @@ class SQLiteStore:
                 return
             closed = worker.submit(None)
         await run_uninterrupted(closed)
+
+    def _is_nowhere(self) -> bool:
+        """Whether nothing was opened, and there is nothing to open: neither the file nor what is left of one."""
+        beside = (f"{self._path}{end}" for end in ("", "-wal", "-rescue", "-holders"))
+        return self._worker is None and all(map(is_missing, beside))
 
     def _call(self, run: Callable[[Database], Result], *, writes: bool = False) -> asyncio.Future[Result]:
         with starting:

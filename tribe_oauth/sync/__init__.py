@@ -5,7 +5,6 @@ Needs the extra: ``pip install 'tribe-oauth[sync]'``.
 
 try:
     import msgspec as _msgspec  # noqa: F401
-    import stamina as _stamina  # noqa: F401
 except ImportError:
     raise ImportError("sync needs an extra: pip install 'tribe-oauth[sync]'") from None
 

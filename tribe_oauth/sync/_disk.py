@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
-import os
 import re
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,9 +15,12 @@ from typing import Final
 import attrs
 
 from tribe_oauth import _durable
-from tribe_oauth._strict_json import MalformedError, from_json, to_json
+from tribe_oauth._durable import AlteredFileError, NoLocksError
+from tribe_oauth._remedies import reason, remedy
+from tribe_oauth._strict_json import to_json
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.sync._sink import Checkpoint, CheckpointError, SinkError
+from tribe_oauth.sync._stored import Stored, read_stored
 
 logger = logging.getLogger("tribe_oauth.sync")
 
@@ -25,18 +29,27 @@ _PLAIN_ORGANIZATION: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}")
 _PLAIN_ENTITY_SET: Final = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,99}")
 
 
+# What concerns one file alone, and not the disk that all of them are on.
+_OF_ONE_FILE: Final = frozenset(
+    {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EFBIG}
+)
+
+
 @contextmanager
-def sink_errors(path: Path) -> Iterator[None]:
-    """Raise SinkError in place of OSError."""
+def sink_errors(path: Path, organization: str | None = None) -> Iterator[None]:
+    """Raise SinkError in place of OSError: CheckpointError where it concerns one organization's file alone."""
     try:
         yield
     except OSError as error:
-        raise write_error(path, error) from None
-
-
-def write_error(path: Path, error: OSError) -> SinkError:
-    """What the operating system's error means for an export."""
-    return SinkError(f"{str(path)!r} cannot be written ({error.strerror}): make room or access, and run it again")
+        kind = SinkError if organization is None or error.errno not in _OF_ONE_FILE else CheckpointError
+        advice = remedy(error, "make room or access, and run it again")
+        raise kind(f"{str(path)!r} cannot be written ({reason(error)}): {advice}", organization=organization) from None
+    except AlteredFileError as error:
+        raise CheckpointError(
+            f"the unfinished {str(path)!r} was changed while it was written, {error}: end what else writes to it, and"
+            " run the export again; what cannot be continued is read from the beginning",
+            organization=organization,
+        ) from None
 
 
 def path_of(folder: Path, organization: str, entity_set: str) -> Path:
@@ -54,55 +67,39 @@ def _name(text: str, plain: re.Pattern[str]) -> str:
 def lock_folder(folder: Path) -> int:
     """Create a folder, where it is missing, and lock it until the descriptor is closed.
 
-    Raises ConfigurationError where another process has the lock.
+    Raises ConfigurationError where another process has the lock. On a file system without locks, the log says that the
+    user has to keep two exports apart.
     """
     _durable.make_folder(folder)
+    path = folder / ".lock"
     try:
-        return _durable.lock(folder / ".lock")
+        return _durable.lock(path)
     except BlockingIOError:
         raise ConfigurationError(
             f"another export writes to {str(folder)!r}: wait for it, or name another folder"
         ) from None
-
-
-@attrs.frozen(kw_only=True)
-class _Kept:
-    """A checkpoint as it is stored. `bytes`: the size of the part file with the `rows` of the checkpoint."""
-
-    organization: str
-    entity_set: str
-    query: str
-    position: str | None
-    rows: int
-    done: bool
-    bytes: int
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether an export can have stored it: there is a position unless it is done, and a row has three bytes."""
-        if self.position == "" or (self.position is None) != self.done:
-            return False
-        return 0 <= 3 * self.rows <= self.bytes and (self.rows > 0 or self.bytes == 0)
-
-    def checkpoint(self) -> Checkpoint:
-        """Without the size."""
-        members = attrs.asdict(self)
-        del members["bytes"]
-        return Checkpoint(**members)
+    except NoLocksError as error:
+        logger.warning(
+            "the file system of %r has no locks (%s): see to it that no other export writes there at the same time",
+            str(folder),
+            error.strerror,
+        )
+        return _durable.open_file(path)
 
 
 @attrs.define(kw_only=True)
 class PartFile:
     """The file of an entity set that is being written, named `part` until it is complete and `final` from then on.
 
-    `size`: its bytes up to `checkpoint`, the last page that was written. `kept`: the last checkpoint on the disk.
-    Methods raise OSError; those that wait for the disk belong in a thread.
+    `size`, `crc`: of its bytes up to `checkpoint`, the last page that was written. `kept`: the last checkpoint on the
+    disk. Methods raise OSError and AlteredFileError; those that wait for the disk belong in a thread.
     """
 
     organization: str
     entity_set: str
     final: Path
     size: int = 0
+    crc: int = 0
     checkpoint: Checkpoint | None = None
     kept: Checkpoint | None = None
 
@@ -116,46 +113,34 @@ class PartFile:
         """The checkpoint's file."""
         return self.final.with_name(f"{self.final.name}.checkpoint")
 
-    def open(self, *, restart: bool) -> None:
-        """Go back to the checkpoint on the disk, or to the beginning. Waits for the disk. Raises CheckpointError."""
+    def open(self, *, restart: bool, max_age: float | None) -> None:
+        """Go back to the checkpoint on the disk, or to the beginning. Waits for the disk. Raises CheckpointError.
+
+        `max_age`: seconds; older rows are read again.
+        """
         _durable.make_folder(self.final.parent)
-        found = None if restart else self._read()
-        if found is None:
+        stored = None if restart else read_stored(self.beside, self.organization, self.entity_set)
+        if stored is not None and max_age is not None and stored.is_older_than(max_age):
+            stored = None
+        if stored is None or not self._goes_on(stored):
             _durable.remove(self.beside)
             _durable.truncate(self.part, 0)
-            return
-        self.kept = self.checkpoint = found.checkpoint()
-        self.size = found.bytes
-        if self.part.exists():
-            _durable.truncate(self.part, self.size)
-            if found.done:
-                _durable.rename(self.part, self.final)
 
-    def _read(self) -> _Kept | None:
-        """The checkpoint on the disk; None where there is none, or the rows that it counts are not there."""
-        try:
-            kept = from_json(self.beside.read_bytes(), _Kept)
-        except FileNotFoundError:
-            return None
-        except MalformedError:
-            raise self._refused("is not a checkpoint of this library") from None
-        except OSError as error:
-            raise self._refused(f"cannot be read ({error.strerror})") from None
-        if not kept.is_possible:
-            raise self._refused("is not a checkpoint of this library: its members contradict each other")
-        if (kept.organization, kept.entity_set) != (self.organization, self.entity_set):
-            raise self._refused("is the checkpoint of another organization or entity set")
-        written = self.final if kept.done and not self.part.exists() else self.part
-        if not _ends_a_line(written, kept.bytes):
-            logger.warning("%r is not as its checkpoint says: it is read from the beginning", str(written))
-            return None
-        return kept
-
-    def _refused(self, reason: str) -> CheckpointError:
-        return CheckpointError(
-            f"{str(self.beside)!r} {reason}: delete it, and the entity set is read from the beginning",
-            organization=self.organization,
-        )
+    def _goes_on(self, stored: Stored) -> bool:
+        """Continue after a checkpoint, or see that all is complete. False where its rows are not there."""
+        for path in (self.part, self.final) if stored.done else (self.part,):
+            crc = stored.belongs_to(path, exactly=path == self.final)
+            if crc is not None:
+                self.size, self.crc = stored.bytes, crc
+                self.kept = self.checkpoint = stored.checkpoint()
+                if path == self.part:
+                    _durable.truncate(path, self.size)
+                    if stored.done:
+                        _durable.rename(path, self.final)
+                return True
+        missing = self.final if stored.done and not self.part.exists() else self.part
+        logger.warning("%r is not as its checkpoint says: it is read from the beginning", str(missing))
+        return False
 
     def continues(self, checkpoint: Checkpoint, rows: int) -> bool:
         """Whether a checkpoint comes right after the last page, with so many rows more."""
@@ -164,29 +149,21 @@ class PartFile:
 
     def append(self, content: bytes, checkpoint: Checkpoint) -> None:
         """Write the lines of a page. Where that fails half-way, `open` cuts off what was written."""
-        _durable.append(self.part, content)
+        _durable.append(self.part, content, after=self.size)
         self.size += len(content)
+        self.crc = zlib.crc32(content, self.crc)
         self.checkpoint = checkpoint
 
-    def keep(self, checkpoint: Checkpoint, size: int) -> None:
+    def keep(self, checkpoint: Checkpoint, size: int, crc: int) -> None:
         """Store a checkpoint after the rows that it counts; complete the file where it is the last. Waits for the disk.
 
         Meanwhile further pages can be written.
         """
         _durable.sync(self.part)
-        _durable.replace(self.beside, to_json(_Kept(**attrs.asdict(checkpoint), bytes=size)))
+        found = self.part.stat().st_size
+        if found < size or (checkpoint.done and found != size):
+            raise AlteredFileError(f"it has {found} bytes, and {size} were written")
+        _durable.replace(self.beside, to_json(Stored.of(checkpoint, size, crc)))
         self.kept = checkpoint
         if checkpoint.done:
             _durable.rename(self.part, self.final)
-
-
-def _ends_a_line(path: Path, size: int) -> bool:
-    """Whether a file has so many bytes, and the last of them ends a line."""
-    try:
-        with path.open("rb") as file:
-            if size == 0 or os.fstat(file.fileno()).st_size < size:
-                return size == 0
-            file.seek(size - 1)
-            return file.read(1) == b"\n"
-    except FileNotFoundError:
-        return False

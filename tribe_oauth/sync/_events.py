@@ -23,7 +23,9 @@ class Event:
     organization: str
     entity_set: str
     rows: int = 0
+    read: int = 0
     total: int | None = None
+    since: float | None = None
     error: TribeOAuthError | None = None
 
 
@@ -31,7 +33,8 @@ class Event:
 class Outcome:
     """The result for one entity set of one organization. `rows`: written in all runs; `read`: in this one.
 
-    `error`: why the entity set is not complete; None where it is.
+    `since`: the Unix time, in seconds, at which the first of the rows was read, in this run or an earlier one: they are
+    no newer than that; None: not known. `error`: why the entity set is not complete; None where it is.
     """
 
     organization: str
@@ -40,4 +43,5 @@ class Outcome:
     read: int = 0
     retries: int = 0
     seconds: float = 0.0
+    since: float | None = None
     error: TribeOAuthError | None = None

@@ -7,6 +7,7 @@ Tokens are the task of the manager's sessions, whole pages that of `odata`, the 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from contextlib import aclosing, asynccontextmanager
@@ -17,12 +18,14 @@ import attrs
 from aiohttp import ClientSession
 
 from tribe_oauth import TokenManager
+from tribe_oauth._printable import printable
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata import Query
 from tribe_oauth.odata._pages import Reader, ahead
+from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after
 from tribe_oauth.sync._events import Event, Kind, Outcome
 from tribe_oauth.sync._pace import OrganizationPace, Pace, Place
-from tribe_oauth.sync._retries import PersistentReader, RetryPolicy
+from tribe_oauth.sync._retries import PersistentReader
 from tribe_oauth.sync._sink import Checkpoint, CheckpointError, Sink
 
 
@@ -34,22 +37,28 @@ async def export(
     *,
     on_event: Callable[[Event], object] | None = None,
     pace: Pace | None = None,
-    attempts: int = 10,
+    give_up_after: float = GIVE_UP_AFTER,
     request_timeout: float = 60.0,
-    longest_pause: float = 600.0,
 ) -> list[Outcome]:
     """Read entity sets of organizations into a sink, each from its last checkpoint on. Returns an outcome for each.
 
-    The failure of an organization is its `Outcome.error` and does not disturb the others. `attempts`: for each page,
-    `request_timeout` seconds at most for each of them. `longest_pause`: seconds; a pause that the API asks for and that
-    is longer is a failure. An exception of `sink` or `on_event` ends the export and is raised unchanged. Cancelled, the
-    export ends after everything that it started has ended; an async generator given as `organizations` is closed.
+    The failure of an organization is its `Outcome.error` and does not disturb the others. `give_up_after`: seconds from
+    the first failure of a page for which it is tried again, where the failure may pass; a pause that the API asks for
+    and that is longer is a failure at once. `request_timeout`: seconds for each attempt. An exception of `sink` or
+    `on_event` ends the export and is raised unchanged. Cancelled, the export ends after everything that it started has
+    ended; an async generator given as `organizations` is closed.
 
     All sessions share the manager's connector. Where many organizations may be slow at the same time, give the manager
     a connector without a limit, ``TCPConnector(limit=0)``: the pace limits the requests.
     """
-    policy = RetryPolicy(attempts=attempts, request_timeout=request_timeout, longest_pause=longest_pause)
+    if isinstance(organizations, str) or isinstance(entity_sets, str):
+        raise ConfigurationError("organizations and entity_sets are lists: put the one that you mean into one")
+    check_give_up_after(give_up_after)
+    if not request_timeout > 0:
+        raise ConfigurationError("request_timeout is more than 0 seconds")
     queries = [wanted if isinstance(wanted, Query) else Query(wanted, count=True) for wanted in entity_sets]
+    if getattr(sink, "exact", False):
+        queries = [attrs.evolve(query, exact=True) for query in queries]
     if len({query.path for query in queries}) < len(queries):
         raise ConfigurationError("an entity set is named twice: name it once, since its rows go to one place")
     job = _Job(
@@ -58,7 +67,8 @@ async def export(
         sink=sink,
         emit=on_event,
         pace=pace or Pace(),
-        policy=policy,
+        give_up_after=give_up_after,
+        request_timeout=request_timeout,
     )
     try:
         await job.run(organizations)
@@ -100,7 +110,8 @@ class _Job:
     sink: Sink
     emit: Callable[[Event], object] | None
     pace: Pace
-    policy: RetryPolicy
+    give_up_after: float
+    request_timeout: float
     outcomes: list[Outcome] = attrs.field(factory=list)
 
     async def run(self, organizations: Iterable[str] | AsyncIterable[str]) -> None:
@@ -182,9 +193,20 @@ class _Stream:
             self.outcome.seconds = time.monotonic() - began
 
     async def _begin(self) -> Checkpoint:
+        organization, entity_set = self.outcome.organization, self.query.path
         with _CALLER_ERRORS:
-            found = await self.job.sink.begin(self.outcome.organization, self.query.path)
-        return found or self._checkpoint(None, 0, done=False)
+            found = await self.job.sink.begin(organization, entity_set)
+        if found is None:
+            self.outcome.since = math.floor(time.time() * 1000) / 1000  # later than now would be a clock set back
+            return self._checkpoint(None, 0, done=False)
+        if (problem := found.problem(organization, entity_set)) is not None:
+            raise CheckpointError(
+                f"what the sink has stored for {entity_set!r} of organization {organization!r} {problem}: remove it,"
+                " and the entity set is read from the beginning",
+                organization=organization,
+            )
+        self.outcome.since = found.since
+        return found
 
     def _checkpoint(self, position: str | None, rows: int, *, done: bool) -> Checkpoint:
         return Checkpoint(
@@ -194,17 +216,22 @@ class _Stream:
             position=position,
             rows=rows,
             done=done,
+            since=self.outcome.since,
         )
 
     async def _read(self, session: ClientSession, pace: OrganizationPace, checkpoint: Checkpoint) -> None:
         if checkpoint.query != self.query_text:
-            raise ConfigurationError("an earlier run read this with other options: restart, or write to another place")
+            raise ConfigurationError(
+                f"an earlier run read this with other options ({printable(checkpoint.query)}), and now they are"
+                f" {printable(self.query_text)}: restart, which reads it anew, or write to another folder"
+            )
         if checkpoint.done:
             return
         reader = PersistentReader(
             reader=Reader(session, self.query),
             pace=pace,
-            policy=self.job.policy,
+            give_up_after=self.job.give_up_after,
+            request_timeout=self.job.request_timeout,
             start=checkpoint.position,
             on_slow=self.place.lend,
             on_retry=self.retried,
@@ -241,7 +268,9 @@ class _Stream:
                     organization=outcome.organization,
                     entity_set=outcome.entity_set,
                     rows=outcome.rows,
+                    read=outcome.read,
                     total=self.total,
+                    since=outcome.since,
                     error=error,
                 )
             )

@@ -1,18 +1,19 @@
 """JSON Lines: a file for each entity set of each organization, or one stream for all of them.
 
 A file is named ``….jsonl.part`` while it grows, and gets its own name when it is complete. Its checkpoint stands beside
-it and says how many bytes were on the disk at which position. What a killed process wrote after that is cut off and
-read again, so that every row is there once.
+it and says how many bytes were on the disk at which position, with a checksum of both. What a killed process wrote
+after that is cut off and read again, so that every row is there once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import logging
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -21,40 +22,81 @@ from typing import Any, BinaryIO, Final, Self
 import attrs
 import msgspec
 
+from tribe_oauth._remedies import reason, remedy
 from tribe_oauth._shield import run_uninterrupted
+from tribe_oauth._whole import write_whole
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.sync._disk import PartFile, lock_folder, path_of, sink_errors, write_error
-from tribe_oauth.sync._sink import Checkpoint, OutputClosedError, SinkError
+from tribe_oauth.odata import Number
+from tribe_oauth.sync._disk import PartFile, lock_folder, path_of, sink_errors
+from tribe_oauth.sync._sink import Checkpoint, CheckpointError, OutputClosedError, SinkError
 from tribe_oauth.sync._threads import Threads
 
 logger = logging.getLogger("tribe_oauth.sync")
 
 _SHARE: Final = 10  # times the duration of a checkpoint, until the next: a slow disk would do nothing else otherwise
-_encoder: Final = msgspec.json.Encoder()
+
+
+def _digits(number: Number) -> msgspec.Raw:
+    return msgspec.Raw(number.text.encode())
+
+
+_encoder: Final = msgspec.json.Encoder(enc_hook=_digits)
 
 
 def _lines(rows: Sequence[object]) -> bytes:
-    """A line of UTF-8 for each row. Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped."""
+    """A line of UTF-8 for each row. Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped.
+
+    Raises CheckpointError for a row that is nested too deeply: it was just shallow enough to be read.
+    """
     try:
-        return _encoder.encode_lines(rows)
-    except UnicodeEncodeError:
-        return "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in rows).encode()
+        try:
+            return _encoder.encode_lines(rows)
+        except UnicodeEncodeError:
+            return "".join(f"{_escaped(row)}\n" for row in rows).encode()
+    except RecursionError:
+        raise CheckpointError(
+            "a row is nested too deeply to be written: select the properties without that one"
+        ) from None
+
+
+def _escaped(value: object) -> str:
+    """JSON in ASCII. Written here, since Python's own encoder has no way to keep a number's digits."""
+    match value:
+        case dict():
+            return f"{{{','.join(f'{json.dumps(name)}:{_escaped(inner)}' for name, inner in value.items())}}}"
+        case list():
+            return f"[{','.join(map(_escaped, value))}]"
+        case Number():
+            return value.text
+    return json.dumps(value)
 
 
 class JSONLinesFolder:
     """A sink: ``FOLDER/ORGANIZATION/ENTITY_SET.jsonl``. An async context manager; one process at a time.
 
-    `restart`: read everything from the beginning; a complete file stays until the new one is complete. `every`: seconds
+    `restart`: read everything from the beginning; a complete file stays until the new one is complete. `max_age`:
+    seconds; what was begun before that is read from the beginning too; None: rows of any age are kept. `every`: seconds
     between two checkpoints of a file; more where the disk is slow. Only the owner can read the files and folders.
-    Raises SinkError, and ConfigurationError where another export has the folder.
+    Raises SinkError, CheckpointError for one entity set alone, and ConfigurationError where another export has the
+    folder, or `max_age` is not more than 0.
+
+    What is on the disk is not trusted: a file is continued, or taken for complete, where its checksum is right, for
+    which it is read once.
 
     When the `async with` block has ended, however it was cancelled, no thread works for the sink, all files are closed,
     and the folder is unlocked.
     """
 
-    def __init__(self, folder: str | Path, *, restart: bool = False, every: float = 0.25) -> None:
+    exact: Final = True
+
+    def __init__(
+        self, folder: str | Path, *, restart: bool = False, max_age: float | None = None, every: float = 0.25
+    ) -> None:
+        if max_age is not None and not max_age > 0:
+            raise ConfigurationError("max_age is in seconds, and more than 0; `restart` reads everything again")
         self._folder = Path(folder)
         self._restart = restart
+        self._max_age = max_age
         self._every = every
         self._files: dict[tuple[str, str], _OpenFile] = {}
         self._opening: set[tuple[str, str]] = set()
@@ -108,8 +150,10 @@ class JSONLinesFolder:
             await before.keep()
             self._files.pop((organization, entity_set), None)
         file = PartFile(organization=organization, entity_set=entity_set, final=self.path(organization, entity_set))
-        with sink_errors(file.final):
-            await run_uninterrupted(self._threads.start(lambda: file.open(restart=self._restart)))
+        with sink_errors(file.final, organization):
+            await run_uninterrupted(
+                self._threads.start(lambda: file.open(restart=self._restart, max_age=self._max_age))
+            )
         return file
 
     async def write(self, rows: Sequence[dict[str, Any]], checkpoint: Checkpoint) -> None:
@@ -119,14 +163,16 @@ class JSONLinesFolder:
         if opened is None or key in self._opening or not opened.file.continues(checkpoint, len(rows)):
             raise self._written_twice(*key)
         try:
-            opened.file.append(_lines(rows), checkpoint)  # to the page cache: a thread would take longer
-        except OSError as error:
-            raise write_error(opened.file.final, error) from None
-        if checkpoint.done:
-            await opened.keep()
-            self._files.pop(key, None)
-        else:
-            opened.keep_where_due()
+            with sink_errors(opened.file.final, key[0]):
+                opened.file.append(_lines(rows), checkpoint)  # to the page cache: a thread would take longer
+            if checkpoint.done:
+                await opened.keep()
+                self._files.pop(key, None)
+            else:
+                opened.keep_where_due()
+        except CheckpointError:
+            opened.has_failed = True
+            raise
 
     def _check_open(self) -> None:
         if self._lock is None:
@@ -137,10 +183,10 @@ class JSONLinesFolder:
         return SinkError(f"{str(path)!r} is written twice at once, or before `begin`: give each export its own sink")
 
 
-async def _keep(files: Iterable[_OpenFile], failed: list[BaseException]) -> None:
-    """Store the last checkpoint of each file; note what failed."""
+async def _keep(files: Sequence[_OpenFile], failed: list[BaseException]) -> None:
+    """Store the last checkpoint of each file; note what failed, but of a file whose failure is known."""
     kept = await asyncio.gather(*(opened.keep() for opened in files), return_exceptions=True)
-    failed += [result for result in kept if result is not None]
+    failed += [result for opened, result in zip(files, kept, strict=True) if result and not opened.has_failed]
 
 
 def _log(failed: list[BaseException]) -> None:
@@ -154,6 +200,7 @@ class _OpenFile:
     """A file that is being written. Its checkpoints are stored in the background: pages that wait would take memory.
 
     `due`: when the next checkpoint is to be stored. `keeping`: the one that is being stored, or that failed.
+    `has_failed`: its entity set has ended with a CheckpointError.
     """
 
     file: PartFile
@@ -161,6 +208,7 @@ class _OpenFile:
     every: float
     due: float
     keeping: asyncio.Future[None] | None = None
+    has_failed: bool = False
 
     def keep_where_due(self) -> None:
         """Start to store a checkpoint where one is due. Raises SinkError where that failed the last time."""
@@ -182,20 +230,26 @@ class _OpenFile:
                 self.keeping = None
 
     def _start(self) -> asyncio.Future[None]:
-        checkpoint, size = self.file.checkpoint, self.file.size
+        checkpoint, size, crc = self.file.checkpoint, self.file.size, self.file.crc
         assert checkpoint is not None
-        return self.threads.start(lambda: self._keep(checkpoint, size))
+        return self.threads.start(lambda: self._keep(checkpoint, size, crc))
 
-    def _keep(self, checkpoint: Checkpoint, size: int) -> None:
+    def _keep(self, checkpoint: Checkpoint, size: int, crc: int) -> None:
         began = time.monotonic()
-        with sink_errors(self.file.final):
-            self.file.keep(checkpoint, size)
+        with sink_errors(self.file.final, self.file.organization):
+            self.file.keep(checkpoint, size, crc)
         ended = time.monotonic()
         self.due = ended + max(self.every, _SHARE * (ended - began))
 
 
 class JSONLinesStream:
-    """A sink: lines of ``{"organization": …, "entity_set": …, "row": …}`` into a binary stream. Keeps no checkpoint."""
+    """A sink: lines of ``{"organization": …, "entity_set": …, "row": …}`` into a binary stream. Keeps no checkpoint.
+
+    The stream may be buffered or not, and may refuse to block. Raises SinkError, and OutputClosedError where the reader
+    of a pipe has gone.
+    """
+
+    exact: Final = True
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
@@ -211,14 +265,10 @@ class JSONLinesStream:
         content = _lines([{**names, "row": row} for row in rows])
         async with self._turn:
             try:
-                await run_uninterrupted(asyncio.get_running_loop().run_in_executor(None, self._write, content))
-            except BrokenPipeError:
-                raise OutputClosedError("the output was closed by its reader: rows have nowhere to go") from None
+                loop = asyncio.get_running_loop()
+                await run_uninterrupted(loop.run_in_executor(None, write_whole, self._stream, content))
             except OSError as error:
-                raise SinkError(
-                    f"the output cannot be written ({error.strerror}): make room, or name a folder"
-                ) from None
-
-    def _write(self, content: bytes) -> None:
-        self._stream.write(content)
-        self._stream.flush()
+                if error.errno == errno.EPIPE:
+                    raise OutputClosedError("the output was closed by its reader: rows have nowhere to go") from None
+                advice = remedy(error, "find out what it leads to, or name a folder")
+                raise SinkError(f"the output cannot be written ({reason(error)}): {advice}") from None

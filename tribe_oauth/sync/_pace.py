@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata import ODataError
+from tribe_oauth.odata._retries import asked_pause
 
 T = TypeVar("T")
 
@@ -165,6 +166,7 @@ class OrganizationPace:
 
     def __init__(self, pace: Pace, organization: str, each: int) -> None:
         self.limit = Limit(_START, each)
+        self.patience = pace.patience
         self._pace = pace
         self._organization = organization
         self._best = float("inf")
@@ -178,8 +180,9 @@ class OrganizationPace:
     ) -> T:
         """Call `read` when the limits allow it, and adapt them to the result. Raises the errors of `read` unchanged.
 
-        `slow` is called where it takes longer than `patience`. After 429, 503 and no answer the limit falls. Where the
-        API asked another task of the organization to wait for more than `longest` seconds, its error is raised here.
+        `slow` is called where it takes longer than `patience`. After 429, 503 and no answer the limit falls. A pause
+        that the API asked one task for, or that its rule for 429 has, holds for all tasks of the organization; where it
+        is longer than `longest` seconds, the error of that task is raised here.
         """
         await self.limit.acquire()
         try:
@@ -239,5 +242,6 @@ class OrganizationPace:
         if began >= self._lowered:  # sent after the limit fell last: it falls once for all requests of a round
             self.limit.less()
             self._lowered = now
-        if error.retry_after is not None and now + error.retry_after > self._not_before:
-            self._not_before, self._cause = now + error.retry_after, error
+        pause = asked_pause(error)
+        if pause is not None and now + pause > self._not_before:
+            self._not_before, self._cause = now + pause, error

@@ -9,9 +9,11 @@ adds pages beside the path of the client's redirect URI; for ``https://app.examp
     /tribe/connections   the connected organizations and their state; reconnect, refresh, disconnect
     /tribe/outcome/...   the result, in words for customers
 
-The manager runs with the application. Handlers use `session` and `organizations`.
+The manager runs with the application. Handlers use `session` and `organizations`; `error_middleware` turns the errors
+that come out of them into answers.
 """
 
+from tribe_oauth.web._errors import error_middleware
 from tribe_oauth.web._log import HideCallbacks
 from tribe_oauth.web._organization import organization_id
 from tribe_oauth.web._outcome import Outcome
@@ -26,6 +28,7 @@ __all__ = [
     "Links",
     "Outcome",
     "Pages",
+    "error_middleware",
     "organization_id",
     "organizations",
     "session",

@@ -1,4 +1,4 @@
-"""Consent in a browser on this machine, for the command line: it comes back to a port of 127.0.0.1 (RFC 8252 §7.3).
+"""Consent in a browser on this machine, for the command line: it comes back to a port of the loopback (RFC 8252 §7.3).
 
 Where the browser is on another machine, or the redirect URI leads to one, the address that it ended at can be pasted.
 """
@@ -6,6 +6,7 @@ Where the browser is on another machine, or the redirect URI leads to one, the a
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final, TypeVar
@@ -26,6 +27,8 @@ from tribe_oauth.web._site import guarded
 from tribe_oauth.web._speculative import is_speculative
 
 HOST: Final = "127.0.0.1"
+_LISTENING: Final = {HOST: (HOST,), "::1": ("::1",), "localhost": (HOST, "::1")}
+"""Where a redirect URI leads to: for a name, each browser has its own choice of what it stands for."""
 
 Connected = TypeVar("Connected")
 Connect = Callable[[AuthorizationCodeGrant], Awaitable[Connected]]
@@ -47,8 +50,9 @@ async def login(
     `show` is given the address to open, `pasted` waits for the address that the browser ended at, and `show_problem` is
     told why a pasted one cannot be used: it does not end the login, nor does a request that is not of this login.
     `timeout` is in seconds. The redirect URI is used as it is registered; on 127.0.0.1 without a port, with one that is
-    free. Raises ConfigurationError, CallbackError, and what `connect` raises, which the browser is told too. However it
-    ends or is cancelled, nothing listens afterwards, and a browser that waits has its answer.
+    free. For localhost, both addresses that it may stand for are listened at. Raises ConfigurationError, CallbackError,
+    and what `connect` raises, which the browser is told too. However it ends or is cancelled, nothing listens
+    afterwards, and a browser that waits has its answer.
     """
     if client.redirect_uri is None:
         raise ConfigurationError(
@@ -123,7 +127,7 @@ class _Listener:
         """The client, with the port that was free. Raises ConfigurationError where the port cannot be taken."""
         assert client.redirect_uri is not None  # login() made sure of it
         redirect = urlsplit(client.redirect_uri)
-        if (redirect.scheme, redirect.hostname) not in {("http", HOST), ("http", "localhost")}:
+        if redirect.scheme != "http" or redirect.hostname not in _LISTENING:
             yield client
             return
         app = web.Application()
@@ -153,22 +157,25 @@ async def _page(request: web.Request, outcome: Outcome, links: Links | None = No
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, redirect: SplitResult) -> int:
+    assert redirect.hostname is not None  # listening() looked at it
     try:
-        return await stack.enter_async_context(serving(app, HOST, redirect.port or 0))
+        return await stack.enter_async_context(serving(app, _LISTENING[redirect.hostname], redirect.port or 0))
     except OSError as error:
+        first = "end what uses it, or " if error.errno == errno.EADDRINUSE else ""
         raise ConfigurationError(
-            f"port {redirect.port} of the redirect URI cannot be listened at ({error.strerror}): end what uses it, or"
-            f" register http://{HOST}{redirect.path} without a port"
+            f"port {redirect.port or 'none'} of the redirect URI cannot be listened at ({error.strerror}):"
+            f" {first}register http://{HOST}{redirect.path} without a port"
         ) from None
 
 
 def _with_port(client: Client, port: int) -> Client:
     assert client.redirect_uri is not None  # login() made sure of it
     redirect = urlsplit(client.redirect_uri)
+    host = f"[{redirect.hostname}]" if redirect.hostname == "::1" else redirect.hostname
     return Client(
         client.client_id,
         client.client_secret,
-        redirect_uri=redirect._replace(netloc=f"{redirect.hostname}:{port}").geturl(),
+        redirect_uri=redirect._replace(netloc=f"{host}:{port}").geturl(),
         scope=client.scope,
         endpoints=client.endpoints,
         redirect_uri_in_exchange=client.redirect_uri_in_exchange,

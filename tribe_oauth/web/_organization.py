@@ -16,6 +16,9 @@ MAX_ORGANIZATION_BYTES: Final = 300
 """With the tenant before it, it makes a key."""
 MAX_KEY_BYTES: Final = 512
 
+PATIENCE: Final = 10.0
+"""Seconds: a browser waits."""
+
 _UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
@@ -25,7 +28,13 @@ async def organization_id(session: ClientSession) -> str:
     Observed in public code: the one row of ``Relationship_Organization_Identity`` leads to it. Raises TribeOAuthError
     where it does not, and odata.ODataError or aiohttp's ClientError where the API does not answer.
     """
-    rows = odata.rows(session, "Relationship_Organization_Identity", select=["Name"], expand=["Relation($select=ID)"])
+    rows = odata.rows(
+        session,
+        "Relationship_Organization_Identity",
+        select=["Name"],
+        expand=["Relation($select=ID)"],
+        give_up_after=PATIENCE,
+    )
     found = [row["Relation"]["ID"] async for row in rows if isinstance(row.get("Relation"), dict)]
     if len(found) != 1 or not isinstance(found[0], str):
         raise TribeOAuthError(

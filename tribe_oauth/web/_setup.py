@@ -16,12 +16,11 @@ from tribe_oauth.web._log import hide_callbacks, hide_in_use
 from tribe_oauth.web._organization import normal, organization_id
 from tribe_oauth.web._outcome import Outcome
 from tribe_oauth.web._pages import Pages
-from tribe_oauth.web._site import Authorize, ResolveOrganization, Site, site
+from tribe_oauth.web._site import SITE, Authorize, ResolveOrganization, Site, site
 from tribe_oauth.web._speculative import is_speculative
 
 MANAGER: Final = web.AppKey("tribe_oauth.manager", TokenManager)
 """Where handlers find the manager: ``request.config_dict[MANAGER]``."""
-_SITE: Final = web.AppKey("tribe_oauth.site", Site)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -57,7 +56,7 @@ def setup(
     away another part. `client`: by default the manager's. `pages`: your own. `pkce`: whether PKCE is used (RFC 7636);
     where Tribe's consent does not pass it on, the exchange is refused and the log says so. Raises ConfigurationError.
     """
-    if _SITE in app:
+    if SITE in app:
         raise ConfigurationError(
             "setup() was called for this application already: use a sub-application for the second manager"
         )
@@ -73,7 +72,7 @@ def setup(
     router.add_get(f"{there.path}/connections", _with_a_page_for_403(there, connections.show))
     router.add_post(f"{there.path}/connections", _with_a_page_for_403(there, connections.act))
     app[MANAGER] = manager
-    app[_SITE] = there
+    app[SITE] = there
     app.cleanup_ctx.append(_run)
     hide_callbacks()
     app.on_response_prepare.append(hide_in_use)
@@ -108,7 +107,7 @@ def _not_ahead_of_time(there: Site, handler: _Handler) -> _Handler:
 
 
 def _site_of(request: web.Request) -> Site:
-    found = request.config_dict.get(_SITE)
+    found = request.config_dict.get(SITE)
     if found is None:
         raise ConfigurationError(
             "this application has no setup: call tribe_oauth.web.setup() for it, or for one that it is part of"

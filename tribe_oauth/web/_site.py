@@ -92,6 +92,10 @@ class Site:
         return cookie_prefix(secure=self.secure) + name
 
 
+SITE: Final = web.AppKey("tribe_oauth.site", Site)
+"""Where the handlers of an application find it."""
+
+
 def guarded(response: web.StreamResponse) -> web.StreamResponse:
     """Add the headers of a page that has to do with signing in, where the response does not have them."""
     for name, value in HEADERS.items():

@@ -1,0 +1,76 @@
+"""What passes by itself in a read, and the pause that is right for it. Imported by `_pages` and by the export."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import attrs
+
+from tribe_oauth._clock import Clock, SystemClock
+from tribe_oauth._retry import Pause, retry
+from tribe_oauth.errors import ConfigurationError, TokenEndpointError, TribeOAuthError
+from tribe_oauth.odata._answer import ODataError
+
+Result = TypeVar("Result")
+
+GIVE_UP_AFTER: Final = 900.0
+"""Seconds for which a page is tried, where the caller says nothing else."""
+TOO_MANY: Final = 60.0
+"""Seconds to wait after a 429 that names no time: a minute or more, then longer; who goes on is blocked (Tribe's rule,
+likely and not confirmed)."""
+_FIRST: Final = 0.2
+_LONGEST: Final = 30.0
+_REJECTIONS: Final = 3
+"""Attempts after a 401. It was the second in a row; another host may have replaced that token in the same moment."""
+
+
+def asked_pause(error: ODataError) -> float | None:
+    """Seconds before which the API wants nothing of this organization: as it says, or by its rule for 429."""
+    return TOO_MANY if error.retry_after is None and error.status == 429 else error.retry_after
+
+
+@attrs.define
+class Pauses:
+    """The pauses between the attempts of one page, each kind of failure counted by itself."""
+
+    clock: Clock
+    _failures: Counter[int | None] = attrs.field(factory=Counter, init=False)
+
+    def after(self, error: TribeOAuthError) -> Pause | None:
+        """The pause after a failure; None: it does not pass by itself."""
+        status = error.status if isinstance(error, ODataError) else None
+        failures = self._failures[status]
+        self._failures[status] += 1
+        if not error.retryable and (status != 401 or failures >= _REJECTIONS):
+            return None
+        growing = 2.0 ** min(failures, 20)
+        own = min(_LONGEST, _FIRST * growing) * (1.0 + 0.25 * self.clock.random())
+        match error:
+            case ODataError(status=429, retry_after=None):
+                return Pause(TOO_MANY * growing, TOO_MANY)
+            case ODataError(retry_after=asked) if asked is not None:
+                return Pause(max(own, asked), asked)
+            case TokenEndpointError(next_attempt_at=at) if at is not None:
+                asked = at - self.clock.time()
+                return Pause(max(own, asked), asked)
+        return Pause(own)
+
+
+async def persistently(
+    attempt: Callable[[], Awaitable[Result]],
+    *,
+    give_up_after: float,
+    on_retry: Callable[[TribeOAuthError, float], object],
+    clock: Clock | None = None,
+) -> Result:
+    """The result of an attempt to read a page, tried for `give_up_after` seconds. Raises the last one's error."""
+    clock = clock or SystemClock()
+    return await retry(attempt, Pauses(clock).after, give_up_after=give_up_after, on_retry=on_retry, clock=clock)
+
+
+def check_give_up_after(seconds: float) -> None:
+    """Raise ConfigurationError for what is no time."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+        raise ConfigurationError("give_up_after is a number of seconds, not negative; 0: nothing is tried again")
