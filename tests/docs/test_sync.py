@@ -16,7 +16,7 @@ import pytest
 from psycopg.types.json import Json, Jsonb
 
 from tribe_oauth import ClientCredentialsGrant, TokenManager
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 from tribe_oauth.sync import Checkpoint, JSONLinesFolder, export
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "sync.md").read_text(encoding="utf-8")
@@ -37,7 +37,7 @@ async def run(source: str, **names: Any) -> dict[str, Any]:
 async def world() -> AsyncIterator[tuple[Sandbox, TokenManager]]:
     """One organization."""
     async with (
-        Sandbox(organizations=["acme"], page_size=40) as sandbox,
+        Sandbox(organizations=["acme"], page_size=40, api=ApiRules(paging="nextLink")) as sandbox,
         TokenManager(endpoints=sandbox.endpoints) as manager,
     ):
         await manager.connect("acme", ClientCredentialsGrant(sandbox.client()))
@@ -54,7 +54,7 @@ async def test_files_and_a_query(
     assert capsys.readouterr().out == "acme 250 complete\n"
     assert len((tmp_path / "out" / "acme" / "Relation_Person.jsonl").read_bytes().splitlines()) == 250
     left = await run(QUERY, manager=manager, export=export, JSONLinesFolder=JSONLinesFolder, datetime=datetime, UTC=UTC)
-    since = [row for row in sandbox.organization("acme").all("Relation_Person") if row["CreatedOn"] >= "2020"]
+    since = [row for row in sandbox.organization("acme").all("Relation_Person") if row["CreationDate"] >= "2020"]
     assert [outcome.rows for outcome in left["outcomes"]] == [len(since)]
 
 

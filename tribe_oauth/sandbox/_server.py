@@ -20,11 +20,15 @@ from tribe_oauth.sandbox._authority import Authority
 from tribe_oauth.sandbox._data import Data
 from tribe_oauth.sandbox._faults import Endpoint, Fault, Faults, Kind
 from tribe_oauth.sandbox._ledger import Ledger
+from tribe_oauth.sandbox._limit import Limit
 from tribe_oauth.sandbox._oauth import OAuth
 from tribe_oauth.sandbox._odata import OData
+from tribe_oauth.sandbox._pages import Pages
 from tribe_oauth.sandbox._profiles import profile_named
 from tribe_oauth.sandbox._races import Races
+from tribe_oauth.sandbox._reading import Reading
 from tribe_oauth.sandbox._routes import add_routes
+from tribe_oauth.sandbox._rules import ApiRules
 from tribe_oauth.sandbox._serving import serving
 
 _NAMES: Final = ("Acme", "Bakkerij Bos", "Cobra Logistiek", "De Wit Advies", "Energie Plus")
@@ -38,11 +42,13 @@ class Sandbox:
 
     `profile`: the server's behaviour where versions differ: ``"strict"`` (the severest), ``"hydra-1.5"``,
     ``"hydra-1.10"``, ``"hydra-1.11"``, ``"hydra-2.3"``. `seed`: of the generated data, and of chance. `organizations`:
-    how many there are at the start, or their names. `persons`: in each. `redirect_uri`: of the default Application; on
-    127.0.0.1, any port will do. `clock`: gives Unix seconds; lifetimes and the `Date` of each answer follow it.
-    Lifetimes and `latency` (before each token request is carried out) are in seconds, and so is `race_window`:
-    refreshes with one token that overlap and begin within it are at the same instant, and chance decides; a later one
-    is reuse. Everything is on loopback and in memory. Raises ValueError for a profile that does not exist.
+    how many there are at the start, or their names. `persons`: in each. `page_size`: rows that the API gives at
+    once, at most. `api`: its rules, which are Tribe's as far as they are known. `redirect_uri`: of the default
+    Application; on 127.0.0.1, any port will do. `clock`: gives Unix seconds; lifetimes and the `Date` of each answer
+    follow it. Lifetimes and `latency` (before each token request is carried out) are in seconds, and so is
+    `race_window`: refreshes with one token that overlap and begin within it are at the same instant, and chance
+    decides; a later one is reuse. Everything is on loopback and in memory. Raises ValueError for a profile that does
+    not exist.
     """
 
     def __init__(
@@ -55,6 +61,7 @@ class Sandbox:
         access_token_lifetime: float = 86_400,
         refresh_token_lifetime: float = 2_592_000,
         page_size: int = 100,
+        api: ApiRules = ApiRules(),  # noqa: B008 (it cannot be changed)
         redirect_uri: str = REDIRECT_URI,
         latency: float = 0.0,
         race_window: float = 0.02,
@@ -65,18 +72,21 @@ class Sandbox:
         self.profile = profile
         self._seed = seed
         self._persons = persons
+        self._rules = api
         self._random = _chance(seed)
         self._address = (host, port)
         self._faults = Faults()
         self._clock = clock
         rules = profile_named(profile)
-        self._authority = Authority(rules, clock, access_token_lifetime, refresh_token_lifetime, _chance(seed))
+        self._authority = Authority(rules, clock, access_token_lifetime, refresh_token_lifetime, _chance(seed), api)
         self._organizations: dict[str, Data] = {}
         for name in _names(organizations) if isinstance(organizations, int) else organizations:
             self.organization(name)
         races = Races(rules.race, _chance(seed), race_window)
         self._oauth = OAuth(self._authority, self._faults, races, self._by_id, latency)
-        self._odata = OData(self._authority, self._faults, self.organization, page_size, lambda: self.base)
+        reading = Reading(api, Pages(api, page_size, _chance(seed)))
+        limit = Limit(api, clock)
+        self._odata = OData(self._authority, self._faults, api, limit, self.organization, reading, lambda: self.base)
         self._default = self.register(redirect_uri=redirect_uri, organization=next(iter(self._organizations), ""))
         self._entered: AsyncExitStack | None = None
         self.base = ""
@@ -175,7 +185,7 @@ class Sandbox:
     def organization(self, name: str) -> Data:
         """An organization's data. An organization that does not exist yet is made."""
         if name not in self._organizations:
-            self._organizations[name] = Data(self._seed, name, self._persons)
+            self._organizations[name] = Data(self._seed, name, self._persons, self._rules, self._clock)
         return self._organizations[name]
 
     @property
