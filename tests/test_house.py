@@ -92,10 +92,11 @@ FOLDERS = {
     "sandbox": """
         _application  _browser  _consent  _keys  _ledger  _lies  _model  _refusals  _rules  _serving
         _faults  _generated  _limit  _literals  _metadata  _problems
-        _filter  _issued  _paths  _profiles  _remote  _routes  _spelling  _store
+        _filter  _issued  _paths  _profiles  _remote  _spelling  _store
         _authority  _data  _query  _races
-        _oauth  _pages  _shown
-        _reading
+        _fields  _oauth  _pages  _routes  _shown
+        _reading  _writing
+        _webhooks
         _odata
         _server
         __init__

@@ -24,6 +24,7 @@ IDENTITY, EMPLOYEE, ORGANIZATION = (
     "Relationship_Person_Contact_Employee",
     "Relation_Organization",
 )
+PERSON, CONTACTS = "Relation_Person", ("Relationship_Person_Contact_Standard", EMPLOYEE)
 
 
 @define(eq=False)
@@ -121,11 +122,31 @@ class Data:
         own = BY_TYPE[row["_Type"]]
         if name == "Relation" and own.name in {IDENTITY, EMPLOYEE}:
             return self.id
+        if name == "Person" and own.name in CONTACTS:
+            return self._person(own.name, row["ID"])
         link, chance = own.links[name], self._digest(f"{name}\0{row['ID']}", 0)
         if link.many:
             drawn = (self._drawn(link.target, chance[at : at + 8]) for at in range(8, 8 + 8 * (chance[0] % 4), 8))
             return [each for each in dict.fromkeys(drawn) if each is not None]
         return None if link.optional and chance[0] < 64 else self._drawn(link.target, chance[8:16])
+
+    def _person(self, contacts: str, guid: str) -> str | None:
+        """The person of a generated contact: every so many persons have one."""
+        people, table = self.true.tables[PERSON], self.true.tables[contacts]
+        number = (key_of(guid, self.rules.id_order) >> 96) // table.step
+        each = people.size // table.size
+        return guid_of(people.generated(number * each), self.rules.id_order) if each else None
+
+    def relationships(self, person: str) -> list[Row]:
+        """The contacts of a person, in truth."""
+        order, number = self.rules.id_order, self.true.tables[PERSON].number(key_of(person, self.rules.id_order))
+        found = [guid for (guid, name), target in self.true.links.items() if name == "Person" and target == person]
+        for table in (self.true.tables[name] for name in CONTACTS):
+            contact, rest = divmod(number, self.true.tables[PERSON].size // table.size or 1)
+            if rest == 0 and contact < table.size:
+                found.append(guid_of(table.generated(contact), order))
+        rows = (self.find("Relationship_Person_Contact", guid, self.true) for guid in dict.fromkeys(found))
+        return [row for row in rows if row is not None and self.target(row, "Person", self.true) == person]
 
     def _drawn(self, entity_set: str, chance: bytes) -> str | None:
         """One of the generated rows of a set; None where there is none."""

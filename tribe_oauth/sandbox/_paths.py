@@ -25,6 +25,11 @@ class Place:
     link: str = ""
 
 
+def is_guid(text: str) -> bool:
+    """Whether a text is an ID."""
+    return _KEY.fullmatch(text) is not None and not text.startswith("ID=")
+
+
 def place_of(path: str, rules: ApiRules) -> Place:
     """What a path names. Raises ProblemError."""
     match = _PATH.fullmatch(path)

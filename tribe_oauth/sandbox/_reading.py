@@ -9,9 +9,9 @@ from attrs import define
 
 from tribe_oauth.sandbox import _metadata
 from tribe_oauth.sandbox._data import EMPLOYEE, Data
-from tribe_oauth.sandbox._model import ENTITY_SETS
+from tribe_oauth.sandbox._model import BY_TYPE, ENTITY_SETS
 from tribe_oauth.sandbox._pages import Pages
-from tribe_oauth.sandbox._paths import Place, place_of
+from tribe_oauth.sandbox._paths import Place, is_guid, place_of
 from tribe_oauth.sandbox._problems import ProblemError, answer
 from tribe_oauth.sandbox._query import options_of, query_of, shape_of
 from tribe_oauth.sandbox._rules import ApiRules
@@ -47,6 +47,18 @@ class Reading:
             page = self.pages.page(data, query, options)
             return answer(shown.collection(data, query, page.rows, page.total, page.next))
         return self._entity(data, place, options, shown)
+
+    def file(self, data: Data, path: str) -> web.Response:
+        """The bytes of a file: of an entity type, an ID and a property. Raises ProblemError."""
+        parts = path.split("/")
+        entity_set = BY_TYPE.get(parts[0]) or ENTITY_SETS.get(parts[0])
+        if len(parts) != 3 or entity_set is None or not is_guid(parts[1]):
+            raise ProblemError(404, "There is no such file")
+        row = data.find(entity_set.name, parts[1].lower())
+        found = None if row is None or parts[2] not in BY_TYPE[row["_Type"]].files else data.file(row, parts[2])
+        if found is None:
+            raise ProblemError(404, "There is no such file")
+        return web.Response(body=found.content, headers={"Content-Type": found.mime_type})
 
     def _entity(self, data: Data, place: Place, options: dict[str, str], shown: Shown) -> web.Response:
         row: Any = data.find(place.entity_set.name, place.guid)

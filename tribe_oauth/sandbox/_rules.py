@@ -106,12 +106,14 @@ class ApiRules:
     # Webhooks
 
     webhook_header: str = "X-Tribe-Signature"
+    webhook_payload: Literal["typed", "wrapped"] = "typed"
+    """Where the kind of a mutation stands: beside its fields, or around them."""
     webhook_twice: float = 0.0
     """The probability that a message is delivered a second time."""
     webhook_lost: float = 0.0
     """The probability that a message is never delivered."""
     webhook_late: float = 0.0
-    """How long a message waits at most; how long it does, chance decides."""
+    """How long the sender waits before each message at most; how long it does, chance decides."""
     webhook_order: Literal["kept", "shuffled"] = "kept"
 
     def __attrs_post_init__(self) -> None:

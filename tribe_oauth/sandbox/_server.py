@@ -19,17 +19,22 @@ from tribe_oauth.sandbox._application import GRANT_TYPES, REDIRECT_URI, SCOPE, A
 from tribe_oauth.sandbox._authority import Authority
 from tribe_oauth.sandbox._data import Data
 from tribe_oauth.sandbox._faults import Endpoint, Fault, Faults, Kind
+from tribe_oauth.sandbox._generated import Row
 from tribe_oauth.sandbox._ledger import Ledger
 from tribe_oauth.sandbox._limit import Limit
 from tribe_oauth.sandbox._oauth import OAuth
 from tribe_oauth.sandbox._odata import OData
 from tribe_oauth.sandbox._pages import Pages
+from tribe_oauth.sandbox._paths import place_of
+from tribe_oauth.sandbox._problems import ProblemError
 from tribe_oauth.sandbox._profiles import profile_named
 from tribe_oauth.sandbox._races import Races
 from tribe_oauth.sandbox._reading import Reading
 from tribe_oauth.sandbox._routes import add_routes
 from tribe_oauth.sandbox._rules import ApiRules
 from tribe_oauth.sandbox._serving import serving
+from tribe_oauth.sandbox._webhooks import Delivery, Webhooks
+from tribe_oauth.sandbox._writing import Writing
 
 _NAMES: Final = ("Acme", "Bakkerij Bos", "Cobra Logistiek", "De Wit Advies", "Energie Plus")
 
@@ -85,8 +90,19 @@ class Sandbox:
         races = Races(rules.race, _chance(seed), race_window)
         self._oauth = OAuth(self._authority, self._faults, races, self._by_id, latency)
         reading = Reading(api, Pages(api, page_size, _chance(seed)))
-        limit = Limit(api, clock)
-        self._odata = OData(self._authority, self._faults, api, limit, self.organization, reading, lambda: self.base)
+        self._writing = Writing(api, clock, _chance(seed))
+        self._webhooks = Webhooks(api, _chance(seed))
+        self._odata = OData(
+            self._authority,
+            self._faults,
+            api,
+            Limit(api, clock),
+            self.organization,
+            reading,
+            self._writing,
+            self._webhooks,
+            lambda: self.base,
+        )
         self._default = self.register(redirect_uri=redirect_uri, organization=next(iter(self._organizations), ""))
         self._entered: AsyncExitStack | None = None
         self.base = ""
@@ -97,6 +113,7 @@ class Sandbox:
         self._entered = AsyncExitStack()
         async with AsyncExitStack() as stack:
             stack.callback(self._leave)
+            await stack.enter_async_context(self._webhooks.sending())
             self.base = await stack.enter_async_context(serving(self._app(), *self._address))
             stack.callback(self._faults.end)  # before the server ends: what hangs is let go
             self._entered = stack.pop_all()
@@ -112,14 +129,14 @@ class Sandbox:
         self._entered = None
 
     def _app(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(client_max_size=self._rules.max_body)
         app.router.add_get("/oauth2/auth", self._oauth.authorize)
         app.router.add_post("/oauth2/auth", self._oauth.authorize)
         app.router.add_post("/oauth2/token", self._oauth.token)
         app.router.add_get("/oauth2/token", self._oauth.token_by_get, allow_head=False)
         app.router.add_post("/oauth2/revoke", self._oauth.revoke)
-        app.router.add_route("*", "/v1/odata", self._odata.handle)
-        app.router.add_route("*", "/v1/odata/{path:.*}", self._odata.handle)
+        app.router.add_route("*", "/v1/{kind:odata|odata-file|webhooks}", self._odata.handle)
+        app.router.add_route("*", "/v1/{kind:odata|odata-file|webhooks}/{path:.*}", self._odata.handle)
         add_routes(app, self)
         app.on_response_prepare.append(self._date)
         return app
@@ -216,6 +233,28 @@ class Sandbox:
     def ledger(self) -> Ledger:
         """The record of what happened to every token."""
         return self._authority.ledger
+
+    def write(self, organization: str, method: str, path: str, body: dict[str, Any] | None = None) -> Row | None:
+        """Change data as people do in Tribe's app: as the API does with POST, PUT and DELETE, without token and limit.
+
+        Returns the entity; None: it was deleted. Raises ValueError where the API would refuse it.
+        """
+        data = self.organization(organization)
+        try:
+            written = self._writing.write(data, method, place_of(path, self._rules), body)
+        except ProblemError as problem:
+            raise ValueError(problem.message) from None
+        self._webhooks.tell(organization, written.events)
+        return written.row
+
+    async def delivered(self) -> None:
+        """Wait until every message of the webhooks was sent, or given up."""
+        await self._webhooks.delivered()
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """What became of each message of the webhooks, oldest first."""
+        return tuple(self._webhooks.deliveries)
 
     def fault(self, kind: Kind, *, times: int | None = 1, endpoint: Endpoint = "token", **options: Any) -> Fault:
         """Order the next `times` answers of an endpoint to go wrong; None: all, until `Fault.cancel`.
