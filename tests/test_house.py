@@ -91,11 +91,14 @@ FOLDERS = {
         __init__
     """,
     "sandbox": """
-        _application  _browser  _consent  _data  _filter  _ledger  _lies  _refusals  _serving
-        _faults
-        _issued  _profiles  _remote  _routes
-        _authority  _races
-        _oauth  _odata
+        _application  _browser  _consent  _keys  _ledger  _lies  _model  _refusals  _rules  _serving
+        _faults  _generated  _limit  _literals  _metadata  _problems
+        _filter  _issued  _paths  _profiles  _remote  _spelling  _store
+        _authority  _data  _query  _races
+        _fields  _oauth  _pages  _routes  _shown
+        _reading  _writing
+        _webhooks
+        _odata
         _server
         __init__
         __main__

@@ -67,6 +67,12 @@ async def approve(place: Place) -> AsyncIterator[Subject]:
         yield Subject(run=lambda: sandbox.approve(url), owns=Snapshot.take(), frees="everything")
 
 
+@scenario("Sandbox.delivered")
+async def delivered(place: Place) -> AsyncIterator[Subject]:
+    async with _sandbox() as sandbox:
+        yield Subject(run=sandbox.delivered, owns=Snapshot.take(), frees="everything")
+
+
 # By its address
 
 
@@ -105,6 +111,8 @@ ORDERS: Final[dict[str, Callable[[Remote], Coroutine[Any, Any, object]]]] = {
     "paste_token": lambda remote: remote.paste_token("acme"),
     "expire": lambda remote: remote.expire("acme"),
     "ledger": lambda remote: remote.ledger(events=3),
+    "write": lambda remote: remote.write("acme", "POST", "Note", {"Content": "x"}),
+    "rows": lambda remote: remote.rows("acme", "Relation_Person"),
     "is_live": lambda remote: remote.is_live("no token"),
     "fault": lambda remote: remote.fault("status", status=503),
 }

@@ -13,7 +13,7 @@ import psycopg
 from tribe_oauth import Client, ClientCredentialsGrant, MemoryStore, RefreshTokenGrant, TokenManager, TokenStore
 from tribe_oauth._clock import SystemClock
 from tribe_oauth.errors import TemporarilyUnavailable
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.postgres import PostgresStore
 from tribe_oauth.stores.redis import RedisStore
@@ -110,6 +110,7 @@ async def tribe(
     `warm`: the manager is the one that connected them, with its store and connections open. `options`: the sandbox's.
     """
     defaults: dict[str, Any] = {"organizations": ["acme", "beta", "gamma"], "persons": 25, "page_size": 10}
+    defaults["api"] = ApiRules(paging="nextLink")
     async with Sandbox(**defaults | options) as sandbox:
         before, clock, client = Snapshot.take(), MovedClock(), sandbox.client()
         kept = await place.empty_store(store)

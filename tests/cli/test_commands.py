@@ -60,7 +60,7 @@ def test_get_a_table() -> None:
 def test_get_json() -> None:
     """Rows for programs: a line each, with the server's own order and filter."""
     said = tribe_oauth(
-        "get", "Relation_Person", "--json", "--top", "3", "--orderby", "Name desc", "--filter", "Active eq true"
+        "get", "Relation_Person", "--json", "--top", "3", "--orderby", "Name desc", "--filter", "IsActive eq true"
     )
     rows = [json.loads(line) for line in said.splitlines()]
     assert len(rows) == 3
@@ -74,7 +74,7 @@ def test_get_nothing() -> None:
 
 def test_get_more_than_a_page(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """As many rows as asked for, over as many pages as it takes."""
-    monkeypatch.setattr(sandbox._odata, "page_size", 4)
+    monkeypatch.setattr(sandbox._odata.reading.pages, "size", 4)
     assert len(tribe_oauth("get", "Relation_Person", "--json", "--top", "10").splitlines()) == 10
     assert len(tribe_oauth("get", "Relation_Person", "--json", "--top", "100").splitlines()) == 30
 

@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 from tribe_oauth._strict_json import to_json
 from tribe_oauth.cli._app import app
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 from tribe_oauth.sync import Checkpoint, JSONLinesFolder
 from tribe_oauth.sync._stored import Stored
 
@@ -32,7 +32,9 @@ COMMAND = [sys.executable, "-m", "tribe_oauth.cli", "export"]
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with served(Sandbox(organizations=["Acme", "[bold]Beta"], persons=30, page_size=10)) as sandbox:
+    with served(
+        Sandbox(organizations=["Acme", "[bold]Beta"], persons=30, page_size=10, api=ApiRules(paging="nextLink"))
+    ) as sandbox:
         yield sandbox
 
 
@@ -288,7 +290,7 @@ def test_what_is_no_time(seconds: str) -> None:
 def test_bars_for_people() -> None:
     """At a terminal, bars move while it works, more of them than fit are left out, and the table stays."""
     keyboard, terminal = pty.openpty()
-    sets = ["Relation_Person", "Activity_Conversation", *(f"Nothing_{number}" for number in range(14))]
+    sets = ["Relation_Person", "Activity_Appointment", *(f"Nothing_{number}" for number in range(14))]
     with subprocess.Popen(
         [*COMMAND, *sets, "--to", "out"],
         stdin=terminal,

@@ -19,7 +19,7 @@ from typing import Any, Final
 import pytest
 
 from tribe_oauth.cli._output import whole_output
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 
 from .served import served, use
 
@@ -46,7 +46,11 @@ MODES: Final[list[dict[str, str]]] = [{}, UNBUFFERED]
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with served(Sandbox(organizations=["Acme"], persons=PERSONS, page_size=250)) as sandbox:
+    with served(
+        Sandbox(
+            organizations=["Acme"], persons=PERSONS, page_size=250, api=ApiRules(paging="nextLink", default_page=250)
+        )
+    ) as sandbox:
         yield sandbox
 
 

@@ -37,7 +37,7 @@ async def run(source: str) -> dict[str, Any]:
 async def world() -> AsyncIterator[tuple[Sandbox, TokenManager]]:
     """One organization."""
     async with (
-        Sandbox(organizations=["acme"], page_size=40) as sandbox,
+        Sandbox(organizations=["acme"], page_size=40, api=ApiRules(paging="nextLink")) as sandbox,
         TokenManager(endpoints=sandbox.endpoints) as manager,
     ):
         await manager.connect("acme", ClientCredentialsGrant(sandbox.client()))
@@ -58,7 +58,7 @@ async def test_files_and_a_query(
     assert capsys.readouterr().out == "acme 250 complete\n"
     assert len((tmp_path / "out" / "acme" / "Relation_Person.jsonl").read_bytes().splitlines()) == 250
     left = await run(QUERY)
-    since = [row for row in sandbox.organization("acme").all("Relation_Person") if row["CreatedOn"] >= "2020"]
+    since = [row for row in sandbox.organization("acme").all("Relation_Person") if row["CreationDate"] >= "2020"]
     assert [outcome.rows for outcome in left["outcomes"]] == [len(since)]
 
 

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from tribe_oauth import RefreshTokenGrant, TokenManager
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 from tribe_oauth.sandbox._faults import Fault
 from tribe_oauth.stores.postgres import PostgresStore
 
@@ -83,7 +83,9 @@ class Fleet:
 @asynccontextmanager
 async def fleet(database: str) -> AsyncIterator[Fleet]:
     """Twelve organizations by Quick Setup, an API that takes its time, tokens that live three seconds."""
-    async with Sandbox(organizations=ORGANIZATIONS, persons=200, page_size=20, access_token_lifetime=3) as sandbox:
+    async with Sandbox(
+        organizations=ORGANIZATIONS, persons=200, page_size=20, api=ApiRules(paging="nextLink"), access_token_lifetime=3
+    ) as sandbox:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("TRIBE_")},
             **sandbox.environment,

@@ -10,7 +10,7 @@ import attrs
 import pytest
 
 from tribe_oauth import ClientCredentialsGrant, TokenManager, odata
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 
 
 @attrs.frozen
@@ -23,7 +23,7 @@ class Person:
 async def api() -> AsyncIterator[aiohttp.ClientSession]:
     """A session for an organization of seven persons, three to a page."""
     async with (
-        Sandbox(organizations=["acme"], persons=7, page_size=3) as sandbox,
+        Sandbox(organizations=["acme"], persons=7, page_size=3, api=ApiRules(paging="nextLink")) as sandbox,
         TokenManager(endpoints=sandbox.endpoints) as manager,
     ):
         await manager.connect("acme", ClientCredentialsGrant(sandbox.client()))

@@ -9,13 +9,13 @@ import aiohttp
 import pytest
 
 from tribe_oauth import ClientCredentialsGrant, TokenManager
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
     """Seven persons, three to a page."""
-    async with Sandbox(organizations=["acme"], persons=7, page_size=3) as sandbox:
+    async with Sandbox(organizations=["acme"], persons=7, page_size=3, api=ApiRules(paging="nextLink")) as sandbox:
         yield sandbox
 
 

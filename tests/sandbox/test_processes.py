@@ -130,6 +130,15 @@ async def test_the_same_verbs(sandbox: Sandbox, remote: Remote) -> None:
     assert await remote.is_live(pasted)
     assert "code=" in await remote.approve(sandbox.client().authorization_request().url, organization="Acme")
     await remote.expire("Acme")
+    note = await remote.write("Acme", "POST", "Note", {"Content": "x"})
+    assert note in await remote.rows("Acme", "Note")
+    assert note is not None
+    assert await remote.write("Acme", "DELETE", f"Note({note['ID']})") is None
+    assert await remote.rows("Acme", "Note") == sandbox.organization("Acme").all("Note")
+    with pytest.raises(ClientResponseError, match="400"):
+        await remote.write("Acme", "POST", "Nothing")
+    with pytest.raises(ValueError, match="no such entity"):
+        sandbox.write("Acme", "DELETE", f"Note({note['ID']})")
     ledger = await remote.ledger(events=1)
     assert ledger["token_requests"] == 0
     assert len(ledger["last"]) == 1

@@ -9,7 +9,7 @@ import attrs
 import pytest
 
 from tribe_oauth import ClientCredentialsGrant, TokenManager
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 from tribe_oauth.sync import Checkpoint
 
 from ..odata.cancelling import SlowDisk
@@ -51,8 +51,11 @@ class World:
 
 @asynccontextmanager
 async def connected(**options: Any) -> AsyncIterator[World]:
-    """With `options` of the sandbox."""
-    async with Sandbox(**options) as sandbox, TokenManager(endpoints=sandbox.endpoints) as manager:
+    """With `options` of the sandbox, whose pages lead on by links unless they say otherwise."""
+    async with (
+        Sandbox(**{"api": ApiRules(paging="nextLink")} | options) as sandbox,
+        TokenManager(endpoints=sandbox.endpoints) as manager,
+    ):
         for name in sandbox.organizations:
             await manager.connect(name, ClientCredentialsGrant(sandbox.client(organization=name)))
         yield World(sandbox, manager)

@@ -29,12 +29,13 @@ import attrs
 
 from tribe_oauth import RefreshTokenGrant, TokenManager
 from tribe_oauth.sandbox import Remote
-from tribe_oauth.sandbox._data import ENTITY_SETS, Data
+from tribe_oauth.sandbox._data import Data
 from tribe_oauth.sandbox._lies import Lie
+from tribe_oauth.sandbox._model import ENTITY_SETS
 from tribe_oauth.stores.sqlite import SQLiteStore
 from tribe_oauth.sync import JSONLinesFolder
 
-SETS = ("Relation_Person", "Relation_Organization", "Relationship_Person_ContactPerson", "Activity_Conversation")
+SETS = ("Relation_Person", "Relation_Organization", "Relationship_Person_Contact_Standard", "Activity_Appointment")
 SHARES = sum(ENTITY_SETS[name].share for name in SETS)
 
 
@@ -116,6 +117,7 @@ async def world(
     server = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-m", "tribe_oauth.sandbox", "--organizations", str(organizations), "--persons", str(persons)),
+        *("--rule", "paging=nextLink", "--rule", "calls=none"),
         *("--page-size", str(page_size), "--access-token-lifetime", str(lifetime)),
         stdout=asyncio.subprocess.PIPE,
     )

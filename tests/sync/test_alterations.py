@@ -115,7 +115,7 @@ def file_size(most: int) -> Iterator[None]:
 
 async def test_a_file_that_may_not_grow(world: World, tmp_path: Path) -> None:
     """A page that was taken in part: the error says what to do; with the limit away, nothing is lost or twice."""
-    with file_size(3_000):
+    with file_size(12_000):
         outcomes = await run(world, tmp_path)
     for outcome in outcomes.values():
         assert isinstance(outcome.error, CheckpointError)

@@ -28,7 +28,7 @@ async def take(
 async def test_everything_of_everybody(world: World) -> None:
     """All rows of all entity sets of all organizations, in the API's order; what came of each."""
     sink = Kept()
-    sets = [PEOPLE, "Activity_Conversation"]
+    sets = [PEOPLE, "Activity_Appointment"]
     outcomes = await export(world.manager, world.manager.organizations(), sets, sink)
     assert {(it.organization, it.entity_set) for it in outcomes} == {
         (name, entity_set) for name in world.sandbox.organizations for entity_set in sets
@@ -43,10 +43,12 @@ async def test_everything_of_everybody(world: World) -> None:
 async def test_options(world: World) -> None:
     """An entity set can be a query, with all its options."""
     sink = Kept()
-    wanted = Query(PEOPLE, select=["ID", "Name"], filter=f"Active eq {literal(True)}", orderby="Name desc")
+    wanted = Query(PEOPLE, select=["ID", "Name"], filter=f"IsActive eq {literal(True)}", orderby="Name desc")
     await take(world, sink, "Acme", sets=[wanted])
     rows = sink.rows["Acme", PEOPLE]
-    assert sorted(row["Name"] for row in rows) == sorted(row["Name"] for row in world.expected("Acme") if row["Active"])
+    assert sorted(row["Name"] for row in rows) == sorted(
+        row["Name"] for row in world.expected("Acme") if row["IsActive"]
+    )
     assert set(rows[0]) == {"ID", "Name"}
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from tribe_oauth import ClientCredentialsGrant, RefreshTokenGrant, TokenManager
 from tribe_oauth.errors import TemporarilyUnavailable
-from tribe_oauth.sandbox import PROFILES, Sandbox
+from tribe_oauth.sandbox import PROFILES, ApiRules, Sandbox
 from tribe_oauth.sandbox._faults import Fault
 from tribe_oauth.sync import Event, export
 
@@ -24,7 +24,9 @@ async def test_it_goes_on_when_the_database_is_back(profile: str, pasted: bool) 
     """F9: the token ends between two pages, for good as it seems: the export waits, and nothing is missing."""
     clock = VirtualClock()
     clock.wall = time.time() - 86_400  # so that what the library waits for is over by this machine's clock
-    async with Sandbox(profile=profile, organizations=["Acme"], persons=25, page_size=10) as sandbox:
+    async with Sandbox(
+        profile=profile, organizations=["Acme"], persons=25, page_size=10, api=ApiRules(paging="nextLink")
+    ) as sandbox:
         client, sink = sandbox.client(), Kept()
         errors: list[object] = []
         fault: list[Fault] = []

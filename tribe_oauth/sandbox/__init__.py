@@ -6,9 +6,22 @@ happened to every token. Faults can be ordered.
 
 from tribe_oauth.sandbox._application import environment
 from tribe_oauth.sandbox._faults import Fault
-from tribe_oauth.sandbox._ledger import Event, Family, Ledger
+from tribe_oauth.sandbox._ledger import Call, Event, Family, Ledger
 from tribe_oauth.sandbox._profiles import PROFILES
 from tribe_oauth.sandbox._remote import Remote, RemoteFault
+from tribe_oauth.sandbox._rules import ApiRules
 from tribe_oauth.sandbox._server import Sandbox
 
-__all__ = ["PROFILES", "Event", "Family", "Fault", "Ledger", "Remote", "RemoteFault", "Sandbox", "environment"]
+__all__ = [
+    "PROFILES",
+    "ApiRules",
+    "Call",
+    "Event",
+    "Family",
+    "Fault",
+    "Ledger",
+    "Remote",
+    "RemoteFault",
+    "Sandbox",
+    "environment",
+]

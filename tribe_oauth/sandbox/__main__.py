@@ -17,6 +17,7 @@ from typing import Final
 
 from tribe_oauth.sandbox._application import REDIRECT_URI
 from tribe_oauth.sandbox._profiles import PROFILES
+from tribe_oauth.sandbox._rules import ApiRules
 from tribe_oauth.sandbox._server import Sandbox
 
 _STDIN: Final = 0
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--organizations", type=int, default=3)
     parser.add_argument("--persons", type=int, default=250)
     parser.add_argument("--page-size", type=int, default=100)
+    parser.add_argument("--rule", action="append", default=[], metavar="NAME=VALUE", help="of ApiRules; none: None")
     parser.add_argument("--access-token-lifetime", type=float, default=86_400, metavar="SECONDS")
     parser.add_argument("--refresh-token-lifetime", type=float, default=2_592_000, metavar="SECONDS")
     parser.add_argument("--redirect-uri", default=REDIRECT_URI)
@@ -46,7 +48,11 @@ def main(arguments: list[str] | None = None) -> None:
             " could not see its parent end. Start it with a pipe (in Python, stdin=subprocess.PIPE), or leave the"
             " option out"
         )
-    asyncio.run(_serve(Sandbox(**options), end_with_stdin=end_with_stdin))
+    try:
+        rules = ApiRules.from_words(options.pop("rule"))
+    except ValueError as error:
+        parser.error(str(error))
+    asyncio.run(_serve(Sandbox(**options, api=rules), end_with_stdin=end_with_stdin))
 
 
 def _can_be_watched(descriptor: int) -> bool:

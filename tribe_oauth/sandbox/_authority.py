@@ -23,6 +23,7 @@ from tribe_oauth.sandbox._refusals import (
     CODE_USED,
     INVALID_CLIENT,
     INVALID_GRANT,
+    INVALID_SCOPE,
     NO_CREDENTIALS,
     OTHER_CLIENT,
     REDIRECT_URI,
@@ -31,6 +32,7 @@ from tribe_oauth.sandbox._refusals import (
     RefusedError,
     scope_refused,
 )
+from tribe_oauth.sandbox._rules import ApiRules
 
 
 @define
@@ -45,6 +47,7 @@ class Authority:
     access_token_lifetime: float
     refresh_token_lifetime: float
     chance: Random
+    rules: ApiRules
     applications: dict[str, Application] = Factory(dict)
     ledger: Ledger = field(init=False)
     _consents: dict[str, Consent] = Factory(dict)
@@ -109,13 +112,21 @@ class Authority:
             raise RefusedError(INVALID_GRANT)
         if consent.application is not application:
             raise RefusedError(CODE_OF_OTHER_CLIENT)
-        burns = self.profile.stray_verifier_burns
-        consent.check(form.get("redirect_uri"), form.get("code_verifier", ""), stray_verifier_burns=burns)
+        self._check_consent(consent, form)
         consent.used = True
         self.ledger.write("spent", cause, "code", mark)
         family = self._begin(application, consent.organization, consent.scope, "code", consent.redirect_uri)
         consent.family = cause.family = family.id
         return self._grant(family, cause)
+
+    def _check_consent(self, consent: Consent, form: Mapping[str, str]) -> None:
+        ignored = self.rules.code_challenge == "ignored"
+        optional = self.rules.exchange_redirect_uri == "optional"
+        consent.check(
+            form.get("redirect_uri", consent.redirect_uri if optional else None),
+            "" if ignored else form.get("code_verifier", ""),
+            stray_verifier_burns=self.profile.stray_verifier_burns,
+        )
 
     def check(self, application: Application, form: Mapping[str, str], mark: str, cause: Cause) -> IssuedFamily:
         """The family of a refresh token that may be spent now (RFC 6749 §6). `mark`: its fingerprint.
@@ -134,9 +145,13 @@ class Authority:
             raise RefusedError(OTHER_CLIENT)
         if refused := sorted(family.scope - application.scope):
             raise RefusedError(scope_refused(refused[0]))
-        if self.profile.refresh_redirect_uri and form.get("redirect_uri") != family.redirect_uri:
+        if self._needs_redirect_uri() and form.get("redirect_uri") != family.redirect_uri:
             raise RefusedError(REDIRECT_URI)
         return family
+
+    def _needs_redirect_uri(self) -> bool:
+        rule = self.rules.refresh_redirect_uri
+        return self.profile.refresh_redirect_uri if rule == "profile" else rule == "needed"
 
     def _not_active(self, family: IssuedFamily, mark: str, cause: Cause) -> Refusal:
         """What a spent, replaced or revoked refresh token is answered with; the first two can end a family."""
@@ -170,7 +185,10 @@ class Authority:
         asked = frozenset(form.get("scope", "").split())
         if refused := sorted(asked - application.scope):
             raise RefusedError(scope_refused(refused[0]))
-        access = self._issue_access(application.organization, asked, "", cause)
+        if "offline" in asked and self.rules.offline != "accepted":
+            refusals = {"invalid_scope": INVALID_SCOPE, "invalid_grant": INVALID_GRANT}
+            raise RefusedError(refusals[self.rules.offline])
+        access = self._issue_access(application, application.organization, asked, "", cause)
         return Granted(access, self._expires_in(), asked)
 
     def revoke(self, application: Application, token: str) -> None:
@@ -223,7 +241,7 @@ class Authority:
 
     def _grant(self, family: IssuedFamily, cause: Cause) -> Granted:
         self._delete_access(family, cause, "replaced")
-        access = self._issue_access(family.organization, family.scope, family.id, cause)
+        access = self._issue_access(family.application, family.organization, family.scope, family.id, cause)
         family.access = fingerprint(access)
         refresh = self._issue_refresh(family, cause) if "offline" in family.scope else None
         return Granted(access, self._expires_in(), family.scope, refresh)
@@ -237,10 +255,12 @@ class Authority:
         """The lifetime as it is told, in whole seconds: all of it, or one less, where the first has begun."""
         return max(1, int(self.access_token_lifetime) - self.chance.randrange(2))
 
-    def _issue_access(self, organization: str, scope: frozenset[str], family: str, cause: Cause) -> str:
+    def _issue_access(
+        self, application: Application, organization: str, scope: frozenset[str], family: str, cause: Cause
+    ) -> str:
         token = self._secret("at")
         expires_at = self.clock() + self.access_token_lifetime
-        self._access[fingerprint(token)] = Access(organization, scope, expires_at, family)
+        self._access[fingerprint(token)] = Access(organization, scope, expires_at, family, application.client_id)
         self.ledger.write("issued", cause, "access", fingerprint(token))
         return token
 

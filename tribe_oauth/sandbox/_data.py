@@ -1,249 +1,188 @@
-"""Generated organizations, persons, relationships and activities: the same for the same seed, made row by row.
+"""The rows of one organization: generated, the same for the same seed, and what was written over them.
 
-A row is computed from its number alone, so that millions can be served without being held. Its ID carries the number,
-scrambled, so that it is found again.
+A row is computed from its number alone, so that millions can be served without being held. Its ID begins with the
+number, so that rows are in the order of their IDs and are found again.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any, Final
-from uuid import UUID
+from collections import deque
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
 
-from attrs import frozen
+from attrs import define, field
 
-Row = dict[str, Any]
+from tribe_oauth.sandbox._generated import Row, row_of
+from tribe_oauth.sandbox._keys import Keys, between, guid_of, key_of
+from tribe_oauth.sandbox._model import BY_TYPE, ENTITY_SETS, EntitySet
+from tribe_oauth.sandbox._rules import ApiRules
+from tribe_oauth.sandbox._spelling import spelled
+from tribe_oauth.sandbox._store import Change, File, Store, Target
 
-_FIRST: Final = [
-    "Anna",
-    "Bram",
-    "Cem",
-    "Daan",
-    "Eva",
-    "Fatima",
-    "Gijs",
-    "Hanna",
-    "Ibrahim",
-    "Joost",
-    "Kees",
-    "Lotte",
-    "Mila",
-    "Noor",
-    "Olaf",
-    "Petra",
-    "Quinten",
-    "Roos",
-    "Sanne",
-    "Thijs",
-    "Ursula",
-    "Vera",
-    "Wouter",
-    "Xenia",
-    "Yara",
-    "Zoë",
-    "Aïcha",
-    "Björn",
-    "Chloé",
-    "Søren",
-    "Łukasz",
-    "Siobhán",
-]
-_LAST: Final = [
-    "de Vries",
-    "Jansen",
-    "van den Berg",
-    "Bakker",
-    "Visser",
-    "Smit",
-    "Meijer",
-    "Mulder",
-    "Bos",
-    "Vos",
-    "Peters",
-    "Hendriks",
-    "van Leeuwen",
-    "Dekker",
-    "Brouwer",
-    "de Wit",
-    "Dijkstra",
-    "Smits",
-    "de Graaf",
-    "van der Meer",
-    "O'Neill",
-    "Demirtaş",
-    "Kowalski",
-    "Nguyen",
-    "García",
-    "Müller",
-    "Öztürk",
-    "D'Angelo",
-]
-_CITY: Final = [
-    "Utrecht",
-    "Den Haag",
-    "'s-Hertogenbosch",
-    "Groningen",
-    "Zwolle",
-    "Breda",
-    "Leiden",
-    "Maastricht",
-    "Assen",
-    "Goes",
-]
-_TRADE: Final = [
-    "Bouw",
-    "Zorg",
-    "Techniek",
-    "Advies",
-    "Logistiek",
-    "Software",
-    "Tuinen",
-    "Energie",
-    "Media",
-    "Onderwijs",
-]
-_SUBJECT: Final = ("Kennismaking", "Offerte", "Telefoongesprek", "Vervolgafspraak", "Klacht", "Evaluatie")
+IDENTITY, EMPLOYEE, ORGANIZATION = (
+    "Relationship_Organization_Identity",
+    "Relationship_Person_Contact_Employee",
+    "Relation_Organization",
+)
+PERSON, CONTACTS = "Relation_Person", ("Relationship_Person_Contact_Standard", EMPLOYEE)
 
 
-@frozen
-class EntitySet:
-    """What the API offers under one name. `navigation` names the entity set that a property leads to."""
-
-    name: str
-    properties: tuple[str, ...]
-    navigation: dict[str, str]
-    share: float
-    """Rows for each person."""
-
-
-ENTITY_SETS: Final = {
-    entity_set.name: entity_set
-    for entity_set in (
-        EntitySet(
-            "Relation_Person",
-            ("ID", "FirstName", "LastName", "Name", "EmailAddress", "BirthDate", "CreatedOn", "Active"),
-            {},
-            1.0,
-        ),
-        EntitySet("Relation_Organization", ("ID", "Name", "City", "Website", "CreatedOn", "Employees"), {}, 0.2),
-        EntitySet("Relationship_Organization_Identity", ("ID", "Name"), {"Relation": "Relation_Organization"}, 0.0),
-        EntitySet(
-            "Relationship_Person_ContactPerson",
-            ("ID", "Function", "CreatedOn"),
-            {"Person": "Relation_Person", "Organization": "Relation_Organization"},
-            0.5,
-        ),
-        EntitySet(
-            "Activity_Conversation",
-            ("ID", "Subject", "Date", "Minutes", "Note"),
-            {"Relation": "Relation_Person"},
-            2.0,
-        ),
-    )
-}
-
-
+@define(eq=False)
 class Data:
-    """The rows of one organization."""
+    """One organization's. `clock` decides when what was written can be read."""
 
-    def __init__(self, seed: int, organization: str, persons: int) -> None:
-        self._key = hashlib.blake2b(f"{seed}\0{organization}".encode()).digest()[:32]
-        self._persons = persons
-        self.organization = organization
-        self.id = str(UUID(bytes=self._digest("organization", 0)[:16]))
-        self.all = lru_cache(maxsize=4)(self._all)
+    seed: int
+    organization: str
+    persons: int
+    rules: ApiRules = field(factory=ApiRules)
+    clock: Callable[[], float] = float
+    true: Store = field(init=False)
+    _read: Store = field(init=False)
+    _late: deque[tuple[float, Change]] = field(factory=deque, init=False)
+    _secret: bytes = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._secret = blake2b(f"{self.seed}\0{self.organization}".encode()).digest()[:32]
+        self.true = Store.of(self.rules.id_order, self._generated)
+        self._read = Store.of(self.rules.id_order, self._generated) if self.rules.lag else self.true
+
+    @property
+    def id(self) -> str:
+        """Tribe's UUID of the organization: the ID of its own row."""
+        return guid_of(self.true.tables[ORGANIZATION].generated(0), self.rules.id_order)
+
+    @property
+    def read(self) -> Store:
+        """What can be read now."""
+        while self._late and self._late[0][0] <= self.clock():
+            self._read.apply(self._late.popleft()[1])
+        return self._read
+
+    def write(self, change: Change) -> None:
+        """Carry out a change; it can be read after the rules' `lag`."""
+        self.true.apply(change)
+        if self._read is not self.true:
+            self._late.append((self.clock() + self.rules.lag, change))
+
+    # Rows
 
     def count(self, entity_set: str) -> int:
         """How many rows there are."""
-        if entity_set == "Relationship_Organization_Identity":
-            return 1  # the organization itself
-        return max(1, int(self._persons * ENTITY_SETS[entity_set].share)) if self._persons else 0
+        return len(self.read.keys(entity_set))
 
     def rows(self, entity_set: str, start: int, stop: int) -> Iterator[Row]:
-        """Rows by number, in the order of the numbers."""
-        for number in range(start, min(stop, self.count(entity_set))):
-            yield self.row(entity_set, number)
+        """Rows by position, in the order of their IDs."""
+        store = self.read
+        return (self.row(store, name, key) for key, name in between(store.keys(entity_set), start, stop))
 
-    def _all(self, entity_set: str) -> list[Row]:
-        return list(self.rows(entity_set, 0, self.count(entity_set)))
+    def all(self, entity_set: str) -> list[Row]:
+        """All rows, as they are in truth, in the order of their IDs."""
+        keys = self.true.keys(entity_set)
+        return [self.row(self.true, name, key) for key, name in keys.since(0)]
 
-    def find(self, entity_set: str, guid: str) -> Row | None:
-        """The row with this ID; None where there is none."""
-        number = int(guid.replace("-", "")[-8:], 16) ^ self._mask(entity_set)
-        if number >= self.count(entity_set):
-            return None
-        row = self.row(entity_set, number)
-        return row if row["ID"] == guid.lower() else None
+    def find(self, entity_set: str, guid: str, store: Store | None = None) -> Row | None:
+        """The row with this ID; None where there is none. `store`: by default what can be read."""
+        store = store or self.read
+        key = key_of(guid, self.rules.id_order)
+        for each in ENTITY_SETS[entity_set].concrete:
+            if key in store.tables[each.name]:
+                return self.row(store, each.name, key)
+        return None
 
-    def navigate(self, entity_set: str, row: Row, name: str) -> Row:
-        """The row that a navigation property leads to."""
-        target = ENTITY_SETS[entity_set].navigation[name]
-        if entity_set == "Relationship_Organization_Identity":
-            # It is not known whether Tribe uses the organization's UUID here too.
-            return self.row(target, 0) | {"ID": self.id, "Name": self.organization}
-        digest = self._digest(f"{entity_set}/{name}/{row['ID']}", 0)
-        return self.row(target, int.from_bytes(digest[:4], "big") % self.count(target))
-
-    def row(self, entity_set: str, number: int) -> Row:
-        """One row."""
-        digest = self._digest(entity_set, number)
-        guid = UUID(bytes=digest[:12] + (number ^ self._mask(entity_set)).to_bytes(4, "big"))
-        row: Row = {"ID": str(guid)}
-        row.update(getattr(self, f"_{entity_set.lower()}")(digest[12:], number))
-        return row
+    def row(self, store: Store, entity_set: str, key: int) -> Row:
+        """The row of a key that is in the set."""
+        guid = guid_of(key, self.rules.id_order)
+        if store.rows and guid in store.rows:
+            return store.rows[guid]
+        number = (key >> 96) // store.tables[entity_set].step
+        chance = self._digest(entity_set, number)[16:]
+        row = row_of(ENTITY_SETS[entity_set], chance, number)
+        row["ID"] = guid
+        if entity_set == IDENTITY or (entity_set == ORGANIZATION and number == 0):
+            row["Name"] = row["_Name"] = self.organization
+        return spelled(row, ENTITY_SETS[entity_set], self.rules, chance[7])
 
     def employee(self) -> Row:
-        """The person on whose behalf a token acts."""
-        return self.row("Relation_Person", 0)
+        """The employee on whose behalf a token acts."""
+        return next(self.rows(EMPLOYEE, 0, 1))
 
-    def _mask(self, entity_set: str) -> int:
-        """What scrambles the number in an ID."""
-        return int.from_bytes(self._digest(entity_set, -1)[:4], "big")
+    # Links and files
+
+    def follow(self, row: Row, name: str) -> Row | list[Row] | None:
+        """What a navigation property leads to."""
+        link, target = BY_TYPE[row["_Type"]].links[name], self.target(row, name, self.read)
+        if isinstance(target, list):
+            return [found for guid in target if (found := self.find(link.target, guid)) is not None]
+        return None if target is None else self.find(link.target, target)
+
+    def target(self, row: Row, name: str, store: Store) -> Target:
+        """Where a navigation property leads: an ID, several, or nowhere."""
+        if (row["ID"], name) in store.links:
+            return store.links[row["ID"], name]
+        own = BY_TYPE[row["_Type"]]
+        if name == "Relation" and own.name in {IDENTITY, EMPLOYEE}:
+            return self.id
+        if name == "Person" and own.name in CONTACTS:
+            return self._person(own.name, row["ID"])
+        link, chance = own.links[name], self._digest(f"{name}\0{row['ID']}", 0)
+        if link.many:
+            drawn = (self._drawn(link.target, chance[at : at + 8]) for at in range(8, 8 + 8 * (chance[0] % 4), 8))
+            return [each for each in dict.fromkeys(drawn) if each is not None]
+        return None if link.optional and chance[0] < 64 else self._drawn(link.target, chance[8:16])
+
+    def _person(self, contacts: str, guid: str) -> str | None:
+        """The person of a generated contact: every so many persons have one."""
+        people, table = self.true.tables[PERSON], self.true.tables[contacts]
+        number = (key_of(guid, self.rules.id_order) >> 96) // table.step
+        each = people.size // table.size
+        return guid_of(people.generated(number * each), self.rules.id_order) if each else None
+
+    def relationships(self, person: str) -> list[Row]:
+        """The contacts of a person, in truth."""
+        order, number = self.rules.id_order, self.true.tables[PERSON].number(key_of(person, self.rules.id_order))
+        found = [guid for (guid, name), target in self.true.links.items() if name == "Person" and target == person]
+        for table in (self.true.tables[name] for name in CONTACTS):
+            contact, rest = divmod(number, self.true.tables[PERSON].size // table.size or 1)
+            if rest == 0 and contact < table.size:
+                found.append(guid_of(table.generated(contact), order))
+        rows = (self.find("Relationship_Person_Contact", guid, self.true) for guid in dict.fromkeys(found))
+        return [row for row in rows if row is not None and self.target(row, "Person", self.true) == person]
+
+    def _drawn(self, entity_set: str, chance: bytes) -> str | None:
+        """One of the generated rows of a set; None where there is none."""
+        tables = [self.true.tables[each.name] for each in ENTITY_SETS[entity_set].concrete]
+        tables = [table for table in tables if table.size]
+        if not tables:
+            return None
+        table = tables[chance[0] % len(tables)]
+        return guid_of(table.generated(int.from_bytes(chance[1:]) % table.size), self.rules.id_order)
+
+    def file(self, row: Row, name: str) -> File | None:
+        """The file in a property of a row; None where there is none."""
+        if (row["ID"], name) in self.read.files:
+            return self.read.files[row["ID"], name]
+        if name == "Picture":
+            return None
+        return File(f"{row['_Name'] or 'bijlage'}.txt", "text/plain", f"Bijlage {row['ID']}\n".encode())
+
+    # What is generated
+
+    def _generated(self, entity_set: str) -> Keys:
+        size = self._size(ENTITY_SETS[entity_set])
+        step = (1 << 32) // max(1, size)
+
+        def generated(number: int) -> int:
+            digest = self._digest(entity_set, number)
+            first = number * step + int.from_bytes(digest[:4]) % step
+            return first << 96 | int.from_bytes(digest[4:16])
+
+        return Keys(entity_set, size, step, generated)
+
+    def _size(self, entity_set: EntitySet) -> int:
+        if entity_set.name == IDENTITY:
+            return self.rules.identities
+        least = 1 if self.persons or entity_set.name in {ORGANIZATION, EMPLOYEE} else 0
+        return entity_set.fixed or max(least, int(self.persons * entity_set.share))
 
     def _digest(self, kind: str, number: int) -> bytes:
-        return hashlib.blake2b(f"{kind}\0{number}".encode(), key=self._key).digest()
-
-    # Each derives its values from the row's own bytes.
-
-    def _relation_person(self, chance: bytes, number: int) -> Row:
-        first, last = _FIRST[chance[0] % len(_FIRST)], _LAST[chance[1] % len(_LAST)]
-        return {
-            "FirstName": first,
-            "LastName": last,
-            "Name": f"{first} {last}",
-            "EmailAddress": None if chance[2] < 25 else f"person{number}@example.com",
-            "BirthDate": f"{1945 + chance[3] % 60}-{1 + chance[4] % 12:02}-{1 + chance[5] % 28:02}",
-            "CreatedOn": _moment(chance[6:10]),
-            "Active": chance[10] < 230,
-        }
-
-    def _relation_organization(self, chance: bytes, number: int) -> Row:
-        return {
-            "Name": f"{_LAST[chance[1] % len(_LAST)]} {_TRADE[chance[2] % len(_TRADE)]}",
-            "City": _CITY[chance[0] % len(_CITY)],
-            "Website": f"https://organization{number}.example.com",
-            "CreatedOn": _moment(chance[3:7]),
-            "Employees": 1 + chance[7] * 4,
-        }
-
-    def _relationship_organization_identity(self, chance: bytes, number: int) -> Row:
-        return {"Name": self.organization}
-
-    def _relationship_person_contactperson(self, chance: bytes, number: int) -> Row:
-        return {"Function": _TRADE[chance[0] % len(_TRADE)], "CreatedOn": _moment(chance[1:5])}
-
-    def _activity_conversation(self, chance: bytes, number: int) -> Row:
-        return {
-            "Subject": _SUBJECT[chance[0] % len(_SUBJECT)],
-            "Date": _moment(chance[1:5]),
-            "Minutes": 5 * (1 + chance[5] % 24),
-            "Note": None if chance[6] < 128 else f"100% eens & verder + {chance[7]}",
-        }
-
-
-def _moment(chance: bytes) -> str:
-    """A time of the years 2015 to 2024, in UTC, written with a Z as OData services do."""
-    year, month, day, second = 2015 + chance[0] % 10, 1 + chance[1] % 12, 1 + chance[2] % 28, chance[3] * 337
-    return f"{year}-{month:02}-{day:02}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
+        return blake2b(f"{kind}\0{number}".encode(), key=self._secret).digest()

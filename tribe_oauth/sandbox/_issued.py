@@ -75,6 +75,7 @@ class Access:
     scope: frozenset[str]
     expires_at: float
     family: str
+    client_id: str
 
 
 @define

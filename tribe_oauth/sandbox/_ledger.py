@@ -22,6 +22,7 @@ Kind = Literal[
     "reused",  # a refresh token or a code was presented after it had been spent or replaced
     "revoked",  # a token is no longer valid; by /oauth2/revoke, by reuse, or by order of a test
     "answered",  # the end of a token request; `delivered` says whether the client could read the answer
+    "exposed",  # an access token came in the query of a call to the API, where logs have it
 ]
 
 
@@ -44,6 +45,19 @@ class Event:
     fingerprint: str
     error: str
     delivered: bool | None
+
+
+@frozen
+class Call:
+    """A call to the API with a token that is good. `at` is in Unix seconds by the sandbox's clock.
+
+    `status`: 200 where the limit of calls let it pass, whatever it was answered with; else 429, or 403 for the blocked.
+    """
+
+    at: float
+    client_id: str
+    organization: str
+    status: int
 
 
 @frozen
@@ -98,6 +112,9 @@ class Ledger:
         self._twice: list[str] = []
         self._reused: dict[str, None] = {}
         self._undelivered: list[int] = []
+        self._calls: list[Call] = []
+        self._limited = 0
+        self._exposed: dict[str, None] = {}
 
     @property
     def events(self) -> tuple[Event, ...]:
@@ -128,6 +145,20 @@ class Ledger:
         """Numbers of the token requests whose answer the client could not read to its end."""
         return tuple(self._undelivered)
 
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """All calls to the API, oldest first."""
+        return tuple(self._calls)
+
+    @property
+    def limited(self) -> int:
+        """How many calls the limit refused."""
+        return self._limited
+
+    def exposed(self) -> tuple[str, ...]:
+        """Fingerprints of the access tokens that came in the query of a call."""
+        return tuple(self._exposed)
+
     def families(self, organization: str) -> tuple[Family, ...]:
         """The token families of an organization, oldest first."""
         return self._families(organization)
@@ -145,6 +176,9 @@ class Ledger:
             "spent_twice": list(self._twice),
             "reused": list(self._reused),
             "undelivered": list(self._undelivered),
+            "calls": len(self._calls),
+            "limited": self._limited,
+            "exposed": list(self._exposed),
         }
 
     def dump(self) -> list[dict[str, object]]:
@@ -176,6 +210,11 @@ class Ledger:
             self._undelivered.append(cause.request)
         self.write("answered", cause, delivered=delivered)
 
+    def called(self, client_id: str, organization: str, status: int) -> None:
+        """Record a call to the API."""
+        self._calls.append(Call(self._clock(), client_id, organization, status))
+        self._limited += status != 200
+
     def write(
         self,
         kind: Kind,
@@ -189,6 +228,8 @@ class Ledger:
         """Append one event."""
         if kind == "reused":
             self._reused[token_fingerprint] = None
+        if kind == "exposed":
+            self._exposed[token_fingerprint] = None
         self._events.append(
             Event(
                 kind,

@@ -61,6 +61,8 @@ class OAuth:
             return _consent.problem("This application is not known", "The client_id belongs to no Application.")
         if not _is_registered(application, query.get("redirect_uri", "")):
             return _consent.problem("The redirect URI does not match", "It is not the one registered.")
+        if "organization_id" in query and self.authority.rules.organization_id == 500:
+            return web.Response(status=500, text="<html><h1>500</h1></html>", content_type="text/html")
         if (refusal := self._wrong(query, application)) is not None:
             return self._back(query, **self.authority.profile.described(refusal))
         if request.method == "GET":
@@ -78,11 +80,17 @@ class OAuth:
             return scope_refused(refused[0])
         if not scope:
             return INVALID_SCOPE
-        if "code_challenge" in query and query.get("code_challenge_method") != "S256":
-            return CHALLENGE_METHOD
+        if "code_challenge" in query and (challenge := self._wrong_challenge(query)) is not None:
+            return challenge
         if not self._choices(query):
             return evolve(ACCESS_DENIED, hint="The organization is not known.")
         return None
+
+    def _wrong_challenge(self, query: dict[str, str]) -> Refusal | None:
+        rule = self.authority.rules.code_challenge
+        if rule == "refused":
+            return INVALID_REQUEST
+        return None if rule == "ignored" or query.get("code_challenge_method") == "S256" else CHALLENGE_METHOD
 
     def _choices(self, query: dict[str, str]) -> dict[str, str]:
         known = self.organizations()
@@ -100,18 +108,19 @@ class OAuth:
             organization=name,
             scope=frozenset(scopes),
             redirect_uri=query["redirect_uri"],
-            challenge=query.get("code_challenge"),
+            challenge=None if self.authority.rules.code_challenge == "ignored" else query.get("code_challenge"),
             expires_at=self.authority.clock() + CODE_LIFETIME,
         )
         return self._back(query, code=self.authority.consent(consent), scope=" ".join(scopes))
 
     def _back(self, query: dict[str, str], **answer: str) -> web.Response:
-        """The redirect, in the shape of Tribe's page: a slash before the question mark."""
+        """The redirect, in the shape of Tribe's page: a slash before the question mark; or without it."""
         if "state" in query:
             answer["state"] = query["state"]
         profile = self.authority.profile
         encoded = urlencode(answer, quote_via=quote if profile.space == "%20" else quote_plus)
-        target = f"{query['redirect_uri'].rstrip('/')}/?{encoded}"
+        slash = "/" if self.authority.rules.callback == "/?code=" else ""
+        target = f"{query['redirect_uri'].rstrip('/')}{slash}?{encoded}"
         return web.Response(status=profile.callback_status, headers={"Location": target, **NO_STORE})
 
     # Token (RFC 6749 §3.2)
@@ -140,9 +149,10 @@ class OAuth:
         answer: dict[str, object] = {
             "access_token": granted.access_token,
             "expires_in": granted.expires_in,
-            "scope": _scope(granted.scope),
             "token_type": "bearer",
         }
+        if self.authority.rules.token_scope:
+            answer["scope"] = _scope(granted.scope)
         if granted.refresh_token is not None:
             answer["refresh_token"] = granted.refresh_token
         return web.json_response(answer, headers=NO_STORE)

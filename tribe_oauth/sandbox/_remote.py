@@ -71,6 +71,18 @@ class Remote:
         """See `Sandbox.expire`."""
         await self._post("/sandbox/expire", organization=organization)
 
+    async def write(
+        self, organization: str, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any] | None:
+        """See `Sandbox.write`. What the API would refuse is a ClientResponseError with status 400."""
+        written = await self._post("/sandbox/write", organization=organization, method=method, path=path, body=body)
+        entity: dict[str, Any] | None = written["entity"]
+        return entity
+
+    async def rows(self, organization: str, entity_set: str) -> list[dict[str, Any]]:
+        """All rows of a set, as they are in truth, in the order of their IDs."""
+        return list((await self._post("/sandbox/rows", organization=organization, entity_set=entity_set))["rows"])
+
     async def ledger(self, *, events: int = 0) -> dict[str, Any]:
         """`Ledger.summary`, with the last `events` events under ``"last"``."""
         return await self._get(f"/sandbox/ledger?events={events}")
@@ -89,7 +101,7 @@ class Remote:
     async def _get(self, path: str) -> dict[str, Any]:
         return await self._ask("GET", path)
 
-    async def _post(self, path: str, **order: Any) -> dict[str, Any]:
+    async def _post(self, path: str, /, **order: Any) -> dict[str, Any]:
         return await self._ask("POST", path, json=order)
 
     async def _ask(self, method: str, path: str, **body: Any) -> dict[str, Any]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from aiohttp import web
 
 from tribe_oauth._oauth.client import Client
+from tribe_oauth.sandbox._data import Data
 from tribe_oauth.sandbox._faults import Fault
 from tribe_oauth.sandbox._ledger import Ledger
 
@@ -29,6 +30,12 @@ class Controlled(Protocol):
     @property
     def fault(self) -> Callable[..., Fault]: ...
 
+    def organization(self, name: str) -> Data: ...
+
+    def write(
+        self, organization: str, method: str, path: str, body: dict[str, Any] | None = None
+    ) -> dict[str, Any] | None: ...
+
     def paste_token(self, organization: str) -> str: ...
 
     def expire(self, organization: str) -> None: ...
@@ -43,6 +50,8 @@ def add_routes(app: web.Application, sandbox: Controlled) -> None:
     app.router.add_post("/sandbox/client", routes.client)
     app.router.add_post("/sandbox/paste-token", routes.paste_token)
     app.router.add_post("/sandbox/expire", routes.expire)
+    app.router.add_post("/sandbox/write", routes.write)
+    app.router.add_post("/sandbox/rows", routes.rows)
     app.router.add_post("/sandbox/fault", routes.fault)
     app.router.add_get(r"/sandbox/fault/{number:\d+}", routes.reached)
     app.router.add_post(r"/sandbox/fault/{number:\d+}/{order:release|cancel}", routes.end_fault)
@@ -83,6 +92,17 @@ class _Routes:
     async def expire(self, request: web.Request) -> web.Response:
         self._sandbox.expire((await request.json())["organization"])
         return web.json_response({})
+
+    async def write(self, request: web.Request) -> web.Response:
+        try:
+            written = self._sandbox.write(**await request.json())
+        except (TypeError, ValueError) as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        return web.json_response({"entity": written})
+
+    async def rows(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        return web.json_response({"rows": self._sandbox.organization(asked["organization"]).all(asked["entity_set"])})
 
     async def fault(self, request: web.Request) -> web.Response:
         try:

@@ -19,13 +19,22 @@ from tribe_oauth.sandbox._application import GRANT_TYPES, REDIRECT_URI, SCOPE, A
 from tribe_oauth.sandbox._authority import Authority
 from tribe_oauth.sandbox._data import Data
 from tribe_oauth.sandbox._faults import Endpoint, Fault, Faults, Kind
+from tribe_oauth.sandbox._generated import Row
 from tribe_oauth.sandbox._ledger import Ledger
+from tribe_oauth.sandbox._limit import Limit
 from tribe_oauth.sandbox._oauth import OAuth
 from tribe_oauth.sandbox._odata import OData
+from tribe_oauth.sandbox._pages import Pages
+from tribe_oauth.sandbox._paths import place_of
+from tribe_oauth.sandbox._problems import ProblemError
 from tribe_oauth.sandbox._profiles import profile_named
 from tribe_oauth.sandbox._races import Races
+from tribe_oauth.sandbox._reading import Reading
 from tribe_oauth.sandbox._routes import add_routes
+from tribe_oauth.sandbox._rules import ApiRules
 from tribe_oauth.sandbox._serving import serving
+from tribe_oauth.sandbox._webhooks import Delivery, Webhooks
+from tribe_oauth.sandbox._writing import Writing
 
 _NAMES: Final = ("Acme", "Bakkerij Bos", "Cobra Logistiek", "De Wit Advies", "Energie Plus")
 
@@ -38,11 +47,13 @@ class Sandbox:
 
     `profile`: the server's behaviour where versions differ: ``"strict"`` (the severest), ``"hydra-1.5"``,
     ``"hydra-1.10"``, ``"hydra-1.11"``, ``"hydra-2.3"``. `seed`: of the generated data, and of chance. `organizations`:
-    how many there are at the start, or their names. `persons`: in each. `redirect_uri`: of the default Application; on
-    127.0.0.1, any port will do. `clock`: gives Unix seconds; lifetimes and the `Date` of each answer follow it.
-    Lifetimes and `latency` (before each token request is carried out) are in seconds, and so is `race_window`:
-    refreshes with one token that overlap and begin within it are at the same instant, and chance decides; a later one
-    is reuse. Everything is on loopback and in memory. Raises ValueError for a profile that does not exist.
+    how many there are at the start, or their names. `persons`: in each. `page_size`: rows that the API gives at
+    once, at most. `api`: its rules, which are Tribe's as far as they are known. `redirect_uri`: of the default
+    Application; on 127.0.0.1, any port will do. `clock`: gives Unix seconds; lifetimes and the `Date` of each answer
+    follow it. Lifetimes and `latency` (before each token request is carried out) are in seconds, and so is
+    `race_window`: refreshes with one token that overlap and begin within it are at the same instant, and chance
+    decides; a later one is reuse. Everything is on loopback and in memory. Raises ValueError for a profile that does
+    not exist.
     """
 
     def __init__(
@@ -55,6 +66,7 @@ class Sandbox:
         access_token_lifetime: float = 86_400,
         refresh_token_lifetime: float = 2_592_000,
         page_size: int = 100,
+        api: ApiRules = ApiRules(),  # noqa: B008 (it cannot be changed)
         redirect_uri: str = REDIRECT_URI,
         latency: float = 0.0,
         race_window: float = 0.02,
@@ -65,18 +77,32 @@ class Sandbox:
         self.profile = profile
         self._seed = seed
         self._persons = persons
+        self._rules = api
         self._random = _chance(seed)
         self._address = (host, port)
         self._faults = Faults()
         self._clock = clock
         rules = profile_named(profile)
-        self._authority = Authority(rules, clock, access_token_lifetime, refresh_token_lifetime, _chance(seed))
+        self._authority = Authority(rules, clock, access_token_lifetime, refresh_token_lifetime, _chance(seed), api)
         self._organizations: dict[str, Data] = {}
         for name in _names(organizations) if isinstance(organizations, int) else organizations:
             self.organization(name)
         races = Races(rules.race, _chance(seed), race_window)
         self._oauth = OAuth(self._authority, self._faults, races, self._by_id, latency)
-        self._odata = OData(self._authority, self._faults, self.organization, page_size, lambda: self.base)
+        reading = Reading(api, Pages(api, page_size, _chance(seed)))
+        self._writing = Writing(api, clock, _chance(seed))
+        self._webhooks = Webhooks(api, _chance(seed))
+        self._odata = OData(
+            self._authority,
+            self._faults,
+            api,
+            Limit(api, clock),
+            self.organization,
+            reading,
+            self._writing,
+            self._webhooks,
+            lambda: self.base,
+        )
         self._default = self.register(redirect_uri=redirect_uri, organization=next(iter(self._organizations), ""))
         self._entered: AsyncExitStack | None = None
         self.base = ""
@@ -87,6 +113,7 @@ class Sandbox:
         self._entered = AsyncExitStack()
         async with AsyncExitStack() as stack:
             stack.callback(self._leave)
+            await stack.enter_async_context(self._webhooks.sending())
             self.base = await stack.enter_async_context(serving(self._app(), *self._address))
             stack.callback(self._faults.end)  # before the server ends: what hangs is let go
             self._entered = stack.pop_all()
@@ -102,14 +129,14 @@ class Sandbox:
         self._entered = None
 
     def _app(self) -> web.Application:
-        app = web.Application()
+        app = web.Application(client_max_size=self._rules.max_body)
         app.router.add_get("/oauth2/auth", self._oauth.authorize)
         app.router.add_post("/oauth2/auth", self._oauth.authorize)
         app.router.add_post("/oauth2/token", self._oauth.token)
         app.router.add_get("/oauth2/token", self._oauth.token_by_get, allow_head=False)
         app.router.add_post("/oauth2/revoke", self._oauth.revoke)
-        app.router.add_route("*", "/v1/odata", self._odata.handle)
-        app.router.add_route("*", "/v1/odata/{path:.*}", self._odata.handle)
+        app.router.add_route("*", "/v1/{kind:odata|odata-file|webhooks}", self._odata.handle)
+        app.router.add_route("*", "/v1/{kind:odata|odata-file|webhooks}/{path:.*}", self._odata.handle)
         add_routes(app, self)
         app.on_response_prepare.append(self._date)
         return app
@@ -175,7 +202,7 @@ class Sandbox:
     def organization(self, name: str) -> Data:
         """An organization's data. An organization that does not exist yet is made."""
         if name not in self._organizations:
-            self._organizations[name] = Data(self._seed, name, self._persons)
+            self._organizations[name] = Data(self._seed, name, self._persons, self._rules, self._clock)
         return self._organizations[name]
 
     @property
@@ -206,6 +233,28 @@ class Sandbox:
     def ledger(self) -> Ledger:
         """The record of what happened to every token."""
         return self._authority.ledger
+
+    def write(self, organization: str, method: str, path: str, body: dict[str, Any] | None = None) -> Row | None:
+        """Change data as people do in Tribe's app: as the API does with POST, PUT and DELETE, without token and limit.
+
+        Returns the entity; None: it was deleted. Raises ValueError where the API would refuse it.
+        """
+        data = self.organization(organization)
+        try:
+            written = self._writing.write(data, method, place_of(path, self._rules), body)
+        except ProblemError as problem:
+            raise ValueError(problem.message) from None
+        self._webhooks.tell(organization, written.events)
+        return written.row
+
+    async def delivered(self) -> None:
+        """Wait until every message of the webhooks was sent, or given up."""
+        await self._webhooks.delivered()
+
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]:
+        """What became of each message of the webhooks, oldest first."""
+        return tuple(self._webhooks.deliveries)
 
     def fault(self, kind: Kind, *, times: int | None = 1, endpoint: Endpoint = "token", **options: Any) -> Fault:
         """Order the next `times` answers of an endpoint to go wrong; None: all, until `Fault.cancel`.

@@ -111,7 +111,8 @@ async def test_as_the_readme_has_it() -> None:
         async with manager.session("acme") as session:
             async with session.get("/v1/odata/Relation_Person", params={"$filter": wanted}) as response:
                 found = (await response.json())["value"]
-            assert found == [row async for row in odata.rows(session, "Relation_Person", filter=wanted)]
+            read = [row["ID"] async for row in odata.rows(session, "Relation_Person", filter=wanted)]
+            assert {row["ID"] for row in found} == set(read)
     assert found
 
 
