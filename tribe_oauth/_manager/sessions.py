@@ -7,7 +7,6 @@ from weakref import WeakSet
 
 from aiohttp import (
     BaseConnector,
-    ClientMiddlewareType,
     ClientRequest,
     ClientResponse,
     ClientSession,
@@ -17,6 +16,8 @@ from aiohttp import (
 from aiohttp.connector import Connection
 from yarl import URL
 
+from tribe_oauth._limit.reservation import register
+from tribe_oauth._manager.middleware import BearerMiddleware
 from tribe_oauth._oauth.proxy import Proxy
 
 
@@ -53,8 +54,8 @@ class Sessions:
         self._connector = self._given
         self._open: WeakSet[ClientSession] = WeakSet()
 
-    def open(self, middleware: ClientMiddlewareType) -> ClientSession:
-        """A session with this middleware. Relative URLs begin at the API's origin."""
+    def open(self, middleware: BearerMiddleware) -> ClientSession:
+        """A session with this middleware, whose calls can be reserved. Relative URLs begin at the API's origin."""
         if self._connector is None:
             self._connector = TCPConnector()
         session = ClientSession(
@@ -66,6 +67,7 @@ class Sessions:
             request_class=CleanRequest,
         )
         self._open.add(session)
+        register(session, middleware.calls)
         return session
 
     async def close(self) -> None:
