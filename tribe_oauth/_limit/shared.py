@@ -82,7 +82,7 @@ class SharedLine(Line):
         if ask <= now:
             self._work()
         if self._share is not None:
-            return min([RETRY, *(max(end - now, 0.0) for end, _ in self._mine)])
+            return max(min([now + RETRY, *self._mine]) - now, 0.0)
         return None if self._working is not None else ask - now
 
     # Blocks
