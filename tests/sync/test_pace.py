@@ -182,15 +182,13 @@ async def test_it_has_its_turn_before_its_clock_starts() -> None:
     async def read() -> None:
         order.append("read")
 
-    waiting = asyncio.ensure_future(
-        pace.organization("acme").run(read, lambda: order.append("slow"), longest=5.0, turn=turn)
-    )
-    while not order:
-        await asyncio.sleep(0.001)
+    slow = asyncio.Event()
+    waiting = asyncio.ensure_future(pace.organization("acme").run(read, slow.set, longest=5.0, turn=turn))
+    await slow.wait()
     await pace.organization("other").run(quick, nothing)  # with most=1
     gate.set()
     await waiting
-    assert order == ["slow", "turn", "read", "over"]
+    assert order == ["turn", "read", "over"]
 
 
 # An organization

@@ -131,12 +131,13 @@ class SharedLine(Line):
             self._look = asyncio.get_running_loop().call_later(max(min(moments) - now, 0.0), self._look_after)
 
     def _look_after(self) -> None:
-        now = self._monotonic()
-        for background in (False, True):
-            block = self._open[background]
-            if block is not None and now >= block.look_at:
-                self._close_block(background)
-        if self._ended or any(now >= block.look_at for block in self._blocks.values()):
+        now, has_news = self._monotonic(), bool(self._ended)
+        for block in list(self._blocks.values()):
+            if now >= block.look_at:
+                has_news = has_news or block.closed or bool(block.left or block.spent)
+                if block is self._open[block.background]:
+                    self._close_block(block.background)
+        if has_news:
             self._work()
         if self._working is None:
             self._look_later()

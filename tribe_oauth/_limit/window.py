@@ -21,8 +21,8 @@ class Held:
         self._seconds = terms.limit.seconds
         self._quiet = terms.quiet + terms.limit.seconds
         # Two, each in the order of time: until when the slots of answered requests are held, and of unanswered ones.
-        self._ends: deque[float] = before._ends if before is not None else deque()
-        self._late: deque[float] = before._late if before is not None else deque()
+        self._ends: deque[float] = deque() if before is None else before._ends.copy()
+        self._late: deque[float] = deque() if before is None else before._late.copy()
         if before is not None:
             self._late.extend([self._monotonic() + self._quiet] * before.in_flight)
 
