@@ -62,7 +62,7 @@ FOLDERS = {
         __init__  rate_limit
         line
         ledger  reservation  window
-        block
+        block  kept
         shared
         limits
     """,

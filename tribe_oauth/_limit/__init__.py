@@ -10,8 +10,9 @@ clock of the server matters. Without an answer it is held for `quiet` longer: fo
     line          who waits for a slot, in which order; and what follows from a 429
     window        the slots of one process, in memory: exact
     ledger        the slots of all processes that share a store, as a value: no clock, no store
+    kept          the ledger as a store keeps it, by compare-and-swap
     block         some slots that one process took from the ledger at once, for the requests of about a second
-    shared        the same as `window`, for all processes: blocks out of the ledger, by compare-and-swap
+    shared        the same as `window`, for all processes: blocks out of the ledger
     limits        one line for each client and organization that sends something, for one manager
     reservation   a slot that is taken before the request is made, as an export does
 

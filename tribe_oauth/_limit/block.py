@@ -22,14 +22,14 @@ def life_of(terms: Terms) -> float:
 class Block:
     """So many slots. It is the `Lot` of each of its requests.
 
-    `left`: those that nothing was sent with. `spent`: for each answer that the store does not know of, the moment
-    (monotonic) from which on its slot is held for `seconds`. `closed`: nothing more is sent from it. `ended` is called
-    where no request is in flight any more either.
+    `left`: those that nothing was sent with. `known`: how many the store has under its name. `spent`: for each answer
+    that the store does not know of, the moment (monotonic) from which on its slot is held for `seconds`. `closed`:
+    nothing more is sent from it. `ended` is called where no request is in flight any more either.
     """
 
     __slots__ = (
         *("_clock", "_ended", "_life", "_line"),
-        *("background", "closed", "in_flight", "left", "name", "opened", "spent", "told", "used"),
+        *("background", "closed", "in_flight", "known", "left", "name", "opened", "spent", "told", "used"),
     )
 
     def __init__(self, line: Line, background: bool, slots: int, ended: Callable[[Block], object]) -> None:
@@ -37,7 +37,7 @@ class Block:
         self.background = background
         self.left = slots
         self.used = 0
-        self.in_flight = 0
+        self.in_flight = self.known = 0
         self.spent: list[float] = []
         self.closed = False
         self._line = line
@@ -55,6 +55,10 @@ class Block:
     def look_at(self) -> float:
         """When something has to be done about it, by itself."""
         return self.told + COVER / 2 if self.closed else self.opened + self._life
+
+    def has_news(self, now: float) -> bool:
+        """Whether the store has to hear of it."""
+        return self.known != self.held or bool(self.spent) or (self.closed and now >= self.look_at)
 
     def give(self, now: float) -> bool:
         """One of its slots to a request, where it has one and is not too old."""

@@ -32,7 +32,7 @@ class Ledger:
 
     `blocks`: whether it is the background's, slots and end, by name. `spent`: ends and numbers of slots, people's and
     the background's. `waiting`: until when requests of either kind are taken to wait. `refusals`, `until`: as in
-    `Line`. `probe`: until when it is waited for what came of the probe under way.
+    `Line`. `probe`: until when it is waited for what came of the probe under way. `changed`: it has to be written.
     """
 
     blocks: dict[str, tuple[bool, int, float]] = attrs.Factory(dict)
@@ -41,6 +41,7 @@ class Ledger:
     refusals: int = 0
     until: float = 0.0
     probe: float = 0.0
+    changed: bool = False
 
     @classmethod
     def read(cls, stored: bytes, now: float, longest: float) -> Ledger:
@@ -94,17 +95,19 @@ class Ledger:
         most = limit.most(background=background, others_wait=self.waiting[not background] > now)
         granted = min(wanted, limit.calls - own - other, most - own)
         if granted <= 0:
-            self.waiting[background] = now + WAITING
+            if self.waiting[background] < now + WAITING / 2:
+                self.waiting[background], self.changed = now + WAITING, True
             return 0
         if self.refusals:
             granted, self.probe = 1, now + limit.seconds
-        self.blocks[name] = (background, granted, now + COVER + limit.seconds)
+        self.blocks[name], self.changed = (background, granted, now + COVER + limit.seconds), True
         return granted
 
     def tell(
         self, name: str, background: bool, held: int, spent: Iterable[float], limit: RateLimit, now: float
     ) -> None:
         """What has become of a block: so many of its slots may still be used, and these ends have the others."""
+        self.changed = True
         if held:
             self.blocks[name] = (background, held, now + COVER + limit.seconds)
         else:
@@ -117,11 +120,12 @@ class Ledger:
 
     def stop(self, refusals: int, until: float) -> None:
         """The API refused."""
+        self.changed = True
         self.refusals, self.until, self.probe = max(self.refusals, refusals), max(self.until, until), 0.0
 
     def go_on(self) -> None:
         """The API took a probe."""
-        self.refusals, self.until, self.probe = 0, 0.0, 0.0
+        self.refusals, self.until, self.probe, self.changed = 0, 0.0, 0.0, True
 
     def more_in(self, now: float, longest: float) -> float:
         """Seconds until there may be more, so many at most: others give back what they don't use."""

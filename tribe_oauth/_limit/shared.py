@@ -5,26 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Final, Literal, NamedTuple
+from functools import partial
+from typing import Final, Literal
 
 from tribe_oauth._limit.block import Block, life_of
+from tribe_oauth._limit.kept import KeptLedger, StoreTime
 from tribe_oauth._limit.ledger import COVER, Ledger
 from tribe_oauth._limit.line import REMEMBERED, Line, Lot, Terms
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores import Slots, SlotStore
+from tribe_oauth.stores import SlotStore
 
 RETRY: Final = 2.0
 """Seconds from one look for a store that is away to the next."""
 _PARTS: Final = 16
 """A block has this small a part of all slots at most: others want some, too."""
-
-
-class _Seen(NamedTuple):
-    """A ledger as the store had it. The store's time is this process's plus something between `least` and `most`."""
-
-    slots: Slots
-    least: float
-    most: float
 
 
 _Told = tuple[Block, int, list[float]]
@@ -38,8 +32,7 @@ class SharedLine(Line):
         self, terms: Terms, organization: str, key: str, store: SlotStore, away: Callable[[StoreError], object]
     ) -> None:
         super().__init__(terms, organization)
-        self._key = key
-        self._store = store
+        self._kept = KeptLedger(store, key, terms.clock, COVER + terms.limit.seconds + terms.quiet)
         self._tell_away = away
         self._need = [1, 1]
         self._life = life_of(terms)
@@ -51,8 +44,6 @@ class SharedLine(Line):
         self._blocks: dict[str, Block] = {}  # all that something is sent from, or was and may be answered
         self._ended: list[Block] = []  # those that are over, which the store does not know yet
         self._mine: deque[float] = deque()  # the ends of this process's slots that it knows
-        self._crowd = 0.0  # seconds to keep out of the way of others who write to it
-        self._seen: _Seen | None = None  # mostly, nobody else has changed it since
         self._news: Literal["stop", "go on"] | None = None
         self._again = [0.0, 0.0]  # when to ask for slots again
         self._share: int | None = None  # with how many this process goes on, while the store is away
@@ -131,13 +122,12 @@ class SharedLine(Line):
             self._look = asyncio.get_running_loop().call_later(max(min(moments) - now, 0.0), self._look_after)
 
     def _look_after(self) -> None:
-        now, has_news = self._monotonic(), bool(self._ended)
-        for block in list(self._blocks.values()):
-            if now >= block.look_at:
-                has_news = has_news or block.closed or bool(block.left or block.spent)
-                if block is self._open[block.background]:
-                    self._close_block(block.background)
-        if has_news:
+        now = self._monotonic()
+        for background in (False, True):
+            block = self._open[background]
+            if block is not None and now >= block.look_at:
+                self._close_block(background)
+        if self._ended or any(block.closed and block.has_news(now) for block in self._blocks.values()):
             self._work()
         if self._working is None:
             self._look_later()
@@ -199,14 +189,15 @@ class SharedLine(Line):
 
     async def _update(self) -> None:
         """Tell the store what has become of blocks, and take others. Raises StoreError."""
-        blocks, news = [*self._blocks.values(), *self._ended], self._news
+        now, news = self._monotonic(), self._news
+        blocks = [block for block in [*self._blocks.values(), *self._ended] if block.has_news(now)]
         told = [(block, block.held, block.spent) for block in blocks]
         self._ended, self._news = [], None
         for block in blocks:
             block.spent = []
         taken: list[Block] = []
         try:
-            ledger, seen = await self._swapped(told, news, taken)
+            ledger, ahead = await self._kept.change(partial(self._change, told, news, taken))
         except (StoreError, asyncio.CancelledError):
             # It is not known whether that was written. Told twice, slots are held for longer, and never for less.
             for block, _, spent in told:
@@ -216,41 +207,33 @@ class SharedLine(Line):
             self._news = self._news or news
             raise
         now = self._monotonic()
-        for block, _, spent in told:
-            block.told = now
+        for block, held, spent in told:
+            block.told, block.known = now, held
             self._mine += [at + self.terms.limit.seconds for at in spent]
         for block in taken:
             self._begin(block)
-        self._heard(ledger, seen.least)
+        if any(self._again):
+            self._kept.forget()
+        self._heard(ledger, ahead.least)
 
-    async def _swapped(self, told: list[_Told], news: str | None, taken: list[Block]) -> tuple[Ledger, _Seen]:
+    def _change(
+        self,
+        told: list[_Told],
+        news: str | None,
+        taken: list[Block],
+        ledger: Ledger,
+        ahead: StoreTime,
+        now: float,
+    ) -> None:
         limit = self.terms.limit
-        while True:
-            seen, self._seen = self._seen or await self._look_up(), None
-            now, held_for = self._monotonic() + seen.least, limit.seconds + seen.most
-            ledger = Ledger.read(seen.slots.state, now, COVER + limit.seconds + self.terms.quiet)
-            for block, held, spent in told:
-                ledger.tell(block.name, block.background, held, [at + held_for for at in spent], limit, now)
-            if news == "stop":
-                ledger.stop(self.refusals, self.until + seen.most)
-            elif news == "go on":
-                ledger.go_on()
-            taken[:] = self._taken(ledger, now)
-            before = self._monotonic()
-            stored = await self._store.swap_slots(
-                self._key, ledger.written(), version=seen.slots.version, lives_for=max(ledger.ends(now), 0.001)
-            )
-            if stored is not None:
-                self._crowd /= 2
-                self._seen = _Seen(stored, stored.now - self._monotonic(), stored.now - before)
-                return ledger, self._seen
-            self._crowd = min(self._crowd + 0.005, 0.5)
-            await asyncio.sleep(self._crowd * self.terms.clock.random())
-
-    async def _look_up(self) -> _Seen:
-        before = self._monotonic()
-        slots = await self._store.slots(self._key)
-        return _Seen(slots, slots.now - self._monotonic(), slots.now - before)
+        for block, held, spent in told:
+            ends = [at + limit.seconds + ahead.most for at in spent]
+            ledger.tell(block.name, block.background, held, ends, limit, now)
+        if news == "stop":
+            ledger.stop(self.refusals, self.until + ahead.most)
+        elif news == "go on":
+            ledger.go_on()
+        taken[:] = self._taken(ledger, now)
 
     def _taken(self, ledger: Ledger, now: float) -> list[Block]:
         """A block for each kind of request that waits and has none, as far as there are slots."""
@@ -261,8 +244,8 @@ class SharedLine(Line):
             if has_some or not self._waiting[background] or self._probe is not None or here < self.until:
                 continue
             block = self._block(background, wanted := self._wanted(background))
-            granted = block.left = ledger.take(block.name, background, wanted, self.terms.limit, now)
-            more_in = ledger.more_in(now, self._life) + self._crowd * self.terms.clock.random()
+            granted = block.left = block.known = ledger.take(block.name, background, wanted, self.terms.limit, now)
+            more_in = ledger.more_in(now, self._life) + self._kept.crowd * self.terms.clock.random()
             self._again[background] = here + more_in if granted < wanted else 0.0
             if granted:
                 taken.append(block)
