@@ -162,6 +162,35 @@ def test_one_who_leaves_the_line_takes_nothing() -> None:
     virtually(work)
 
 
+def test_one_who_leaves_the_middle_of_the_line() -> None:
+    """The slots that come are for those who are still there."""
+
+    async def work() -> None:
+        of = line(RateLimit(calls=2, seconds=6.0))
+        for lot in (await slot(of), await slot(of)):
+            lot.answered(200, {})
+        tasks = [asyncio.ensure_future(slot(of)) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[1].cancel()
+        await tasks[0]
+        await tasks[2]
+        assert now() == 6
+
+    virtually(work)
+
+
+def test_a_slot_in_the_last_moment() -> None:
+    """Who is given one just when the wait is over has it."""
+
+    async def work() -> None:
+        of = line(RateLimit(calls=1, seconds=2.0))
+        (await slot(of)).answered(200, {})
+        assert await of.turn(False, 2.0) is not None
+        assert now() == 2
+
+    virtually(work)
+
+
 def test_a_long_wait_ends_with_an_error() -> None:
     """After `longest_wait` seconds it says when to ask again; nothing was sent, and the others go on."""
 

@@ -387,6 +387,26 @@ def test_one_probe_of_all_processes_at_a_time() -> None:
     virtually(work)
 
 
+def test_a_429_amid_an_operation_of_the_store() -> None:
+    """What the store said before is older than what this process knows: it stops, and tells it next."""
+
+    async def work() -> None:
+        store = Shared()
+        of = line(LIMIT, store)
+        lot = await slot(of)
+        waiting = asyncio.ensure_future(slot(of))
+        await asyncio.sleep(0.0015)
+        lot.answered(429, {})
+        await asyncio.sleep(1)
+        assert ledger_of(store).refusals == 1
+        assert not waiting.done()
+        (await waiting).answered(200, {})
+        assert 60 < now() < 62
+        await closed(of)
+
+    virtually(work)
+
+
 def test_a_prober_that_dies() -> None:
     """Another process sends the next probe, `seconds` after it."""
 

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from tribe_oauth import MemoryStore, RateLimit, RefreshTokenGrant, TokenManager
 from tribe_oauth._limit.line import Line
-from tribe_oauth._limit.reservation import reserve
+from tribe_oauth._limit.reservation import UNLIMITED, reserve
 from tribe_oauth._limit.window import Window
 from tribe_oauth._manager.calls import AllCalls
 from tribe_oauth.errors import TemporarilyUnavailable
@@ -264,4 +264,5 @@ def test_calls_without_a_limit_have_nothing_to_end() -> None:
     manager = TokenManager(rate_limit=None)
     assert isinstance(manager._calls, AllCalls)
     manager._calls.forget_loop()
+    assert asyncio.run(UNLIMITED.turn()) is UNLIMITED.take()
     asyncio.run(manager._calls.close())
