@@ -20,7 +20,7 @@ HOUSE = """
     _encoded  _hiding  _remedies  _retry  _whole
     _oauth  odata
     stores  sandbox
-    _refresh
+    _refresh  _limit
     _manager
     __init__
     sync  web  pytest_plugin
@@ -38,8 +38,8 @@ FOLDERS = {
     "stores": """
         _contract  _redis_url  _sqlite_holder  _turns
         _contract_steps  _sqlite_files  _writes
-        _columns  memory  encrypted
-        _contract_trouble  _postgres_errors  _redis_errors  _redis_scripts  _sqlite_rescue
+        _columns  memory  encrypted  _sqlite_slots
+        _contract_slots  _contract_trouble  _postgres_errors  _redis_errors  _redis_scripts  _sqlite_rescue
         _postgres_pool  _redis_pool
         contract  _redis_servers  _redis_settings
         postgres  redis  _sqlite_schema
@@ -58,9 +58,17 @@ FOLDERS = {
         single_flight
         __init__
     """,
+    "_limit": """
+        __init__  rate_limit
+        line
+        ledger  reservation  window
+        block  kept
+        shared
+        limits
+    """,
     "_manager": """
-        event_loop  organizations  sessions  status  settings  middleware  claims  warm_up
-        connect  token_source
+        event_loop  organizations  status  settings  middleware  claims  warm_up
+        calls  connect  sessions  token_source
         connections
         environment
         manager
@@ -119,7 +127,19 @@ KNOWS = {
     "odata": {"errors", "_clock", "_encoded", "_printable", "_remedies", "_retry", "_retry_after", "_shield"},
     # What a caller holds: an independent witness shares no protocol code.
     "sandbox": {"_oauth.client", "_oauth.values", "_shield"},
-    "sync": {"__init__", "errors", "odata", "_durable", "_printable", "_remedies", "_shield", "_strict_json", "_whole"},
+    "_limit": {"errors", "stores", "_clock", "_retry_after"},
+    "sync": {
+        "__init__",
+        "errors",
+        "odata",
+        "_limit.reservation",
+        "_durable",
+        "_printable",
+        "_remedies",
+        "_shield",
+        "_strict_json",
+        "_whole",
+    },
     "web": {
         *("__init__", "errors", "odata", "_oauth.client", "_oauth.values"),
         *("_times", "_redaction", "_hiding", "_remedies", "_shield", "_strict_json"),

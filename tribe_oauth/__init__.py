@@ -1,5 +1,6 @@
 """OAuth 2.0 for Tribe CRM in asyncio: a token that works, always, and no customer locked out."""
 
+from tribe_oauth._limit.rate_limit import RateLimit
 from tribe_oauth._manager.manager import TokenManager
 from tribe_oauth._manager.status import Status
 from tribe_oauth._oauth.client import AuthorizationRequest, Client, ClientCredentialsGrant, RefreshTokenGrant
@@ -23,6 +24,7 @@ __all__ = [
     "ClientCredentialsGrant",
     "Endpoints",
     "MemoryStore",
+    "RateLimit",
     "ReauthorizationRequired",
     "RefreshTokenGrant",
     "Secret",

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tribe_oauth import ClientCredentialsGrant, TokenManager
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 from tribe_oauth.stores.sqlite import SQLiteStore
 from tribe_oauth.sync import export
 

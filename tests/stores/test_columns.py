@@ -110,8 +110,8 @@ def test_records_from_records() -> None:
 
 def test_a_version_is_higher_than_all_before() -> None:
     """By the clock; where that is behind, by one."""
-    assert next_version(FULL, 1.5) == 1_500_000
-    assert next_version(attrs.evolve(FULL, version=2_000_000), 1.5) == 2_000_001
+    assert next_version(FULL.version, 1.5) == 1_500_000
+    assert next_version(2_000_000, 1.5) == 2_000_001
 
 
 async def test_what_stays_readable() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tribe_oauth.stores import MemoryStore, TokenStore
+from tribe_oauth.stores import MemoryStore, Record, Rescuer, SlotStore, TokenStore
 from tribe_oauth.stores.contract import StoreContract
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.postgres import PostgresStore
@@ -135,6 +135,26 @@ class TestEncryptedRedisStore(RedisTrouble, StoreContract):
         store = EncryptedStore(RedisStore(redis_server.url, prefix=uuid.uuid4().hex), [generate_key()])
         yield store
         await store.close()
+
+
+def test_the_shared_stores_share_slots(tmp_path: Path) -> None:
+    """An encrypted store has the abilities of the store that it encrypts, and no others."""
+    key = generate_key()
+    sqlite, redis = SQLiteStore(tmp_path / "tribe.db"), RedisStore("redis://127.0.0.1")
+    for store, rescues, shares in (
+        (MemoryStore(), False, False),
+        (sqlite, True, True),
+        (redis, False, True),
+        (PostgresStore("postgresql://127.0.0.1/x"), False, True),
+        (RescuerAlone(), True, False),
+    ):
+        for able in (store, EncryptedStore(store, [key])):
+            assert (isinstance(able, Rescuer), isinstance(able, SlotStore)) == (rescues, shares)
+
+
+class RescuerAlone(MemoryStore):
+    async def rescue(self, organization: str, record: Record | None) -> None:
+        pass
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
 
+from tests.limit.virtual import virtually
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata import ODataError
 from tribe_oauth.sync import Pace, export
@@ -103,9 +105,90 @@ async def test_it_grows_only_when_it_is_used_up() -> None:
     await asyncio.sleep(0)
     limit.more()
     limit.more()
-    limit.more()
     await asyncio.wait_for(waiting, 5)
-    assert 3 <= limit.now < 4
+    assert limit.now == 4
+    limit.more()  # four, and three are taken
+    assert limit.now == 4
+
+
+async def test_it_doubles_until_the_first_refusal() -> None:
+    """A round of quick answers gives twice as many; once it was refused, one more."""
+    limit = Limit(4, 32)
+
+    async def round_of_answers() -> None:
+        for _ in range(int(limit.now) - limit.active):
+            await limit.acquire()
+        for _ in range(limit.active):
+            limit.more()
+            if limit.active < int(limit.now):
+                await limit.acquire()
+
+    await round_of_answers()
+    assert limit.now == 8
+    await round_of_answers()
+    assert limit.now == 16
+    limit.less()
+    assert limit.now == 8
+    while limit.active > 8:
+        limit.release()
+    await round_of_answers()
+    assert 8.9 < limit.now < 9.1
+
+
+@pytest.mark.parametrize(("seconds", "each", "most"), [(0.01, 8, 32), (0.1, 16, 64), (2.0, 24, 96)])
+def test_as_many_as_the_latency_needs(seconds: float, each: int, most: int) -> None:
+    """Where answers take longer, as many a second need more at a time; what the caller has set is not changed."""
+
+    async def work() -> None:
+        for pace in (Pace(patience=60), Pace(most=7, each=3, patience=60)):
+            acme = pace.organization("acme")
+            for _ in range(200):
+                await acme.run(lambda: asyncio.sleep(seconds), nothing)
+            assert (acme.limit.most, pace.all.most) in {(each, most), (each, most - 1), (3, 7)}
+
+    virtually(work)
+
+
+def test_sixty_organizations_at_once() -> None:
+    """Each has nine pages, one after another, of 200 ms: 1.8 s are possible, and it takes little longer."""
+
+    async def work() -> float:
+        pace = Pace()
+
+        async def read(organization: str) -> None:
+            for _ in range(9):
+                await pace.organization(organization).run(lambda: asyncio.sleep(0.2), nothing)
+
+        await asyncio.gather(*(read(f"org {number}") for number in range(60)))
+        return asyncio.get_running_loop().time()
+
+    assert 1.7 < virtually(work) < 2.5
+
+
+async def test_it_has_its_turn_before_its_clock_starts() -> None:
+    """While a request waits for the rate, nobody waits for it, its place is lent, and it has not begun."""
+    pace, gate, order = Pace(most=1, patience=0.01), asyncio.Event(), list[str]()
+
+    @contextmanager
+    def reserved() -> Iterator[None]:
+        order.append("turn")
+        yield
+        order.append("over")
+
+    async def turn() -> AbstractContextManager[None]:
+        await gate.wait()
+        return reserved()
+
+    async def read() -> None:
+        order.append("read")
+
+    slow = asyncio.Event()
+    waiting = asyncio.ensure_future(pace.organization("acme").run(read, slow.set, longest=5.0, turn=turn))
+    await slow.wait()
+    await pace.organization("other").run(quick, nothing)  # with most=1
+    gate.set()
+    await waiting
+    assert order == ["turn", "read", "over"]
 
 
 # An organization

@@ -71,7 +71,8 @@ class Connections:
             return self._made_known(organization, *await connect.save(self._context, organization, exchanged))
 
     async def _resolved(self, resolve: ResolveOrganization, token: Token) -> str:
-        middleware = BearerMiddleware(OneToken(token), self._sessions.origin, Acceptance(self._context.clock.monotonic))
+        acceptance = Acceptance(self._context.clock.monotonic)
+        middleware = BearerMiddleware(OneToken(token), self._sessions.origin, acceptance)
         async with self._sessions.open(middleware) as session:
             async with asyncio.timeout(self._context.timing.request_timeout):
                 organization = await resolve(session)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Self, final
 from aiohttp import BaseConnector, ClientMiddlewareType, ClientSession
 
 from tribe_oauth._clock import Clock, SystemClock
+from tribe_oauth._limit.rate_limit import RateLimit
 from tribe_oauth._manager import warm_up
+from tribe_oauth._manager.calls import AllCalls
 from tribe_oauth._manager.connections import Connections, ResolveOrganization
 from tribe_oauth._manager.event_loop import OwnEventLoop
 from tribe_oauth._manager.middleware import BearerMiddleware
@@ -55,6 +57,8 @@ class TokenManager:
     `refresh_token_lifetime`: seconds that an unused refresh token lives; no ambiguous answer ends a connection before.
     `endpoints`: where Tribe is, for a manager without a client; by default Tribe's own. `proxy`: a URL, as in
     ``http://user:password@proxy.example:3128``; ``HTTPS_PROXY`` and the like of the environment are ignored.
+    `rate_limit`: the API's rule, kept for each organization, together with all processes where the store is shared;
+    None: not kept, and who breaks it is blocked.
 
     The constructor does no I/O. Use it as an async context manager, which also keeps idle organizations alive: a
     refresh token dies after 30 days without use. Otherwise call `close`, and `warm_up` now and then.
@@ -72,6 +76,7 @@ class TokenManager:
         refresh_token_lifetime: float = 30 * 24 * 3600.0,
         endpoints: Endpoints | None = None,
         proxy: str | Secret | None = None,
+        rate_limit: RateLimit | None = RateLimit(),  # noqa: B008 (it cannot change)
         clock: Clock | None = None,
     ) -> None:
         self._closing: asyncio.Task[None] | None = None
@@ -86,26 +91,15 @@ class TokenManager:
         self._tasks = Tasks(clock)
         guarded = GuardedStore(store if store is not None else MemoryStore())
         commits = Commits(guarded, clock, self._tasks)
-        self._context = RefreshContext(
-            store=guarded,
-            commits=commits,
-            endpoint=TokenEndpoint(connector=connector, proxy=through, request_timeout=request_timeout),
-            clock=clock,
-            timing=Timing(
-                leeway=leeway,
-                quiet=quiet,
-                request_timeout=request_timeout,
-                refresh_token_lifetime=refresh_token_lifetime,
-            ),
-            client=client,
-            endpoints=endpoints,
-            tasks=self._tasks,
-        )
+        timing = Timing(leeway, quiet, request_timeout, refresh_token_lifetime)
+        endpoint = TokenEndpoint(connector=connector, proxy=through, request_timeout=request_timeout)
+        self._context = RefreshContext(guarded, commits, endpoint, clock, timing, client, endpoints, self._tasks)
         self._single_flight = SingleFlight(self._context)
         self._sessions = Sessions(endpoints.api, connector, through)
-        self._organizations = Organizations(self._context.store)
+        self._organizations = Organizations(guarded)
+        self._calls = AllCalls(rate_limit, self._context, self._organizations, self._single_flight.tokens)
         self._connections = Connections(self._context, self._single_flight, self._organizations, self._sessions)
-        self._loop = OwnEventLoop(self._tasks, self._single_flight, self._context.endpoint, self._sessions, commits)
+        self._loop = OwnEventLoop(self._tasks, self._single_flight, endpoint, self._sessions, commits, self._calls)
         self._environment: Environment | None = None
         self._tokens = self._single_flight.tokens
         self._monotonic = clock.monotonic
@@ -125,6 +119,7 @@ class TokenManager:
     @classmethod
     def _with(cls, settings: Settings, named: str | None = None) -> Self:
         from tribe_oauth._manager.environment import Environment
+    from tribe_oauth._manager.settings import Settings
 
         manager = cls(settings.client, store=settings.store, proxy=settings.proxy)
         manager._environment = Environment(settings, named)
@@ -236,27 +231,31 @@ class TokenManager:
         record = await self._context.store.load(organization)
         if record is None or record.status == "disconnected":
             raise not_connected(organization, await self._organizations.some())
-        failure, now = self._single_flight.recent_failure(organization), self._context.clock.time()
-        failing = None if failure is None else (str(failure.error), now + failure.until - self._monotonic())
-        return status_of(record, self._tokens.get(organization), now=now, failing=failing)
+        failing = self._single_flight.recent_failure(organization)
+        return status_of(record, self._tokens.get(organization), self._context.clock, failing)
 
     # Sessions
 
-    def session(self, organization: str | None = None) -> ClientSession:
+    def session(self, organization: str | None = None, *, background: bool = False) -> ClientSession:
         """A session for Tribe's API, bound to one organization. All of them share one connector.
 
         Use it as an async context manager; what is still open is closed with the manager. Relative URLs begin at the
-        API's origin, as in ``session.get("/v1/odata/Relation_Person")``.
+        API's origin, as in ``session.get("/v1/odata/Relation_Person")``. `background`: its requests are those of an
+        export, and give way to requests that people wait for, where the API's limit is used up.
         """
         self._usable()
-        return self._sessions.open(self.middleware(organization))
+        return self._sessions.open(self._middleware(organization, background))
 
-    def middleware(self, organization: str | None = None) -> ClientMiddlewareType:
-        """A middleware for a session of your own, bound to one organization."""
+    def middleware(self, organization: str | None = None, *, background: bool = False) -> ClientMiddlewareType:
+        """A middleware for a session of your own, bound to one organization. `background`: as in `session`."""
+        return self._middleware(organization, background)
+
+    def _middleware(self, organization: str | None, background: bool) -> BearerMiddleware:
         if organization is not None:
             check_key(organization)
-        source = OrganizationTokens(organization, self.token, self._organizations, self._single_flight)
-        return BearerMiddleware(source, self._sessions.origin, self._single_flight.acceptance(organization))
+        flights, calls = self._single_flight, self._calls.of(organization, background=background)
+        source = OrganizationTokens(organization, self.token, self._organizations, flights)
+        return BearerMiddleware(source, self._sessions.origin, flights.acceptance(organization), calls)
 
     # The manager itself
 
@@ -283,6 +282,7 @@ class TokenManager:
     async def _close(self) -> None:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(self._context.store.close)
+            stack.push_async_callback(self._calls.close)
             stack.push_async_callback(self._context.endpoint.close)
             stack.push_async_callback(self._sessions.close)
             stack.callback(self._tokens.clear)

@@ -10,12 +10,21 @@ import re
 from typing import Final, Protocol
 
 import attrs
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse, hdrs
+from aiohttp import (
+    ClientConnectorError,
+    ClientHandlerType,
+    ClientRequest,
+    ClientResponse,
+    ConnectionTimeoutError,
+    hdrs,
+)
 from aiohttp.multipart import MultipartWriter
 from aiohttp.payload import BytesPayload, IOBasePayload
 from yarl import URL
 
 from tribe_oauth._encoded import is_as_it_is
+from tribe_oauth._limit.line import Lot
+from tribe_oauth._limit.reservation import UNLIMITED, Calls
 from tribe_oauth._oauth.values import Token
 from tribe_oauth._redaction import Hidden
 from tribe_oauth._refresh.rejections import Acceptance, Belief
@@ -61,18 +70,20 @@ class BearerMiddleware:
 
     A blank in the query is sent as ``%20``.
 
-    `origin`: the one that may see tokens. `acceptance`: what the organization's token was accepted for.
+    `origin`: the one that may see tokens. `acceptance`: what the organization's token was accepted for. `calls`: each
+    request to that origin, each hop of one, and each further attempt, is one of them.
 
     Errors of the library come out of the request as they are. A request whose body cannot be sent again is not sent
     again: its 401 is returned, and the next request has the new token.
     """
 
-    __slots__ = ("_acceptance", "_header", "_origin", "_source", "_token")
+    __slots__ = ("_acceptance", "_header", "_origin", "_source", "_token", "calls")
 
-    def __init__(self, source: TokenSource, origin: URL, acceptance: Acceptance) -> None:
+    def __init__(self, source: TokenSource, origin: URL, acceptance: Acceptance, calls: Calls = UNLIMITED) -> None:
         self._source = source
         self._origin = origin
         self._acceptance = acceptance
+        self.calls = calls
         self._token: Token | None = None
         self._header = ""  # of the token used last
 
@@ -86,12 +97,29 @@ class BearerMiddleware:
         if "+" in url.raw_query_string:
             request.url = _with_blanks(url)
         token = self._source.cached() or await self._source.token(lasting=not _can_repeat(request.body))
-        request.headers[hdrs.AUTHORIZATION] = self._header if token is self._token else self._header_of(token)
-        response = await handler(request)
-        if response.status < 300:
-            self._acceptance.accepted(token, url.raw_path)
-        elif response.status == 401 and not _is_about_scope(response):
+        lot = self.calls.take()
+        if lot is None:
+            lot = await self.calls.turn()
+            token = self._source.cached() or token  # it may have been replaced meanwhile
+        response = await self._sent(request, handler, token, lot)
+        if response.status == 401 and not _is_about_scope(response):
             return await self._refused(request, handler, token, response)
+        return response
+
+    async def _sent(self, request: ClientRequest, handler: ClientHandlerType, token: Token, lot: Lot) -> ClientResponse:
+        """Send it with this token. What the API took the token for is noted, and what became of the slot."""
+        request.headers[hdrs.AUTHORIZATION] = self._header if token is self._token else self._header_of(token)
+        try:
+            response = await handler(request)
+        except (ClientConnectorError, ConnectionTimeoutError):
+            lot.unused()  # there was no connection
+            raise
+        except BaseException:
+            lot.lost()
+            raise
+        lot.answered(response.status, response.headers)
+        if response.status < 300:
+            self._acceptance.accepted(token, request.url.raw_path)
         return response
 
     async def _refused(
@@ -117,12 +145,9 @@ class BearerMiddleware:
         self, request: ClientRequest, handler: ClientHandlerType, token: Token, response: ClientResponse
     ) -> ClientResponse:
         response.release()  # or its connection is held, and a pool of one waits for itself
+        lot = self.calls.take() or await self.calls.turn()
         request.update_expect_continue()  # else a body held back until "100 Continue" would never leave
-        request.headers[hdrs.AUTHORIZATION] = self._header_of(token)
-        response = await handler(request)
-        if response.status < 300:
-            self._acceptance.accepted(token, request.url.raw_path)
-        return response
+        return await self._sent(request, handler, token, lot)
 
     def _header_of(self, token: Token) -> str:
         """Made once for each token, not for each request."""

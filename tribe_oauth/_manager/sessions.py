@@ -7,7 +7,6 @@ from weakref import WeakSet
 
 from aiohttp import (
     BaseConnector,
-    ClientMiddlewareType,
     ClientRequest,
     ClientResponse,
     ClientSession,
@@ -17,6 +16,8 @@ from aiohttp import (
 from aiohttp.connector import Connection
 from yarl import URL
 
+from tribe_oauth._limit.reservation import register
+from tribe_oauth._manager.middleware import BearerMiddleware
 from tribe_oauth._oauth.proxy import Proxy
 
 
@@ -53,19 +54,24 @@ class Sessions:
         self._connector = self._given
         self._open: WeakSet[ClientSession] = WeakSet()
 
-    def open(self, middleware: ClientMiddlewareType) -> ClientSession:
-        """A session with this middleware. Relative URLs begin at the API's origin."""
+    def open(self, middleware: BearerMiddleware | None) -> ClientSession:
+        """A session with this middleware, whose calls can be reserved; None: its requests carry no token.
+
+        Relative URLs begin at the API's origin.
+        """
         if self._connector is None:
             self._connector = TCPConnector()
         session = ClientSession(
             self._api,
             connector=self._connector,
             connector_owner=False,
-            middlewares=(middleware,) if self._proxy is None else (middleware, self._proxy),
+            middlewares=[each for each in (middleware, self._proxy) if each is not None],
             proxy=None if self._proxy is None else self._proxy.url,
             request_class=CleanRequest,
         )
         self._open.add(session)
+        if middleware is not None:
+            register(session, middleware.calls)
         return session
 
     async def close(self) -> None:

@@ -6,9 +6,11 @@ from typing import Literal, final
 
 import attrs
 
+from tribe_oauth._clock import Clock
 from tribe_oauth._refresh.cached_token import CachedToken
 from tribe_oauth._refresh.payload import decode
 from tribe_oauth._refresh.record import believable
+from tribe_oauth._refresh.single_flight import RecentFailure
 from tribe_oauth.stores import Record
 
 State = Literal["fresh", "stale", "backing_off", "reauthorization_required"]
@@ -40,8 +42,9 @@ class Status:
         return self.cause if self.said is None else f"{self.cause}: {self.said}"
 
 
-def status_of(record: Record, cached: CachedToken | None, *, now: float, failing: tuple[str, float] | None) -> Status:
-    """`failing`: what this process's last refresh ended with, and the Unix time of the next, while that holds."""
+def status_of(record: Record, cached: CachedToken | None, clock: Clock, failing: RecentFailure | None) -> Status:
+    """`failing`: what this process's last refresh ended with, while that holds."""
+    now = clock.time()
     payload, record = decode(record), believable(record, now)
     token, lifetime = payload.token, payload.lifetime
     if cached is not None and cached.generation >= record.generation:
@@ -52,7 +55,8 @@ def status_of(record: Record, cached: CachedToken | None, *, now: float, failing
     if record.status == "reauthorization_required":
         state, cause, said, next_attempt_at = "reauthorization_required", record.cause, payload.said or None, None
     elif failing is not None:
-        state, (cause, next_attempt_at) = "backing_off", failing
+        state, cause = "backing_off", str(failing.error)
+        next_attempt_at = now + failing.until - clock.monotonic()
     elif record.not_before > now:
         state, cause, next_attempt_at = "backing_off", f"{record.failures} attempts failed", record.not_before
         said = payload.said or None

@@ -13,7 +13,7 @@ from tribe_oauth._refresh.guarded_store import GuardedStore
 from tribe_oauth._refresh.tasks import Tasks
 
 
-@attrs.frozen(kw_only=True, eq=False, repr=False)
+@attrs.frozen(eq=False, repr=False)
 class Timing:
     """How long things take, in seconds.
 
@@ -52,7 +52,7 @@ class Timing:
         return self.before_sending + self.request_timeout
 
 
-@attrs.define(kw_only=True, eq=False, repr=False)
+@attrs.define(eq=False, repr=False)
 class RefreshContext:
     """The collaborators. `client` is the manager's own, where it has one; `endpoints` are for all organizations.
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 from tribe_oauth._shield import closing
 from tribe_oauth.errors import StoreError
-from tribe_oauth.stores import MemoryStore, Record, Rescuer, TokenStore
+from tribe_oauth.stores import MemoryStore, Record, Rescuer, Slots, SlotStore, TokenStore
 
 Result = TypeVar("Result")
 
@@ -98,6 +98,21 @@ class GuardedStore:
             return False
         await _guarded(lambda: store.rescue(organization, record))
         return True
+
+    @property
+    def shares_slots(self) -> bool:
+        """Whether it is a `SlotStore`, too: only then its methods may be called here."""
+        return isinstance(self.inner, SlotStore)
+
+    async def slots(self, key: str) -> Slots:
+        """See `SlotStore.slots`."""
+        store = cast("SlotStore", self.inner)
+        return await _guarded(lambda: store.slots(key))
+
+    async def swap_slots(self, key: str, state: bytes, *, version: int, lives_for: float) -> Slots | None:
+        """See `SlotStore.swap_slots`."""
+        store = cast("SlotStore", self.inner)
+        return await _guarded(lambda: store.swap_slots(key, state, version=version, lives_for=lives_for))
 
     async def close(self) -> None:
         """See `TokenStore.close`."""

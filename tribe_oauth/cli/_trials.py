@@ -53,7 +53,7 @@ async def try_server(manager: TokenManager, what: str, url: str) -> Finding:
     """Whether a server answers there, with any status, and what time it is there. No token is sent."""
     try:
         async with (
-            manager._sessions.open(_bare) as session,
+            manager._sessions.open(None) as session,
             session.get(url, allow_redirects=False, timeout=PATIENCE) as response,
         ):
             date, status = response.headers.get("Date", ""), response.status
@@ -66,12 +66,6 @@ async def try_server(manager: TokenManager, what: str, url: str) -> Finding:
     if abs(skew) > SKEW:
         return look(what, f"{url}: its clock is {skew:+.0f} s from this one: set this machine's clock")
     return ok(what, f"{url} answers ({status})")
-
-
-async def _bare(request: Any, handler: Any) -> ClientResponse:
-    """No token goes along."""
-    response: ClientResponse = await handler(request)
-    return response
 
 
 def _why(error: Exception) -> str:

@@ -6,7 +6,28 @@ what a write means is decided by the refresh.
 
 from __future__ import annotations
 
-from tribe_oauth.stores._contract import Record, RecordStatus, Rekeyer, Rescuer, SchemaStore, TokenStore, Unreadable
+from tribe_oauth.stores._contract import (
+    Record,
+    RecordStatus,
+    Rekeyer,
+    Rescuer,
+    SchemaStore,
+    Slots,
+    SlotStore,
+    TokenStore,
+    Unreadable,
+)
 from tribe_oauth.stores.memory import MemoryStore
 
-__all__ = ["MemoryStore", "Record", "RecordStatus", "Rekeyer", "Rescuer", "SchemaStore", "TokenStore", "Unreadable"]
+__all__ = [
+    "MemoryStore",
+    "Record",
+    "RecordStatus",
+    "Rekeyer",
+    "Rescuer",
+    "SchemaStore",
+    "SlotStore",
+    "Slots",
+    "TokenStore",
+    "Unreadable",
+]

@@ -135,6 +135,40 @@ class TokenStore(Protocol):
         ...
 
 
+@attrs.frozen
+class Slots:
+    """What a store keeps for a limit of calls: bytes that it does not read, their version, and the time there.
+
+    `version` 0: there is nothing, and `state` is empty. `now`: seconds by the store's clock, from any beginning.
+    """
+
+    state: bytes
+    version: int
+    now: float
+
+
+@runtime_checkable
+class SlotStore(Protocol):
+    """A store by which processes share a limit of calls. An optional ability: ask with `isinstance`.
+
+    It keeps one short value for each key, and compares and swaps it as it does records. What is in it is known only to
+    this library; it holds no secret. It need not survive the store's restart: the API forgets as well. `now` goes on at
+    the same pace for all processes, and does not jump: they count by it, and by no clock of their own.
+    """
+
+    async def slots(self, key: str) -> Slots:
+        """What is kept under this key."""
+        ...
+
+    async def swap_slots(self, key: str, state: bytes, *, version: int, lives_for: float) -> Slots | None:
+        """Keep this in place of what has that version; otherwise change nothing and return None.
+
+        Version 0 means: there must be nothing yet. Returned is what is kept now, with a version higher than any before,
+        and the time. After so many seconds it is as if it had never been.
+        """
+        ...
+
+
 @runtime_checkable
 class Rescuer(Protocol):
     """A store that can keep a copy of a record outside of its database. An optional ability: ask with `isinstance`."""

@@ -53,6 +53,18 @@ redis.call('DEL', KEYS[1])
 return standing
 """
 
+SLOTS: Final = f"""{_NOW}
+local r = redis.call('HMGET', KEYS[1], 'state', 'version')
+return {{r[1], r[2], string.format('%.6f', now)}}
+"""
+SWAP_SLOTS: Final = f"""{_NOW}
+local state, version, following, milliseconds = unpack(ARGV)
+if (redis.call('HGET', KEYS[1], 'version') or '0') ~= version then return false end
+redis.call('HSET', KEYS[1], 'state', state, 'version', following)
+redis.call('PEXPIRE', KEYS[1], milliseconds)
+return string.format('%.6f', now)
+"""
+
 
 def fields_of(record: Record) -> str:
     """All of a record that is one text."""

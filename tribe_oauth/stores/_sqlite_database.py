@@ -267,7 +267,7 @@ class Database:
             lease = (0.0, 0.0, "")
         elif lease_for is not None:
             lease, left = (self._clock() + lease_for, lease_for, self._holder.id), lease_for
-        new = written(record, next_version(record, time.time()), left)
+        new = written(record, next_version(record.version, time.time()), left)
         if record.version == 0:
             cursor = self.connection.execute(INSERT, (key, *values(new), *lease))
         else:

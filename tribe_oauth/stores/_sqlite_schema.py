@@ -27,6 +27,9 @@ CREATE INDEX note_ends ON notes (ends);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+# Added after the first version of the schema, which programs that know nothing of it can go on using.
+_SLOTS: Final = """CREATE TABLE IF NOT EXISTS slots
+    (key TEXT PRIMARY KEY, state BLOB NOT NULL, version INTEGER NOT NULL, ends REAL NOT NULL) WITHOUT ROWID"""
 _LEASE: Final = ("lease_end", "lease_for", "lease_holder")
 _ALL: Final = ", ".join((*NAMES, *_LEASE))
 SELECT: Final = f"SELECT {_ALL} FROM organizations WHERE organization = ?"  # noqa: S608 (constants)
@@ -52,6 +55,7 @@ def prepare(connection: sqlite3.Connection, path: Path) -> None:
             f"{str(path)!r} has schema {schema}, and this version of tribe-oauth knows {SCHEMA_VERSION}:"
             " use the version that wrote it, or name another file"
         )
+    execute(_SLOTS)
     if execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise StoreError(f"{str(path)!r} is on a file system without shared memory: use a local disk")
     execute("PRAGMA synchronous = FULL")

@@ -29,10 +29,10 @@ written: Callable[[Record, int, float], Record] = constructor(
 """The record as `TokenStore.swap` returns it, given its version and the seconds that its lease has left."""
 
 
-def next_version(record: Record, now: float) -> int:
-    """The version of a record's next write: Unix microseconds, or one more, where the clock is behind.
+def next_version(version: int, now: float) -> int:
+    """The version of the next write of what has this one: Unix microseconds, or one more, where the clock is behind.
 
     No write before can have had it, also where the store was emptied or put back since: a writer that had read what was
     lost does not match what came after. `now`: seconds.
     """
-    return max(record.version + 1, int(now * 1_000_000))
+    return max(version + 1, int(now * 1_000_000))

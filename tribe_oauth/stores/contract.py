@@ -24,6 +24,7 @@ from collections.abc import Sequence
 import attrs
 
 from tribe_oauth.stores._contract import Record, TokenStore
+from tribe_oauth.stores._contract_slots import SlotContract
 from tribe_oauth.stores._contract_steps import due, listed, put, record
 from tribe_oauth.stores._contract_trouble import TroubleContract
 
@@ -47,7 +48,7 @@ KEYS: Sequence[str] = (
 """Keys that are easily taken for one another."""
 
 
-class StoreContract(TroubleContract):
+class StoreContract(SlotContract, TroubleContract):
     """The tests. Each needs a ``store`` that is empty."""
 
     async def pass_time(self, seconds: float) -> None:

@@ -13,12 +13,21 @@ import hashlib
 import logging
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.values import Secret
 from tribe_oauth.errors import ConfigurationError, Remedy, UnreadableError
-from tribe_oauth.stores._contract import ASSUMED_TIMEOUT, Record, Rescuer, TokenStore, Unreadable, unreadable
+from tribe_oauth.stores._contract import (
+    ASSUMED_TIMEOUT,
+    Record,
+    Rescuer,
+    Slots,
+    SlotStore,
+    TokenStore,
+    Unreadable,
+    unreadable,
+)
 from tribe_oauth.stores._writes import SAME, constructor
 
 try:
@@ -51,8 +60,12 @@ class _RescuingStore(TokenStore, Rescuer, Protocol):
     """A store that can keep copies of records."""
 
 
+class _SharingStore(TokenStore, SlotStore, Protocol):
+    """A store by which processes share a limit of calls."""
+
+
 class EncryptedStore:
-    """Encrypts what another store keeps. A `Rekeyer`, and a `Rescuer` where the other store is one.
+    """Encrypts what another store keeps. A `Rekeyer`, and a `Rescuer` and a `SlotStore` where the other store is one.
 
     `keys` are base64 of 32 bytes, as from `generate_key`: the first, the newest, encrypts; all decrypt. To change keys,
     add the new one behind the others everywhere, put it first everywhere, run `rekey`, then take the old one away.
@@ -62,8 +75,9 @@ class EncryptedStore:
     """
 
     def __new__(cls, store: TokenStore, keys: Sequence[str | Secret]) -> EncryptedStore:  # noqa: PYI034 (it may be of a class below)
-        """One that can keep copies of records, where `store` can."""
-        return super().__new__(_EncryptedRescuer if cls is EncryptedStore and isinstance(store, Rescuer) else cls)
+        """One that can do what `store` can."""
+        abilities = isinstance(store, Rescuer), isinstance(store, SlotStore)
+        return super().__new__(_ABLE[abilities] if cls is EncryptedStore else cls)
 
     @hiding
     def __init__(self, store: TokenStore, keys: Sequence[str | Secret]) -> None:
@@ -189,6 +203,34 @@ class _EncryptedRescuer(EncryptedStore):
     async def rescue(self, organization: str, record: Record | None) -> None:
         """See `Rescuer.rescue`. The copy is encrypted as records are."""
         await self._store.rescue(organization, None if record is None else self._encrypted(record))
+
+
+class _EncryptedSlotStore(EncryptedStore):
+    """Encrypts what a store keeps that is a `SlotStore`, and so is one. In slots there is no secret."""
+
+    _store: _SharingStore
+
+    async def slots(self, key: str) -> Slots:
+        """See `SlotStore.slots`."""
+        return await self._store.slots(key)
+
+    async def swap_slots(self, key: str, state: bytes, *, version: int, lives_for: float) -> Slots | None:
+        """See `SlotStore.swap_slots`."""
+        return await self._store.swap_slots(key, state, version=version, lives_for=lives_for)
+
+
+class _EncryptedRescuerAndSlotStore(_EncryptedRescuer, _EncryptedSlotStore):
+    """Both."""
+
+    _store: Any
+
+
+_ABLE: Final[dict[tuple[bool, bool], type[EncryptedStore]]] = {
+    (False, False): EncryptedStore,
+    (True, False): _EncryptedRescuer,
+    (False, True): _EncryptedSlotStore,
+    (True, True): _EncryptedRescuerAndSlotStore,
+}
 
 
 def _cipher(key: str | Secret) -> tuple[bytes, AESGCM]:

@@ -56,7 +56,7 @@ class MemoryStore:
             lease_end = 0.0
         elif lease_for is not None:
             lease_end = now + lease_for
-        new = written(record, next_version(record, now), max(0.0, lease_end - now))
+        new = written(record, next_version(record.version, now), max(0.0, lease_end - now))
         if stored is None:
             self._keys.append(record.organization)
         self._index(stored, new)

@@ -27,7 +27,7 @@ from tribe_oauth.stores._columns import (
     unsound,
     values,
 )
-from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._contract import Record, Slots
 from tribe_oauth.stores._writes import next_version, written
 
 try:
@@ -64,6 +64,12 @@ CREATE TABLE IF NOT EXISTS tribe_oauth_notes (
     ends double precision NOT NULL
 );
 CREATE INDEX IF NOT EXISTS tribe_oauth_note_ends ON tribe_oauth_notes (ends);
+CREATE TABLE IF NOT EXISTS tribe_oauth_slots (
+    key bytea PRIMARY KEY,
+    state bytea NOT NULL,
+    version bigint NOT NULL,
+    ends double precision NOT NULL
+);
 INSERT INTO tribe_oauth_schema SELECT 1 WHERE NOT EXISTS (SELECT FROM tribe_oauth_schema);
 COMMIT"""  # noqa: S608 (constants)
 _NOW: Final = "extract(epoch FROM clock_timestamp())::double precision"
@@ -94,6 +100,15 @@ ON CONFLICT (key) DO UPDATE SET
 RETURNING value"""  # noqa: S608
 _TAKE: Final = f"""{_DURABLE} DELETE FROM tribe_oauth_notes USING durable WHERE key = %(key)s
 RETURNING value, ends > {_NOW}"""  # noqa: S608
+# One that has ended has version 0, and the row of a key that nobody uses any more goes with the next write.
+_SLOTS: Final = f"""SELECT state, CASE WHEN ends > {_NOW} THEN version ELSE 0 END, {_NOW}
+FROM (SELECT 1) AS one LEFT JOIN tribe_oauth_slots ON key = %(key)s"""  # noqa: S608
+_SWAP_SLOTS: Final = f"""WITH ended AS (DELETE FROM tribe_oauth_slots WHERE ends <= {_NOW} AND key <> %(key)s)
+INSERT INTO tribe_oauth_slots AS standing SELECT %(key)s, %(state)s, %(next_version)s, {_NOW} + %(lives_for)s
+WHERE %(version)s = 0 OR EXISTS (SELECT FROM tribe_oauth_slots WHERE key = %(key)s)
+ON CONFLICT (key) DO UPDATE SET state = excluded.state, version = excluded.version, ends = excluded.ends
+WHERE CASE WHEN standing.ends > {_NOW} THEN standing.version ELSE 0 END = %(version)s
+RETURNING {_NOW}"""  # noqa: S608
 _ORGANIZATIONS: Final = """SELECT id, organization FROM tribe_oauth_organizations
 WHERE id > %(after)s AND status <> 'disconnected' ORDER BY id LIMIT %(page)s"""
 _DUE: Final = """SELECT due_at, id, organization FROM tribe_oauth_organizations
@@ -138,7 +153,7 @@ class PostgresStore:
 
     async def create_schema(self) -> None:
         """Create the tables where they are missing. May be called at every start, by all hosts."""
-        ((exists,),) = await self._execute("SELECT to_regclass('tribe_oauth_schema') IS NOT NULL", {}, look=False)
+        ((exists,),) = await self._execute("SELECT to_regclass('tribe_oauth_slots') IS NOT NULL", {}, look=False)
         if not exists:
             await self._execute(_SCHEMA, None, look=False)
         self._looked = False
@@ -154,7 +169,7 @@ class PostgresStore:
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
-        version = next_version(record, time.time())
+        version = next_version(record.version, time.time())
         parameters = dict(zip(NAMES, values(record), strict=True)) | {
             "organization": record.organization.encode(),
             "next_version": version,
@@ -189,6 +204,18 @@ class PostgresStore:
         """See `TokenStore.take`."""
         rows = await self._execute(_TAKE, {"key": key.encode()})
         return bytes(rows[0][0]) if rows and rows[0][1] else None
+
+    async def slots(self, key: str) -> Slots:
+        """See `SlotStore.slots`. `create_schema` makes the table, also in a database that is older than that."""
+        ((state, version, now),) = await self._execute(_SLOTS, {"key": key.encode()})
+        return Slots(bytes(state), version, now) if version else Slots(b"", 0, now)
+
+    async def swap_slots(self, key: str, state: bytes, *, version: int, lives_for: float) -> Slots | None:
+        """See `SlotStore.swap_slots`."""
+        new = next_version(version, time.time())
+        values = {"key": key.encode(), "state": state, "version": version, "next_version": new, "lives_for": lives_for}
+        rows = await self._execute(_SWAP_SLOTS, values)
+        return Slots(state, new, rows[0][0]) if rows else None
 
     async def close(self) -> None:
         """See `TokenStore.close`."""

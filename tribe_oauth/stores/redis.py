@@ -23,7 +23,7 @@ from tribe_oauth._hiding import hiding
 from tribe_oauth._oauth.values import Secret, secret
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.stores._columns import AlteredError, keys_of, unsound
-from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._contract import Record, Slots
 from tribe_oauth.stores._writes import next_version, written
 
 try:
@@ -32,7 +32,18 @@ try:
 
     from tribe_oauth.stores._redis_errors import store_error
     from tribe_oauth.stores._redis_pool import driver
-    from tribe_oauth.stores._redis_scripts import LOAD, ODD_SCORES, PUT, SWAP, TAKE, fields_of, left, read
+    from tribe_oauth.stores._redis_scripts import (
+        LOAD,
+        ODD_SCORES,
+        PUT,
+        SLOTS,
+        SWAP,
+        SWAP_SLOTS,
+        TAKE,
+        fields_of,
+        left,
+        read,
+    )
     from tribe_oauth.stores._redis_servers import Servers, servers
     from tribe_oauth.stores._redis_settings import Settings, pairs
     from tribe_oauth.stores._redis_url import read_url
@@ -95,7 +106,7 @@ class RedisStore:
 
     async def swap(self, record: Record, *, lease_for: float | None = None) -> Record | None:
         """See `TokenStore.swap`."""
-        version, renew = next_version(record, time.time()), lease_for is not None or record.lease is None
+        version, renew = next_version(record.version, time.time()), lease_for is not None or record.lease is None
         lease = await self._run(
             SWAP,
             [self._record(record.organization), *self._indexes(_bucket(record.organization))],
@@ -178,6 +189,17 @@ class RedisStore:
         taken: bytes | None = await self._run(TAKE, [self._note(key)])
         return taken
 
+    async def slots(self, key: str) -> Slots:
+        """See `SlotStore.slots`."""
+        state, version, now = await self._run(SLOTS, [self._slots(key)])
+        return Slots(state or b"", int(version or 0), float(now))
+
+    async def swap_slots(self, key: str, state: bytes, *, version: int, lives_for: float) -> Slots | None:
+        """See `SlotStore.swap_slots`."""
+        new, lives_for_ms = next_version(version, time.time()), max(1, int(lives_for * 1000))
+        now = await self._run(SWAP_SLOTS, [self._slots(key)], state, version, new, lives_for_ms)
+        return None if now is None else Slots(state, new, float(now))
+
     async def close(self) -> None:
         """See `TokenStore.close`."""
         servers, self._servers = self._servers, None
@@ -194,6 +216,9 @@ class RedisStore:
 
     def _note(self, key: str) -> str:
         return f"{self._prefix}:note:{key.encode().hex()}"
+
+    def _slots(self, key: str) -> str:
+        return f"{self._prefix}:slots:{key.encode().hex()}"
 
     # Calls
 

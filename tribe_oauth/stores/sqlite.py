@@ -16,10 +16,11 @@ from typing import Any, Final, TypeVar
 from tribe_oauth._clock import boottime
 from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.stores._columns import keys_of
-from tribe_oauth.stores._contract import Record
+from tribe_oauth.stores._contract import Record, Slots
 from tribe_oauth.stores._sqlite_database import Call, Database
 from tribe_oauth.stores._sqlite_files import is_missing, rescue_folder
 from tribe_oauth.stores._sqlite_rescue import Rescue
+from tribe_oauth.stores._sqlite_slots import found, swapped
 from tribe_oauth.stores._sqlite_worker import Worker, starting
 
 Result = TypeVar("Result")
@@ -102,6 +103,16 @@ class SQLiteStore:
         if self._is_nowhere():
             return None
         return await self._call(lambda database: database.take(key), writes=True)
+
+    async def slots(self, key: str) -> Slots:
+        """See `SlotStore.slots`. Time is what the kernel counts since boot, for all processes."""
+        return await self._call(lambda database: found(database.connection, key, self._clock()))
+
+    async def swap_slots(self, key: str, state: bytes, *, version: int, lives_for: float) -> Slots | None:
+        """See `SlotStore.swap_slots`."""
+        return await self._call(
+            lambda database: swapped(database.connection, key, state, version, self._clock(), lives_for), writes=True
+        )
 
     async def rescue(self, organization: str, record: Record | None) -> None:
         """See `Rescuer.rescue`. A private file beside the database; a call that is cancelled finishes all the same."""

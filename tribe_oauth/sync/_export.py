@@ -132,7 +132,7 @@ class _Job:
         ]
         self.outcomes += [stream.outcome for stream in streams]
         try:
-            session = self.manager.session(organization)
+            session = self.manager.session(organization, background=True)
         except TribeOAuthError as error:
             for stream in streams:
                 stream.failed(error)

@@ -8,6 +8,7 @@ from typing import Final
 
 import attrs
 
+from tribe_oauth._limit.reservation import Reservation, reserve
 from tribe_oauth.errors import TribeOAuthError
 from tribe_oauth.odata import ODataError, Page
 from tribe_oauth.odata._pages import Reader
@@ -54,7 +55,13 @@ class PersistentReader:
         self.on_retry(error)
 
     async def _attempt(self, position: str | None) -> Page:
-        return await self.pace.run(lambda: self._within_time(position), self.on_slow, longest=self.give_up_after)
+        return await self.pace.run(
+            lambda: self._within_time(position), self.on_slow, longest=self.give_up_after, turn=self._turn
+        )
+
+    async def _turn(self) -> Reservation:
+        """The slot of its first request: no time-out runs while it waits for that."""
+        return await reserve(self.reader.session, self.give_up_after)
 
     async def _within_time(self, position: str | None) -> Page:
         seconds = self.request_timeout

@@ -1,0 +1,98 @@
+"""The slots of one process, in memory: exact, and half a microsecond for a request."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+
+from tribe_oauth._limit.line import REMEMBERED, Line, Lot, Terms
+
+
+class Held:
+    """The slots of one kind of request. It is their `Lot`, too: which one a request has makes no difference."""
+
+    __slots__ = ("_ends", "_late", "_line", "_monotonic", "_quiet", "_seconds", "in_flight")
+
+    def __init__(self, line: Line, before: Held | None = None) -> None:
+        terms = line.terms
+        self.in_flight = 0
+        self._line = line
+        self._monotonic = terms.clock.monotonic
+        self._seconds = terms.limit.seconds
+        self._quiet = terms.quiet + terms.limit.seconds
+        # Two, each in the order of time: until when the slots of answered requests are held, and of unanswered ones.
+        self._ends: deque[float] = deque() if before is None else before._ends.copy()
+        self._late: deque[float] = deque() if before is None else before._late.copy()
+        if before is not None:
+            self._late.extend([self._monotonic() + self._quiet] * before.in_flight)
+
+    def count(self, now: float) -> int:
+        """How many are held."""
+        ends, late = self._ends, self._late
+        while ends and ends[0] <= now:
+            ends.popleft()
+        while late and late[0] <= now:
+            late.popleft()
+        return self.in_flight + len(ends) + len(late)
+
+    def next_end(self) -> float:
+        """When the first of them ends, of those whose end is known."""
+        return min((queue[0] for queue in (self._ends, self._late) if queue), default=float("inf"))
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> None:
+        """See `Lot`."""
+        self.in_flight -= 1
+        self._ends.append(self._monotonic() + self._seconds)
+        if status == 429 or self._line.refusals:
+            self._line.judge(status, headers)
+
+    def lost(self) -> None:
+        """See `Lot`."""
+        self.in_flight -= 1
+        self._late.append(self._monotonic() + self._quiet)
+
+    def unused(self) -> None:
+        """See `Lot`."""
+        self.in_flight -= 1
+        self._line.serve()
+
+
+class Window(Line):
+    """A line whose slots are this process's own."""
+
+    def __init__(self, terms: Terms, organization: str) -> None:
+        super().__init__(terms, organization)
+        self._held = (Held(self), Held(self))
+
+    def take(self, background: bool) -> Lot | None:
+        """See `Line.take`."""
+        if self.refusals or self._waiting[0] or self._waiting[1]:
+            return None
+        return self._give(background, self._monotonic())
+
+    def _give(self, background: bool, now: float) -> Lot | None:
+        own, other = self._held[background], self._held[not background]
+        held, limit = own.count(now), self.terms.limit
+        if held + other.count(now) >= limit.calls:
+            return None
+        if (background or self._waiting[1]) and held >= limit.most(
+            background=background, others_wait=self.others_wait(background)
+        ):
+            return None
+        own.in_flight += 1
+        return own
+
+    def _more_in(self, now: float) -> float | None:
+        end = min(held.next_end() for held in self._held)
+        return None if end == float("inf") else end - now
+
+    def is_idle(self, now: float) -> bool:
+        """See `Line.is_idle`."""
+        is_stopped = self.refusals and now < self.until + REMEMBERED
+        return not is_stopped and not self.waits and not any(held.count(now) for held in self._held)
+
+    def forget_loop(self) -> None:
+        """See `Line.forget_loop`."""
+        super().forget_loop()
+        # New ones: a request of the loop that is gone may still end, as garbage, and would be counted twice.
+        self._held = (Held(self, self._held[0]), Held(self, self._held[1]))
