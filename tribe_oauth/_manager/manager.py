@@ -119,7 +119,6 @@ class TokenManager:
     @classmethod
     def _with(cls, settings: Settings, named: str | None = None) -> Self:
         from tribe_oauth._manager.environment import Environment
-    from tribe_oauth._manager.settings import Settings
 
         manager = cls(settings.client, store=settings.store, proxy=settings.proxy)
         manager._environment = Environment(settings, named)
