@@ -67,10 +67,11 @@ FOLDERS = {
     """,
     "odata": """
         _json  _positions  _query
-        _answer
-        _inside  _next_link  _retries  _sets  _trail
-        _pages  _typed
-        _rows
+        _answer  _body
+        _exchange  _inside  _next_link  _retries  _sets  _trail
+        _pages  _typed  _writes
+        _files  _functions  _rows
+        _identity
         __init__
     """,
     "sync": """
