@@ -83,10 +83,10 @@ FOLDERS = {
         __init__
     """,
     "web": """
-        _outcome  _organization  _log  _serving  _speculative
-        _pending  _pages
+        _outcome  _organization  _log  _serving  _speculative  _events  _signature
+        _pending  _pages  _waiting
         _site
-        _connections  _flow  _errors
+        _connections  _flow  _errors  _webhooks
         _loopback  _setup
         __init__
     """,
@@ -118,7 +118,7 @@ KNOWS = {
     "sync": {"__init__", "errors", "odata", "_durable", "_printable", "_remedies", "_shield", "_strict_json", "_whole"},
     "web": {
         *("__init__", "errors", "odata", "_oauth.client", "_oauth.values"),
-        *("_times", "_redaction", "_hiding", "_remedies", "_shield", "_strict_json"),
+        *("_times", "_redaction", "_hiding", "_printable", "_remedies", "_shield", "_strict_json"),
     },
 }
 

@@ -38,13 +38,13 @@ async def own_organization(session: ClientSession, *, give_up_after: float = GIV
     where the rows lead to no organization, or to more than one, and what `rows` raises.
     """
     found = [row async for row in rows(session, _IDENTITY, give_up_after=give_up_after)]
-    relations = [row.get("Relation") for row in found]
-    ids = {relation.get("ID") for relation in relations if isinstance(relation, dict)}
+    leading = [row for row in found if isinstance(row.get("Relation"), dict)]
+    ids = {row["Relation"].get("ID") for row in leading}
     (own, *others) = ids or {None}
     if others or not isinstance(own, str):
         raise ODataError(
             f"Tribe's API did not say which organization this is: {len(found)} rows of {_IDENTITY.path} lead to"
             f" {len(ids - {None})} organizations, and not to one"
         )
-    names = [row["Name"] for row in found if isinstance(row.get("Name"), str)]
+    names = [row["Name"] for row in leading if isinstance(row.get("Name"), str)]
     return Organization(own, tuple(dict.fromkeys(names)))
