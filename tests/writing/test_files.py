@@ -116,10 +116,10 @@ async def test_memory(session: aiohttp.ClientSession, tribe: Tribe, anna: str, t
     async def middleware(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         payload: Any = request.body
         nonlocal most
-        content = payload._value
         tracemalloc.start()
-        while content.read(2**16):
-            pass
+        at = 0
+        while at < payload.size:
+            at += len(payload._value.read_at(at, 2**16))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return await handler(request)
@@ -129,6 +129,22 @@ async def test_memory(session: aiohttp.ClientSession, tribe: Tribe, anna: str, t
         with path.open("rb") as file, pytest.raises(odata.ODataError):
             await odata.upload(own, PERSONS, anna, "Picture", picture(file), give_up_after=0)
     assert 0 < most < 2**20
+
+
+async def test_a_middleware_that_looks_at_the_body(tribe: Tribe, anna: str) -> None:
+    """It sees what is sent."""
+    seen = b""
+
+    async def middleware(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        nonlocal seen
+        assert isinstance(request.body, aiohttp.Payload)
+        seen = await request.body.as_bytes()
+        request.headers["Authorization"] = "Bearer token-1"
+        return await handler(request)
+
+    async with aiohttp.ClientSession(tribe.base, middlewares=[middleware]) as own:
+        await odata.upload(own, PERSONS, anna, "Picture", picture(CONTENT))
+    assert seen == tribe.seen[0].body
 
 
 async def test_a_file_that_becomes_shorter(session: aiohttp.ClientSession, tribe: Tribe, anna: str, path: Path) -> None:

@@ -9,8 +9,8 @@ not say it, and neither do those of middlewares.
 
 from __future__ import annotations
 
+import asyncio
 import base64
-import io
 from bisect import bisect_right
 from collections.abc import Mapping
 from itertools import accumulate
@@ -24,6 +24,7 @@ from aiohttp.payload import BytesPayload, IOBasePayload, Payload
 from yarl import URL
 
 from tribe_oauth import _encoded
+from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._answer import (
     MAX_REFUSAL_BYTES,
@@ -57,6 +58,7 @@ class Body:
         self.handed_over = 0
         self.fault: Exception | None = None
         """Why a file in it could not be read."""
+        self._reading: asyncio.Future[bytes] | None = None
         self._pieces = [
             _Base64(piece, self) if isinstance(piece, File) else _Text(piece)
             for piece in ([b""] if fields is None else pieces(fields))
@@ -67,6 +69,16 @@ class Body:
         transport = writer.transport if isinstance(writer, StreamWriter) else None
         if transport is None or not transport.is_closing():
             self.handed_over += 1
+
+    async def read(self, content: _Pieces, offset: int) -> bytes:
+        """Some bytes of it, in a thread."""
+        self._reading = asyncio.ensure_future(asyncio.to_thread(content.read_at, offset, _AT_ONCE))
+        return await asyncio.shield(self._reading)
+
+    async def settled(self) -> None:
+        """Wait until nothing of it is read any more: a request may end before its body."""
+        if self._reading is not None:
+            await run_uninterrupted(asyncio.gather(self._reading, return_exceptions=True))
 
     def payload(self) -> Payload:
         """For one request, which may be repeated by the middleware."""
@@ -109,37 +121,26 @@ class _Base64:
         return base64.b64encode(content)[offset - first * 4 :][:size]
 
 
-class _Pieces(io.RawIOBase):
-    """The pieces one after the other, as a file that can be wound back."""
+class _Pieces:
+    """The pieces one after the other; any part of them can be had by itself, and as often as it is needed."""
 
     def __init__(self, content: list[_Text | _Base64]) -> None:
         self._content = content
         self._ends = list(accumulate(piece.size for piece in content))
-        self._at = 0
 
     @property
     def size(self) -> int:
         return self._ends[-1]
 
     def seekable(self) -> bool:
+        """Whether it can be sent again: the middleware asks."""
         return True
 
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
-        assert whence == io.SEEK_SET  # aiohttp winds back, and that is all
-        self._at = offset
-        return offset
-
-    def read(self, size: int = -1, /) -> bytes:
-        number = bisect_right(self._ends, self._at)
-        if number == len(self._ends):
-            return b""
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Some of the bytes from there on, and not more than those of one piece."""
+        number = bisect_right(self._ends, offset)
         piece = self._content[number]
-        found = piece.read_at(self._at - self._ends[number] + piece.size, size)
-        self._at += len(found)
-        return found
+        return piece.read_at(offset - self._ends[number] + piece.size, size)
 
 
 class _AtOnce(BytesPayload):
@@ -159,24 +160,35 @@ class _AtOnce(BytesPayload):
 class _Read(IOBasePayload):
     """A body that is read in a thread while it is sent, and counted. There is nothing to close."""
 
+    _value: _Pieces  # type: ignore[assignment]
     _autoclose = True
 
     def __init__(self, body: Body, value: _Pieces) -> None:
         super().__init__(value, content_type=_JSON)  # type: ignore[arg-type]
         self._body = body
-        self._length = value.size
-        self._start_position = 0
 
     @property
     def size(self) -> int:
         """Bytes: known, so that no server has to take a body in chunks."""
-        return self._length
+        return self._value.size
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """See aiohttp's `Payload`."""
         self._body.count(writer)
         self._consumed = self._body.once
-        await super().write_with_length(writer, content_length)
+        at = 0
+        while at < self.size:
+            block = await self._body.read(self._value, at)
+            await writer.write(block)
+            at += len(block)
+
+    def _read_all(self) -> bytes:
+        """For middlewares that want to see the body."""
+        blocks, at = [], 0
+        while at < self.size:
+            blocks.append(self._value.read_at(at, _AT_ONCE))
+            at += len(blocks[-1])
+        return b"".join(blocks)
 
     def _close(self) -> None:
         """The files in it are the caller's."""
@@ -213,6 +225,9 @@ async def exchange(
                 content = await content_of(response, MAX_BYTES if _is_success(status) else MAX_REFUSAL_BYTES)
     except (ClientError, TimeoutError) as cause:
         failure = no_answer(cause)
+    finally:
+        if body is not None:
+            await body.settled()
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
     if body is not None and body.fault is not None:
         raise ConfigurationError(f"a file could not be read while it was sent: {body.fault}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, Self
 from uuid import UUID
 
 import attrs
@@ -48,34 +48,39 @@ async def upload(
     return await update(session, entity_set, key, {field: file}, give_up_after=give_up_after)
 
 
-@attrs.frozen(eq=False)
+@attrs.define(eq=False)
 class Download:
-    """A file while it is read: ``async for block in download``. Once only.
+    """A file while it is read, once: ``async for block in download``, none of them empty.
 
-    `mime_type`, `name`: as the API says, or None. `size`: bytes, where they are known before.
+    `mime_type`, `name`: as the API says, or None. `size`: bytes, where they are known before. Raises ODataError where
+    the file breaks off.
     """
 
     mime_type: str | None
     name: str | None
     size: int | None
     _response: ClientResponse = attrs.field(repr=False)
+    _read: int = attrs.field(default=0, init=False, repr=False)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        """Block after block, none of them empty. Raises ODataError where the file breaks off."""
-        read, failure = 0, None
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
         try:
-            while block := await self._response.content.readany():
-                read += len(block)
-                yield block
+            block = await self._response.content.readany()
         except (ClientError, TimeoutError) as cause:
             failure = no_answer(cause)
+        else:
+            self._read += len(block)
+            if block:
+                return block
+            raise StopAsyncIteration
         # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
-        if failure is not None:
-            raise ODataError(
-                f"the file broke off after {read} bytes ({failure}): what was read of it is not whole, read it again",
-                status=self._response.status,
-                retryable=True,
-            )
+        raise ODataError(
+            f"the file broke off after {self._read} bytes ({failure}): what came of it is not whole, read it again",
+            status=self._response.status,
+            retryable=True,
+        )
 
 
 @asynccontextmanager

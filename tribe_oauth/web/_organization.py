@@ -37,8 +37,8 @@ async def organization_id(session: ClientSession) -> str:
     else:
         return normal(found.id)
     raise TribeOAuthError(
-        f"{unsaid}. Nothing was connected: pass setup() a `find` of your own, or pass find=None and pin organizations by"
-        " their id"
+        f"{unsaid}. Nothing was connected: pass setup() a `find` of your own, or pass find=None and pin organizations"
+        " by their id"
     )
 
 
