@@ -193,11 +193,7 @@ class Tribe:
             return self._written(200, self.rows[entity_set][key], entity_set)
         if path not in self.rows:
             raise RefusedError(404, "there is no such set")
-        text = re.fullmatch(r"contains\(ImportId,'(.*)'\)", request.query.get("$filter", ""))
-        wanted = text[1].replace("''", "'").lower() if text else ""
-        found_rows = [
-            _shown(row) for row in self.rows[path].values() if wanted in str(row.get("ImportId") or "").lower()
-        ]
+        found_rows = [_shown(row) for row in self.rows[path].values() if _fits(row, request.query.get("$filter", ""))]
         skip = int(request.query.get("$skip", 0))
         return web.json_response({"@odata.context": f"$metadata#OData.{path}", "value": found_rows[skip:]})
 
@@ -215,6 +211,15 @@ class Tribe:
 
 def _identity(name: str | None, organization: str = ORGANIZATION) -> Row:
     return {"ID": str(uuid4()), "Name": name, "Relation": {"ID": organization}}
+
+
+def _fits(row: Row, condition: str) -> bool:
+    """The two filters that a look-up needs."""
+    if found := re.fullmatch(r"ID eq ([0-9a-f-]{36})", condition):
+        return bool(row["ID"] == found[1])
+    text = re.fullmatch(r"contains\(ImportId,'(.*)'\)", condition)
+    wanted = text[1].replace("''", "'").lower() if text else ""
+    return wanted in str(row.get("ImportId") or "").lower()
 
 
 def _shown(row: Row) -> Row:
