@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, assert_type
+from typing import Any, BinaryIO, assert_type
 from uuid import UUID
 
 import attrs
@@ -107,8 +108,8 @@ async def writes(session: ClientSession) -> None:
     await odata.link(session, "x", "1", "Person", UUID(int=1))
     assert_type(await odata.call(session, "x", {"a": 1}, select=["ID"], type=Row), Row | None)
     assert_type(await odata.call(session, "x"), Any)
-    with open("x", "rb") as file:
-        await odata.upload(session, "x", "1", "Picture", odata.File(file, name="x", mime_type="image/png"))
+    file: BinaryIO = io.BytesIO()
+    await odata.upload(session, "x", "1", "Picture", odata.File(file, name="x", mime_type="image/png"))
     async with odata.download(session, "x") as download:
         assert_type([block async for block in download], list[bytes])
         assert_type(download.size, int | None)
