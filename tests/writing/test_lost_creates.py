@@ -116,7 +116,7 @@ async def test_the_way_to_find_it(tribe: Tribe, session: aiohttp.ClientSession) 
     for entity, words in (
         ({"LastName": "Bos", "ImportId": "d'Arc-1"}, "contains(ImportId,'d''Arc-1')"),
         ({"LastName": "Bos", "ImportId": 17}, "contains(ImportId,'17')"),
-        ({"ID": key, "LastName": "Bos"}, f"at Entity({key})"),
+        ({"ID": key, "LastName": "Bos"}, f"ID eq {key}"),
         ({"LastName": "Bos"}, "by its fields, and give each new entity an ImportId"),
     ):
         tribe.after.append(reset)

@@ -50,7 +50,7 @@ async def test_an_update_merges(session: aiohttp.ClientSession, tribe: Tribe, an
     """Only what is given changes, and null empties a field."""
     assert (await odata.update(session, PERSONS, anna, Person("Vos", ID=anna)))["FirstName"] == "Anna"
     await odata.update(session, PERSONS, UUID(anna), {"FirstName": None, "ID": anna.upper()})
-    await odata.update(session, "Entity", anna, {"Blog": "x"})
+    await odata.update(session, "/v1/odata/Entity", anna, {"Blog": "x"})
     assert tribe.rows[PERSONS][anna] == {"ID": anna, "LastName": "Vos", "FirstName": None, "Blog": "x"}
     assert [(seen.method, seen.json) for seen in tribe.seen] == [
         ("PUT", {"LastName": "Vos"}),
@@ -198,6 +198,7 @@ async def test_a_token_that_ran_out(session: aiohttp.ClientSession, tribe: Tribe
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
+        ((None, str(uuid4()), {"a": 1}), "the entity set is a name"),
         (("Relation_Person(x)", str(uuid4()), {"a": 1}), "the entity set is a name"),
         ((PERSONS, "1) or (1", {"a": 1}), "an ID is a GUID"),
         ((PERSONS, str(uuid4()), {}), "nothing to change"),
@@ -246,7 +247,7 @@ async def test_a_function(session: aiohttp.ClientSession, tribe: Tribe) -> None:
     """The entity, as a dict or an instance of a class, without what is said of the message."""
     employee = await odata.call(session, "GetCurrentEmployee", select=["ID"], expand=["Person($select=Name)"])
     assert employee.keys() == {"ID", "Hours"}
-    typed = await odata.call(session, "GetCurrentEmployee", type=Employee)
+    typed = await odata.call(session, "GetCurrentEmployee()", type=Employee)
     assert typed is not None
     assert (type(typed.ID), typed.Hours) == (UUID, 36.5)
     assert [seen.path for seen in tribe.seen] == ["GetCurrentEmployee()"] * 2

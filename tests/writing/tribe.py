@@ -191,9 +191,15 @@ class Tribe:
         if found := re.fullmatch(r"(\w+)\(([0-9a-f-]{36})\)", path):
             entity_set, key = self._where(found[1], found[2])
             return self._written(200, self.rows[entity_set][key], entity_set)
-        if path not in self.rows:
+        sets = [path] if path in self.rows else list(self.rows) if path in BASE_SETS else []
+        if not sets:
             raise RefusedError(404, "there is no such set")
-        found_rows = [_shown(row) for row in self.rows[path].values() if _fits(row, request.query.get("$filter", ""))]
+        found_rows = [
+            _shown(row)
+            for name in sets
+            for row in self.rows[name].values()
+            if _fits(row, request.query.get("$filter", ""))
+        ]
         skip = int(request.query.get("$skip", 0))
         return web.json_response({"@odata.context": f"$metadata#OData.{path}", "value": found_rows[skip:]})
 

@@ -56,13 +56,14 @@ async def call(
 ) -> Any:
     """Call a function, as in ``GetCurrentEmployee``, and give what it returns: an entity, a value, a list, or None.
 
-    `function`: its name, without parentheses, or below an entity's path. `select` and `expand` are those of `Query`.
+    `function`: its name, alone or below an entity's path. `select` and `expand` are those of `Query`.
     `type`: an attrs class, where it returns an entity. What passes by itself is tried again for
     `give_up_after` seconds, as for `rows`. Raises ODataError, ConfigurationError, and errors of the session's own
     middlewares unchanged.
     """
     structure = None if type is dict else structurer(type)
-    query = Query(f"{function}({_inside(parameters or {})})", select=select, expand=expand, exact=structure is not None)
+    name = function.removesuffix("()")
+    query = Query(f"{name}({_inside(parameters or {})})", select=select, expand=expand, exact=structure is not None)
     check_give_up_after(give_up_after)
     reply = await persistently(
         lambda: exchange(session, "GET", query.url(), exact=query.exact), give_up_after=give_up_after, on_retry=_warn

@@ -18,7 +18,7 @@ from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata._answer import ODataError, shown
 from tribe_oauth.odata._body import fields_of, makes_others
 from tribe_oauth.odata._exchange import Body, Reply, exchange
-from tribe_oauth.odata._query import Query, literal
+from tribe_oauth.odata._query import SERVICE_ROOT, Query, literal
 from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after, persistently
 
 logger = logging.getLogger("tribe_oauth.odata")
@@ -93,7 +93,8 @@ async def update(
     if not fields:
         raise ConfigurationError("there is nothing to change: give at least one field")
     if makes_others(fields):
-        return _told(await _once(session, "PUT", at.url(), fields, give_up_after, at.path, at), key)
+        by_key = _by_key(entity_set, key)
+        return _told(await _once(session, "PUT", at.url(), fields, give_up_after, at.path, by_key), key)
     body = Body(fields)
 
     async def attempt() -> Reply:
@@ -144,9 +145,10 @@ def entity_at(entity_set: str, key: str | UUID) -> Query:
 
 
 def _checked_set(name: str) -> str:
-    if not isinstance(name, str) or not _SET.fullmatch(name):
+    own = name.removeprefix(SERVICE_ROOT) if isinstance(name, str) else ""
+    if not _SET.fullmatch(own):
         raise ConfigurationError("the entity set is a name, as in 'Relation_Person': the ID is an argument of its own")
-    return name
+    return own
 
 
 def _checked_key(key: str | UUID) -> str:
@@ -201,8 +203,7 @@ def _unknown(method: str, name: str, lost: ODataError, look_up: Query | None) ->
     if look_up is None:
         way = "look for it by its fields, and give each new entity an ImportId of your own, by which it can be found"
     else:
-        by = f"where {look_up.filter}" if look_up.filter else f"at {look_up.path}"
-        way = f"look for it {by}, as with odata.rows(session, error.look_up), and compare what comes"
+        way = f"look for it where {look_up.filter}, as with odata.rows(session, error.look_up), and compare what comes"
     return (
         f"{name} {known} {done}, and is not sent again ({lost}): wait for a minute, since queries may lag, then {way}"
     )
@@ -211,8 +212,12 @@ def _unknown(method: str, name: str, lost: ODataError, look_up: Query | None) ->
 def _look_up(entity_set: str, fields: Mapping[str, Any]) -> Query | None:
     key, own = fields.get("ID"), fields.get("ImportId")
     if key is not None:
-        return entity_at("Entity", key)  # whatever its type is by then
+        return _by_key("Entity", key)  # whatever its type is by then
     return None if own is None else Query(entity_set, filter=f"contains(ImportId,{literal(str(own))})")
+
+
+def _by_key(entity_set: str, key: str | UUID) -> Query:
+    return Query(entity_set, filter=f"ID eq {_checked_key(key)}")
 
 
 def _told(reply: Reply, key: object) -> dict[str, Any]:

@@ -99,6 +99,8 @@ class _Receiver:
                     body += block
         except TimeoutError:
             raise web.HTTPRequestTimeout(text="The body did not come.") from None
+        except (ConnectionError, web.RequestPayloadError):  # else anybody could fill the log with tracebacks
+            raise web.HTTPBadRequest(text="The body broke off.") from None
         if max(announced, len(body)) > self.max_bytes:
             raise web.HTTPRequestEntityTooLarge(self.max_bytes, max(announced, len(body)))
         return bytes(body)
