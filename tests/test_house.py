@@ -76,10 +76,11 @@ FOLDERS = {
     """,
     "odata": """
         _json  _positions  _query
-        _answer
-        _inside  _next_link  _retries  _sets  _trail
-        _pages  _typed
-        _rows
+        _answer  _body
+        _exchange  _inside  _next_link  _retries  _sets  _trail
+        _pages  _typed  _writes
+        _files  _functions  _rows
+        _identity
         __init__
     """,
     "sync": """
@@ -91,10 +92,10 @@ FOLDERS = {
         __init__
     """,
     "web": """
-        _outcome  _organization  _log  _serving  _speculative
-        _pending  _pages
+        _outcome  _organization  _log  _serving  _speculative  _events  _signature
+        _pending  _pages  _waiting
         _site
-        _connections  _flow  _errors
+        _connections  _flow  _errors  _webhooks
         _loopback  _setup
         __init__
     """,
@@ -142,7 +143,7 @@ KNOWS = {
     },
     "web": {
         *("__init__", "errors", "odata", "_oauth.client", "_oauth.values"),
-        *("_times", "_redaction", "_hiding", "_remedies", "_shield", "_strict_json"),
+        *("_times", "_redaction", "_hiding", "_printable", "_remedies", "_shield", "_strict_json"),
     },
 }
 

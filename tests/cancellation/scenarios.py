@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from . import consenting, emulating, managing, reading, storing
+from . import consenting, emulating, managing, reading, storing, writing
 from .harness import SCENARIOS
 
 __all__ = ["SCENARIOS", "covered"]
 
-_ROOMS = (consenting, emulating, managing, reading, storing)
+_ROOMS = (consenting, emulating, managing, reading, storing, writing)
 
 
 def covered() -> set[str]:

@@ -16,5 +16,5 @@ def test_no_scenario_is_for_what_is_gone() -> None:
 
     Copies of records are kept by an encrypted store where the store inside keeps them, which only its instance knows.
     """
-    beyond = {"web.login", "web.setup", "TokenManager.session", "EncryptedStore.rescue"}
+    beyond = {"web.login", "web.setup", "web.webhooks", "TokenManager.session", "EncryptedStore.rescue"}
     assert scenarios.covered() - public_coroutines() == beyond

@@ -20,6 +20,8 @@ from tribe_oauth import Client, TokenManager
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.sqlite import SQLiteStore
 
+from ..writing.tribe import connected, tribe
+
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLES: list[str] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
@@ -140,6 +142,13 @@ async def test_an_own_session_and_rows(
         assert len(left["people"]) == 10
         await run(example("odata.rows", "FirstName"))
     assert len(capsys.readouterr().out.splitlines()) > 200
+
+
+async def test_what_is_written() -> None:
+    """A person, and a change of hers."""
+    async with tribe() as there, connected(there) as session:
+        left = await run(example("odata.create"), session=session)
+        assert there.rows["Relation_Person"][left["anna"]["ID"]]["Suffix"] == "MSc"
 
 
 async def test_the_sandbox() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import AsyncIterator, Mapping
-from typing import Any, assert_type
+from typing import Any, BinaryIO, assert_type
+from uuid import UUID
 
 import attrs
 from aiohttp import ClientMiddlewareType, ClientSession, web
@@ -97,6 +99,38 @@ def application() -> None:
     web.Application(middlewares=[tribe_web.error_middleware(reconnect=page)])
     tribe_web.setup(web.Application(), TokenManager(), authorize=account)
     tribe_web.setup(web.Application(), TokenManager(), authorize=may, find=None, path="/tribe", pages=tribe_web.Pages())
+
+
+async def writes(session: ClientSession) -> None:
+    assert_type(await odata.create(session, "x", Row("1")), dict[str, Any])
+    assert_type(await odata.update(session, "x", UUID(int=1), {"a": None}, give_up_after=1), dict[str, Any])
+    await odata.delete(session, "x", "1")
+    await odata.link(session, "x", "1", "Person", UUID(int=1))
+    assert_type(await odata.call(session, "x", {"a": 1}, select=["ID"], type=Row), Row | None)
+    assert_type(await odata.call(session, "x"), Any)
+    file: BinaryIO = io.BytesIO()
+    await odata.upload(session, "x", "1", "Picture", odata.File(file, name="x", mime_type="image/png"))
+    async with odata.download(session, "x") as download:
+        assert_type([block async for block in download], list[bytes])
+        assert_type(download.size, int | None)
+    try:
+        assert_type((await odata.own_organization(session)).name, str | None)
+    except odata.UnknownOutcomeError as error:
+        assert_type(error.look_up, odata.Query | None)
+
+
+async def handle(event: tribe_web.WebhookEvent) -> int:
+    assert_type(event.change, tribe_web.Change | None)
+    return 1
+
+
+async def genuine(request: web.Request, body: bytes) -> bool:
+    return tribe_web.Signature("X", "secret", Secret("secret"))(request, body)
+
+
+def hooks() -> None:
+    tribe_web.webhooks(web.Application(), "/x", handle, verify=tribe_web.Signature("X", "secret"))
+    tribe_web.webhooks(web.Application(), "/x", handle, verify=genuine, max_bytes=1, at_once=1, waiting=1)
 
 
 async def rows(session: ClientSession, manager: TokenManager) -> None:

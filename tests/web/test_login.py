@@ -7,6 +7,7 @@ import errno
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import attrs
@@ -40,6 +41,7 @@ async def attempt(
     redirect_uri: str = "http://127.0.0.1/callback",
     timeout: float = 30.0,
     before: Callable[[], object] = lambda: None,
+    **options: Any,
 ) -> AsyncIterator[Attempt]:
     loop = asyncio.get_running_loop()
     shown: asyncio.Future[str] = loop.create_future()
@@ -58,6 +60,7 @@ async def attempt(
                     show_problem=told.append,
                     pasted=pasted.get,
                     timeout=timeout,
+                    **options,
                 )
             )
             yield Attempt(sandbox, manager, await shown, pasted, told, task)
@@ -161,11 +164,23 @@ async def test_a_pasted_denial() -> None:
             await going.result
 
 
-async def test_nobody_comes() -> None:
-    """S12: a time-out."""
-    async with attempt(timeout=0.05) as going:
-        with pytest.raises(CallbackError, match="no consent came back"):
+@pytest.mark.parametrize(
+    ("options", "suspects", "innocent"),
+    [
+        ({}, ["PKCE (--no-pkce"], "organization_id"),
+        ({"organization_id": "acme"}, ["organization_id (leave out --pin", "PKCE"], "none"),
+        ({"organization_id": "acme", "pkce": False}, ["organization_id"], "PKCE"),
+        ({"pkce": False}, ["the client_id and the redirect URI"], "PKCE"),
+    ],
+)
+async def test_nobody_comes(options: dict[str, Any], suspects: list[str], innocent: str) -> None:
+    """S12: a time-out. A consent that ended in an error on Tribe's page looks the same: what was sent is suspect."""
+    async with attempt(timeout=0.05, **options) as going:
+        with pytest.raises(CallbackError, match="no consent came back") as it:
             await going.result
+    text = str(it.value)
+    assert [text.index(suspect) for suspect in suspects] == sorted(text.index(suspect) for suspect in suspects)
+    assert innocent not in text
 
 
 async def test_a_port_in_use() -> None:

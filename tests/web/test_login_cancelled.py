@@ -142,4 +142,4 @@ async def test_both_ways_fail() -> None:
 
     async with nothing_left():
         with pytest.raises(KeyError):
-            await _first(fail(), fail_when_cancelled(), timeout=10)
+            await _first(fail(), fail_when_cancelled(), timeout=10, suspects="")

@@ -17,10 +17,20 @@ from tribe_oauth.web._loopback import login as login_here
 async def login(
     organization: Organization = None,
     named: Named = None,
-    pin: Annotated[str | None, typer.Option(help="Tribe's id of the organization that has to consent.")] = None,
+    pin: Annotated[
+        str | None,
+        typer.Option(
+            help="Tribe's id of the organization that has to consent (organization_id). Leave it out where Tribe's page"
+            " ends in an error."
+        ),
+    ] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser; the address is printed in any case.")] = True,
     pkce: Annotated[
-        bool, typer.Option(help="Prove that it is the same program that asked and exchanges the code (RFC 7636).")
+        bool,
+        typer.Option(
+            help="Prove that it is the same program that asked and exchanges the code (RFC 7636). Leave it out where"
+            " Tribe's page ends in an error, or the exchange is refused for it."
+        ),
     ] = True,
     timeout: Annotated[float, typer.Option(help="Seconds to wait for the consent.", min=1)] = 600.0,
 ) -> None:

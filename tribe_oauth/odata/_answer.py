@@ -19,7 +19,7 @@ from tribe_oauth.odata._json import EXACT, PLAIN, Parse, Parsed
 from tribe_oauth.odata._query import Query
 
 _SHOWN: Final = 300  # characters of each text from the server in an error
-_MAX_REFUSAL_BYTES: Final = 64 * 2**10
+MAX_REFUSAL_BYTES: Final = 64 * 2**10
 _WHOLE: Final = re.compile(r"\d{1,18}", re.ASCII)
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-correlation-id", "x-amzn-requestid", "x-b3-traceid")
 
@@ -99,10 +99,10 @@ async def _get(session: ClientSession, query: Query, url: URL, *, first: bool) -
     may_be_one = first and "(" in query.path
     if status == 204 and may_be_one:
         return Answer(asked, [], is_one=True)  # a navigation property that points to no entity
-    parsed = _parsed(content, EXACT if query.exact else PLAIN)
+    parsed = value_of(content, EXACT if query.exact else PLAIN)
     body = parsed.value
     if status not in {200, 204}:
-        raise _refusal(status, headers, body)
+        raise refusal(status, headers, body)
     if isinstance(body, dict) and "error" not in body:
         control, rows = _control(body), body.get("value")
         context = control.get("context")
@@ -114,7 +114,7 @@ async def _get(session: ClientSession, query: Query, url: URL, *, first: bool) -
     error = ODataError(
         "the API's answer is not a whole OData collection",
         status=status,
-        request_id=_request_id(headers),
+        request_id=request_id(headers),
         retryable=body is None,
     )
     raise _CutOff(error) if body is None else error
@@ -129,25 +129,23 @@ async def _fetch(session: ClientSession, url: URL, most: int) -> tuple[int, URL,
                 url, headers={"Accept": "application/json"}, allow_redirects=False, raise_for_status=False
             ) as response:
                 status, headers = response.status, response.headers
-                content = await _content(response, most if status == 200 else _MAX_REFUSAL_BYTES)
+                content = await content_of(response, most if status == 200 else MAX_REFUSAL_BYTES)
         if content is not None or status != 200:
             return status, response.url, headers, content or b""
         error = ODataError(
             f"the API's answer has more than {most} bytes, decompressed, and was not read further",
             status=status,
             remedy=Remedy.SMALLER_PAGES,
-            request_id=_request_id(headers),
+            request_id=request_id(headers),
         )
-    except InvalidURL:
-        error = ODataError("this session has no base URL: give it the API's origin, as in https://api.tribecrm.nl")
     except (ClientError, TimeoutError) as cause:
         broken = isinstance(cause, ClientPayloadError)
-        error = _no_answer(cause)
+        error = no_answer(cause)
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
     raise _CutOff(error) if broken else error
 
 
-async def _content(response: ClientResponse, most: int) -> bytes | None:
+async def content_of(response: ClientResponse, most: int) -> bytes | None:
     """The body, decompressed bit by bit; None where it has more bytes than that: the rest is not read."""
     if response.content.at_eof():
         return await response.read()  # empty, or read already by a middleware, and kept
@@ -160,7 +158,10 @@ async def _content(response: ClientResponse, most: int) -> bytes | None:
     return b"".join(blocks)
 
 
-def _no_answer(cause: Exception) -> ODataError:
+def no_answer(cause: Exception) -> ODataError:
+    """What an error of aiohttp's says, without the request's headers, which it carries."""
+    if isinstance(cause, InvalidURL):
+        return ODataError("this session has no base URL: give it the API's origin, as in https://api.tribecrm.nl")
     told = f"no whole answer came from the API ({type(cause).__name__}"
     if is_about_a_certificate(cause):
         return ODataError(f"{told}: {reason(cause)}): {remedy(cause, '')}")
@@ -168,7 +169,7 @@ def _no_answer(cause: Exception) -> ODataError:
     return ODataError(f"{told}){advice and f': {advice}'}", retryable=True)
 
 
-def _parsed(content: bytes, parse: Parse) -> Parsed:
+def value_of(content: bytes, parse: Parse) -> Parsed:
     """The JSON value; None where the body is not JSON, as with a proxy's HTML."""
     try:
         return parse(content)
@@ -206,7 +207,8 @@ def _are_rows(values: list[Any]) -> bool:
     return set(map(type, values)) <= {dict}
 
 
-def _refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:
+def refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:
+    """The error that an answer with this status and JSON is."""
     error = body.get("error") if isinstance(body, dict) else None
     words = error if isinstance(error, dict) else {}
     code, message, target = (shown(words.get(name)) for name in ("code", "message", "target"))
@@ -216,7 +218,7 @@ def _refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:
         code=code,
         message=message,
         target=target,
-        request_id=_request_id(headers),
+        request_id=request_id(headers),
         retry_after=read_retry_after(headers),
         retryable=status in {408, 425, 429} or (status >= 500 and status != 501),
     )
@@ -227,5 +229,6 @@ def shown(value: object) -> str | None:
     return printable(value, _SHOWN) if isinstance(value, str) else None
 
 
-def _request_id(headers: Mapping[str, str]) -> str | None:
+def request_id(headers: Mapping[str, str]) -> str | None:
+    """By which the API's people find the request."""
     return next((shown(headers[name]) for name in _REQUEST_IDS if name in headers), None)

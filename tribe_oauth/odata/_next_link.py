@@ -53,10 +53,10 @@ def _origin(url: URL) -> tuple[str, str | None, int | None]:
 
 
 @lru_cache(maxsize=64)  # the same, too
-def is_below_root(path: str) -> bool:
-    """Whether a decoded path stays below the service root, in every way that servers read paths.
+def is_below_root(path: str, root: str = SERVICE_ROOT) -> bool:
+    """Whether a decoded path stays below the service root, or another one, in every way that servers read paths.
 
     Some cut a segment at its ``;``, some take a backslash for a slash, and some decode twice.
     """
     segments = {segment.partition(";")[0] for segment in re.split(r"[/\\]", path)}
-    return path.startswith(SERVICE_ROOT) and not {".", ".."} & segments and not _ODD.search(path)
+    return path.startswith(root) and not {".", ".."} & segments and not _ODD.search(path)

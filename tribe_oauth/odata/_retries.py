@@ -1,4 +1,4 @@
-"""What passes by itself in a read, and the pause that is right for it. Imported by `_pages` and by the export."""
+"""What passes by itself, and the pause that is right for it. Imported by what reads and writes, and by the export."""
 
 from __future__ import annotations
 
@@ -63,11 +63,20 @@ async def persistently(
     *,
     give_up_after: float,
     on_retry: Callable[[TribeOAuthError, float], object],
+    may_repeat: Callable[[TribeOAuthError], bool] = lambda _: True,
     clock: Clock | None = None,
 ) -> Result:
-    """The result of an attempt to read a page, tried for `give_up_after` seconds. Raises the last one's error."""
+    """The result of an attempt, for example to read a page, tried for `give_up_after` seconds.
+
+    `may_repeat`: whether it may be tried again after this failure, by what it does. Raises the last attempt's error.
+    """
     clock = clock or SystemClock()
-    return await retry(attempt, Pauses(clock).after, give_up_after=give_up_after, on_retry=on_retry, clock=clock)
+    pauses = Pauses(clock)
+
+    def pause_after(error: TribeOAuthError) -> Pause | None:
+        return pauses.after(error) if may_repeat(error) else None
+
+    return await retry(attempt, pause_after, give_up_after=give_up_after, on_retry=on_retry, clock=clock)
 
 
 def check_give_up_after(seconds: float) -> None:

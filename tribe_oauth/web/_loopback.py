@@ -69,6 +69,7 @@ async def login(
                 _arrived(request, listener.callback),
                 _pasted(request, pasted, show_problem=show_problem),
                 timeout=timeout,
+                suspects=_suspects(pinned=organization_id is not None, pkce=pkce),
             )
             connected = await connect(grant)
         except Exception as error:
@@ -95,13 +96,25 @@ async def _pasted(
             show_problem(str(error))
 
 
-async def _first(*ways: Coroutine[Any, Any, AuthorizationCodeGrant], timeout: float) -> AuthorizationCodeGrant:
+def _suspects(*, pinned: bool, pkce: bool) -> str:
+    """What may have ended the consent on Tribe's own page, where an error stands that never comes back here."""
+    pin = "organization_id (leave out --pin; where it was sent, that page answered HTTP 500 to others)"
+    parameters = [name for name, used in ((pin, pinned), ("PKCE (--no-pkce leaves it out)", pkce)) if used]
+    known = "the client_id and the redirect URI, which have to be those of the Application"
+    return (
+        f"Where Tribe's page showed an error, such as a 5xx, suspect in this order: {'; '.join([*parameters, known])}"
+    )
+
+
+async def _first(
+    *ways: Coroutine[Any, Any, AuthorizationCodeGrant], timeout: float, suspects: str
+) -> AuthorizationCodeGrant:
     """The grant or the error of the way that ends first; none of them runs on. Raises CallbackError after `timeout`."""
     tasks = [asyncio.ensure_future(way) for way in ways]
     try:
         done, _waiting = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if not done:
-            raise CallbackError(f"no consent came back within {timeout:.0f} seconds: start the login again")
+            raise CallbackError(f"no consent came back within {timeout:.0f} seconds: start the login again. {suspects}")
         return next(task for task in tasks if task in done).result()
     finally:
         for task in tasks:

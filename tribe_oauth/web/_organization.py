@@ -25,23 +25,21 @@ _UUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORE
 async def organization_id(session: ClientSession) -> str:
     """Tribe's id of the organization that this session's token belongs to.
 
-    Observed in public code: the one row of ``Relationship_Organization_Identity`` leads to it. Raises TribeOAuthError
-    where it does not, and odata.ODataError or aiohttp's ClientError where the API does not answer.
+    It is that of `odata.own_organization`. Raises TribeOAuthError where the API does not say it, and odata.ODataError
+    or aiohttp's ClientError where it does not answer.
     """
-    rows = odata.rows(
-        session,
-        "Relationship_Organization_Identity",
-        select=["Name"],
-        expand=["Relation($select=ID)"],
-        give_up_after=PATIENCE,
+    try:
+        found = await odata.own_organization(session, give_up_after=PATIENCE)
+    except odata.ODataError as error:
+        if error.status is not None or error.retryable:
+            raise
+        unsaid = str(error)
+    else:
+        return normal(found.id)
+    raise TribeOAuthError(
+        f"{unsaid}. Nothing was connected: pass setup() a `find` of your own, or pass find=None and pin organizations"
+        " by their id"
     )
-    found = [row["Relation"]["ID"] async for row in rows if isinstance(row.get("Relation"), dict)]
-    if len(found) != 1 or not isinstance(found[0], str):
-        raise TribeOAuthError(
-            "Tribe's API did not say which organization this is, so nothing was connected: pass setup() a `find` of"
-            " your own, or pass find=None and pin organizations by their id"
-        )
-    return normal(found[0])
 
 
 def normal(organization: str) -> str:
