@@ -9,6 +9,7 @@ import pytest
 
 from tribe_oauth import Secret
 from tribe_oauth._refresh.payload import Payload, decode, encode, fingerprint, readable
+from tribe_oauth._refresh.record import first_generation
 from tribe_oauth._refresh.spend import spend_of
 from tribe_oauth.errors import StoreError, UnreadableError
 from tribe_oauth.stores import Unreadable
@@ -89,6 +90,15 @@ def test_a_payload_without_its_beginning_or_end(cut: int) -> None:
         record = connected(payload=part)
         with pytest.raises(UnreadableError):
             spend_of(record, decode(record), candidate=False)
+
+
+@pytest.mark.parametrize("generation", [-1, -(2**52), 2**53, 2**70])
+def test_what_is_no_generation(generation: int) -> None:
+    """A store of a user's own may not look at what it has: such a record is damaged, and can be replaced."""
+    odd = connected(generation=generation)
+    with pytest.raises(UnreadableError, match="organization 'acme' cannot be read: it was altered by something else"):
+        decode(odd)
+    assert first_generation(odd, 1.8e9) == 1_800_000_000
 
 
 def test_what_can_be_read() -> None:

@@ -11,7 +11,7 @@ import attrs
 from tribe_oauth._oauth.values import Secret, SecretBytes, Token
 from tribe_oauth._strict_json import MalformedError, from_stored, to_stored
 from tribe_oauth.errors import UnreadableError
-from tribe_oauth.stores._contract import Record, Unreadable, unreadable
+from tribe_oauth.stores._contract import MOST, Record, Unreadable, unreadable
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -98,6 +98,8 @@ def decode(record: Record) -> Payload:
     """The payload of a record. Raises UnreadableError where it cannot be read; nothing of it is shown."""
     if isinstance(record.payload, Unreadable):
         raise unreadable(record.organization, record.payload.why)
+    if not 0 <= record.generation < MOST:  # a store that does not check what it has, as ours do
+        raise unreadable(record.organization, "was altered by something else; restore it from a backup")
     if not record.payload:
         return Payload()
     try:

@@ -13,7 +13,7 @@ from tribe_oauth._oauth.values import Token
 from tribe_oauth._oauth.verdict import LONGEST_WAIT
 from tribe_oauth._refresh.payload import Candidate, Credential, Payload, decode, encode, fingerprint, readable
 from tribe_oauth._refresh.spend import Spend
-from tribe_oauth.stores._contract import Record, Unreadable
+from tribe_oauth.stores._contract import MOST, Record, Unreadable
 
 MAX_SEEN = 64
 """Hashes of pasted refresh tokens that are remembered for an organization."""
@@ -24,7 +24,8 @@ def first_generation(record: Record | None, now: float) -> int:
 
     Where the generations that were used are ahead of that, the next of them.
     """
-    return max(1 if record is None else record.generation + 1, int(now))
+    used = 0 if record is None or record.generation >= MOST - 1 else record.generation
+    return max(used + 1, int(now))
 
 
 def in_place_of(lost: Record | None, known: Record) -> Record:

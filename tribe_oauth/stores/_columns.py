@@ -16,7 +16,7 @@ from typing import Any, Final, get_args, get_type_hints
 import attrs
 
 from tribe_oauth.errors import StoreError, UnreadableError
-from tribe_oauth.stores._contract import Record, RecordStatus, Unreadable, unreadable
+from tribe_oauth.stores._contract import MOST, Record, RecordStatus, Unreadable, unreadable
 from tribe_oauth.stores._writes import SAME, constructor
 
 logger = logging.getLogger("tribe_oauth.stores")
@@ -63,8 +63,6 @@ def definitions(types: Mapping[type, str]) -> str:
     )
 
 
-_MOST: Final = 2**53
-"""No version, generation or count gets there; from there on some databases cannot count."""
 _SOUND: Final[dict[type, str]] = {
     str: "{0}.__class__ is str and ({0}.isascii() or encodable({0}))",
     int: "{0}.__class__ is int and 0 <= {0} < most",
@@ -85,7 +83,7 @@ def _encodable(text: str) -> bool:
 
 is_sound: Final[Callable[[Record], bool]] = eval(  # noqa: S307 (of names in this file)
     f"lambda record: record.status in statuses and {' and '.join(_CHECKS)}",
-    {"statuses": get_args(RecordStatus), "encodable": _encodable, "most": _MOST, "inf": math.inf},
+    {"statuses": get_args(RecordStatus), "encodable": _encodable, "most": MOST, "inf": math.inf},
 )
 """Whether a record has in each field what a store of ours can have written."""
 
@@ -156,7 +154,7 @@ _ALTERED: Final = "was altered by something else; restore it from a backup"
 
 
 def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < _MOST
+    return type(value) is int and 0 <= value < MOST
 
 
 class AlteredError(StoreError):

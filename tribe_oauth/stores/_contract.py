@@ -39,6 +39,10 @@ def unreadable(organization: str, why: str) -> UnreadableError:
     )
 
 
+MOST: Final = 2**53
+"""No version, generation or count gets there; from there on some databases cannot count."""
+
+
 @attrs.frozen(kw_only=True)
 class Record:
     """What is stored for one organization.
