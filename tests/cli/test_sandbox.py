@@ -76,6 +76,13 @@ def test_a_profile_that_is_not_there() -> None:
     assert "choose one of" in result.output
 
 
+def test_a_rule_that_is_not_there() -> None:
+    """The choices are named."""
+    result = CliRunner().invoke(app, ["sandbox", "--rule", "calls=200", "--rule", "paging=links"])
+    assert result.exit_code == 1
+    assert "choose none or nextLink" in result.output
+
+
 async def test_cancelled_while_it_serves() -> None:
     """Nothing listens afterwards, and nothing runs."""
     with socket.socket() as probe:

@@ -170,3 +170,11 @@ async def test_its_environment(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setenv(name, value)
     async with TokenManager.from_env() as manager:
         assert sandbox.ledger.is_live((await manager.token()).access_token.reveal())
+
+
+@pytest.mark.parametrize("rule", ["paging=links", "nothing=1"])
+def test_a_rule_that_is_none(rule: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is said which there are, and nothing is started."""
+    with pytest.raises(SystemExit):
+        __main__.main(["--rule", "calls=none", "--rule", rule])
+    assert f"no {'rule ' if rule == 'nothing=1' else ''}" in capsys.readouterr().err

@@ -26,7 +26,7 @@ from tribe_oauth import (
     sync,
 )
 from tribe_oauth import web as tribe_web
-from tribe_oauth.sandbox import Sandbox
+from tribe_oauth.sandbox import ApiRules, Sandbox
 from tribe_oauth.stores.encrypted import EncryptedStore
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -64,10 +64,11 @@ async def everything() -> None:
         assert_type(manager.client, Client | None)
         assert_type(manager.store, TokenStore)
         assert_type(await manager.connect(tribe_web.organization_id, request.grant("url")), Token)
-    async with TokenManager.from_env() as manager, Sandbox() as sandbox:
+    async with TokenManager.from_env() as manager, Sandbox(api=ApiRules()) as sandbox:
         assert_type(sandbox.client(), Client)
         assert_type(sandbox.paste_token("Acme"), str)
         assert_type(await sandbox.approve("url"), str)
+        assert_type(sandbox.write("Acme", "DELETE", "Note(x)"), dict[str, Any] | None)
 
 
 async def handler(request: web.Request) -> web.StreamResponse:

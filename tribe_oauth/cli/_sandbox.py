@@ -12,7 +12,7 @@ import typer
 
 from tribe_oauth.cli._words import console
 from tribe_oauth.errors import ConfigurationError
-from tribe_oauth.sandbox import PROFILES, Sandbox
+from tribe_oauth.sandbox import PROFILES, ApiRules, Sandbox
 
 TOKENS: Final = 5
 """Refresh tokens that are shown, at most, each of an organization of its own."""
@@ -24,12 +24,22 @@ def _known(profile: str) -> str:
     return profile
 
 
+def _rules(words: list[str]) -> ApiRules:
+    try:
+        return ApiRules.from_words(words)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
+
+
 async def sandbox(
     port: Annotated[int, typer.Option(help="Port to listen at; 0: a free one.", min=0, max=65_535)] = 0,
     profile: Annotated[str, typer.Option(help=f"One of {', '.join(PROFILES)}.", callback=_known)] = "strict",
     seed: Annotated[int, typer.Option(help="Seed of the generated data.")] = 0,
     organizations: Annotated[int, typer.Option(help="How many organizations.", min=1)] = 3,
     persons: Annotated[int, typer.Option(help="Persons in each organization.", min=0)] = 250,
+    rule: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A rule of the API, as docs/tribe.md has them.")
+    ] = None,
     redirect_uri: Annotated[
         str, typer.Option(help="Registered with the Application; on 127.0.0.1 any port is accepted.")
     ] = "http://127.0.0.1/callback",
@@ -41,6 +51,7 @@ async def sandbox(
         seed=seed,
         organizations=organizations,
         persons=persons,
+        api=_rules(rule or []),
         redirect_uri=redirect_uri,
     )
     async with AsyncExitStack() as stack:

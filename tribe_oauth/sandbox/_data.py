@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from hashlib import blake2b
 
 from attrs import define, field
@@ -39,10 +40,14 @@ class Data:
     true: Store = field(init=False)
     _read: Store = field(init=False)
     _late: deque[tuple[float, Change]] = field(factory=deque, init=False)
-    _secret: bytes = field(init=False)
+    _digest: Callable[[str, int], bytes] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._secret = blake2b(f"{self.seed}\0{self.organization}".encode()).digest()[:32]
+        secret = blake2b(f"{self.seed}\0{self.organization}".encode()).digest()[:32]
+        # A page asks for the same ones twice: for the keys, and for the rows.
+        self._digest = lru_cache(maxsize=512)(
+            lambda kind, number: blake2b(f"{kind}\0{number}".encode(), key=secret).digest()
+        )
         self.true = Store.of(self.rules.id_order, self._generated)
         self._read = Store.of(self.rules.id_order, self._generated) if self.rules.lag else self.true
 
@@ -96,7 +101,7 @@ class Data:
             return store.rows[guid]
         number = (key >> 96) // store.tables[entity_set].step
         chance = self._digest(entity_set, number)[16:]
-        row = row_of(ENTITY_SETS[entity_set], chance, number)
+        row = row_of(entity_set, chance, number)
         row["ID"] = guid
         if entity_set == IDENTITY or (entity_set == ORGANIZATION and number == 0):
             row["Name"] = row["_Name"] = self.organization
@@ -183,6 +188,3 @@ class Data:
             return self.rules.identities
         least = 1 if self.persons or entity_set.name in {ORGANIZATION, EMPLOYEE} else 0
         return entity_set.fixed or max(least, int(self.persons * entity_set.share))
-
-    def _digest(self, kind: str, number: int) -> bytes:
-        return blake2b(f"{kind}\0{number}".encode(), key=self._secret).digest()

@@ -52,15 +52,19 @@ class Part:
 
 @frozen
 class Condition:
-    """A filter: a range of keys, and a test for the rows in it. `text` is empty where the range says it all."""
+    """A filter: a range of keys, and a test for the rows in it. `text` is empty where the range says it all.
+
+    `is_far`: it asks for properties of other entities.
+    """
 
     low: int
     high: int
     test: Test
     text: str
+    is_far: bool
 
     @classmethod
-    def of(cls, parts: list[Part]) -> Condition:
+    def of(cls, parts: list[Part], *, is_far: bool = False) -> Condition:
         """All of the parts."""
         ranges = [part.keys for part in parts if part.keys is not None]
         others = [part for part in parts if part.keys is None]
@@ -69,6 +73,7 @@ class Condition:
             min((high for _, high in ranges), default=END),
             lambda row: all(part.test(row) for part in others),
             " and ".join(part.text for part in others),
+            is_far,
         )
 
 
@@ -81,7 +86,7 @@ def compile_filter(text: str, entity_set: EntitySet, follow: Follow, rules: ApiR
     parts = parser.disjunction()
     if parser.rest:
         raise FilterError(f"unexpected {parser.rest[0].text!r}")
-    return Condition.of(parts)
+    return Condition.of(parts, is_far=parser.is_far)
 
 
 class _Parser:
@@ -93,6 +98,7 @@ class _Parser:
         self._entity_set = entity_set
         self._follow = follow
         self._rules = rules
+        self.is_far = False
 
     @property
     def rest(self) -> list[Token]:
@@ -207,6 +213,7 @@ class _Parser:
                     return None
             return read(there)
 
+        self.is_far |= bool(names)
         kind = _NUMBERS.get(entity_set.kinds[last], entity_set.kinds[last])
         return Operand(kind, value if names else read, path)
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
-from tribe_oauth.sandbox._model import CUSTOM_FIELD, CUSTOM_TYPE, EntitySet
+from tribe_oauth.sandbox._model import CUSTOM_FIELD, CUSTOM_TYPE, ENTITY_SETS
 
 Row = dict[str, Any]
 
@@ -93,35 +94,47 @@ _COUNTRIES: Final = ("Nederland NL", "België BE", "Duitsland DE", "Frankrijk FR
 _PHASES: Final = ("Concept Draft", "Verstuurd Sent", "Onderhandeling Negotiation", "Gewonnen Won", "Verloren Lost")
 
 
-def moment(chance: bytes) -> str:
-    """A time of the years 2015 to 2024, in UTC, in whole seconds."""
-    year, month, day, second = 2015 + chance[0] % 10, 1 + chance[1] % 12, 1 + chance[2] % 28, chance[3] * 337
-    return f"{year}-{month:02}-{day:02}T{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}Z"
+_DAYS: Final = [
+    f"{year}-{month:02}-{day:02}T" for year in range(2015, 2026) for month in range(1, 13) for day in range(1, 29)
+]
+_YEAR: Final = 12 * 28
+_TIMES: Final = [f"{at // 3600:02}:{at // 60 % 60:02}:{at % 60:02}Z" for at in range(0, 256 * 337, 337)]
 
 
-def row_of(entity_set: EntitySet, chance: bytes, number: int) -> Row:
-    """A row without its ID. Three of ten were never changed; hardly one has a flag that is not null."""
-    created = moment(chance)
-    changed = None if chance[4] < 77 else f"{int(created[:4]) + 1}{created[4:]}"
-    row: Row = dict.fromkeys(entity_set.kinds)
-    row["_Type"], row["CreationDate"], row["LastMutationDate"] = entity_set.type_name, created, changed
-    row["IsActive"] = True if chance[5] < 32 else None
+def moment(chance: bytes, years: int = 0) -> str:
+    """A time of the years 2015 to 2024, or so many later, in UTC, in whole seconds."""
+    return _DAYS[(chance[0] << 8 | chance[1]) % (10 * _YEAR) + years * _YEAR] + _TIMES[chance[2]]
+
+
+@cache
+def _empty(name: str) -> Row:
+    return dict.fromkeys(ENTITY_SETS[name].kinds) | {"_Type": ENTITY_SETS[name].type_name}
+
+
+def row_of(name: str, chance: bytes, number: int) -> Row:
+    """A row of a set, without its ID. Three of ten were never changed; hardly one has a flag that is not null."""
+    row = _empty(name).copy()
+    row["CreationDate"] = moment(chance)
+    if chance[4] >= 77:
+        row["LastMutationDate"] = moment(chance, years=1)
+    if chance[5] < 32:
+        row["IsActive"] = True
     row["NumberOfNotes"] = float(chance[6] % 4)
-    row.update(_MADE.get(entity_set.name, _made_otherwise)(chance[8:], number))
-    row["_Name"] = row.get("Name") or row.get("Subject")
+    row.update(_MADE.get(name, _made_otherwise)(chance[8:], number))
+    row["_Name"] = row["Name"] if "Name" in row else row.get("Subject")
     return row
 
 
 def _person(chance: bytes, number: int) -> Row:
     first, last = _FIRST[chance[0] % len(_FIRST)], _LAST[chance[1] % len(_LAST)]
-    month, day = 1 + chance[4] % 12, 1 + chance[5] % 28
+    day = _DAYS[(chance[4] << 8 | chance[5]) % _YEAR]
     return {
         "FirstName": first,
         "LastName": last,
         "Name": f"{first} {last}",
         "EmailAddress": None if chance[2] < 25 else f"person{number}@example.com",
-        "BirthDate": f"{1945 + chance[3] % 60}-{month:02}-{day:02}",
-        "BirthDay": f"{month:02}-{day:02}",
+        "BirthDate": f"{1945 + chance[3] % 60}{day[4:10]}",
+        "BirthDay": day[5:10],
         CUSTOM_FIELD: _TRADE[chance[6] % len(_TRADE)],
     }
 

@@ -146,10 +146,6 @@ def between(keys: Ordered, start: int, stop: int) -> list[tuple[int, str]]:
 def _at(keys: Ordered, position: int) -> int:
     """A key that so many keys are less than."""
     low, high = 0, END
-    while low < high:
-        middle = (low + high) // 2
-        rank = keys.rank(middle)
-        if rank == position:
-            return middle
+    while (rank := keys.rank(middle := (low + high) // 2)) != position:
         low, high = (middle + 1, high) if rank < position else (low, middle)
-    return low
+    return middle

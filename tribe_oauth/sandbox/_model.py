@@ -70,6 +70,11 @@ class EntitySet:
         return self.name.replace("_", ".")
 
     @cached_property
+    def names(self) -> frozenset[str]:
+        """The names of the sets that its rows are of."""
+        return frozenset(each.name for each in self.concrete)
+
+    @cached_property
     def concrete(self) -> tuple[EntitySet, ...]:
         """The types that the rows of this set are of."""
         own = () if self.abstract else (self,)
@@ -118,12 +123,12 @@ _set(
 )  # fmt: skip
 _set(
     "Relation", "Entity",
-    "Name SortName PhoneNumber EmailAddress Number DebtorNumber CreditorNumber IBAN BIC BankName LinkedIn",
+    "Name PhoneNumber EmailAddress Number DebtorNumber IBAN",
     "Language=Datastore_Country?", abstract=True,
 )  # fmt: skip
 _set(
     "Relation_Person", "Relation",
-    f"FirstName MiddleName LastName Initials Title Suffix BirthDate:date BirthDay MobilePhoneNumber {CUSTOM_FIELD}",
+    f"FirstName MiddleName LastName Title BirthDate:date BirthDay MobilePhoneNumber {CUSTOM_FIELD}",
     "Address=Address?", files=("Picture",), share=1.0, required=("LastName",),
 )  # fmt: skip
 _set(

@@ -1,7 +1,7 @@
 """Which rows a request gets, and in which order: positions in a set, or in what a filter leaves of it. For `_odata`.
 
 A page of what is ordered by ID needs the rows of that page alone. What a filter or another order comes to is kept for
-the next page, until something is written.
+the next page; what is written meanwhile is put into it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import binascii
 import json
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from random import Random
 from typing import Any, Final
@@ -58,6 +58,14 @@ class Page:
     next: str | None = None
 
 
+@define
+class _Kept:
+    """Keys that were found. `version`: how many changes there had been; -1: nothing was looked for yet."""
+
+    version: int = -1
+    keys: list[_Key] = Factory(list)
+
+
 @define(eq=False)
 class Pages:
     """Pages of one service. `size`: rows of a page at most."""
@@ -65,7 +73,7 @@ class Pages:
     rules: ApiRules
     size: int
     chance: Random
-    _kept: OrderedDict[tuple[Any, ...], Sequence[_Key]] = Factory(OrderedDict)
+    _kept: OrderedDict[tuple[Any, ...], _Kept] = Factory(OrderedDict)
 
     def page(self, data: Data, query: Query, options: dict[str, str]) -> Page:
         """The page that a query asks for."""
@@ -124,40 +132,47 @@ class Pages:
         self, data: Data, store: Store, query: Query, start: int, size: int | None
     ) -> tuple[Sequence[_Key], int]:
         """A page in the order of other properties, those that are equal by ID; nulls first."""
-
-        def ordered() -> list[_Key]:
+        kept = self._keep(data, query, query.orderby)
+        if kept.version != len(store.log):
             rows = [(data.row(store, name, key), key, name) for key, name in self._matching(data, store, query)]
             for name, descending in reversed(query.orderby):
                 rows.sort(key=lambda each: (each[0][name] is not None, each[0][name]), reverse=descending)
-            return [(key, name) for _, key, name in rows]
-
-        condition, keys = query.condition, self._keep(data, store, query, query.orderby, ordered)
+            kept.keys, kept.version = [(key, name) for _, key, name in rows], len(store.log)
+        condition, keys = query.condition, kept.keys
         if (condition.low, condition.high) != (0, END):
             keys = [each for each in keys if condition.low <= each[0] < condition.high]
         return keys[start : None if size is None else start + size], len(keys)
 
     def _matching(self, data: Data, store: Store, query: Query) -> Sequence[_Key]:
-        """The keys of the rows for which the filter holds, in the order of the IDs, whatever it says of the ID."""
-        keys, test = store.keys(query.shape.entity_set.name), query.condition.test
-        return self._keep(
-            data, store, query, (), lambda: [each for each in keys.since(0) if test(data.row(store, each[1], each[0]))]
-        )
+        """The keys of the rows for which the filter holds, in the order of the IDs, whatever it says of the ID.
 
-    def _keep(
-        self,
-        data: Data,
-        store: Store,
-        query: Query,
-        orderby: tuple[tuple[str, bool], ...],
-        made: Callable[[], list[_Key]],
-    ) -> Sequence[_Key]:
-        """What was made for this filter and this order before; else it is made, and kept."""
-        said = data.organization, store.version, query.shape.entity_set.name, query.condition.text, orderby
-        if said not in self._kept:
-            self._kept[said] = made()
-            if len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-        return self._kept[said]
+        They are kept; after a change, only what it concerned is looked at again.
+        """
+        entity_set, kept = query.shape.entity_set, self._keep(data, query, ())
+
+        def holds(each: _Key) -> bool:
+            return bool(query.condition.test(data.row(store, each[1], each[0])))
+
+        if kept.version < 0 or (query.condition.is_far and kept.version < len(store.log)):
+            kept.keys = [each for each in store.keys(entity_set.name).since(0) if holds(each)]
+            kept.version = len(store.log)
+        for each in dict.fromkeys(store.log[kept.version :]):
+            at = bisect_left(kept.keys, each)
+            if kept.keys[at : at + 1] == [each]:
+                del kept.keys[at]
+            if each[1] in entity_set.names and each[0] in store.tables[each[1]] and holds(each):
+                kept.keys.insert(at, each)
+        kept.version = len(store.log)
+        return kept.keys
+
+    def _keep(self, data: Data, query: Query, orderby: tuple[tuple[str, bool], ...]) -> _Kept:
+        """What is kept for this filter and this order; it may be from before the latest changes."""
+        said = data.organization, query.shape.entity_set.name, query.condition.text, orderby
+        kept = self._kept.setdefault(said, _Kept())
+        self._kept.move_to_end(said)
+        if len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        return kept
 
 
 def _continued(options: dict[str, str], at: int, left: int | None) -> str:

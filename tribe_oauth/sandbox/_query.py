@@ -22,10 +22,14 @@ _OPTIONS: Final = {
 
 @frozen
 class Shape:
-    """What is shown of an entity. `select` empty: all of its properties. `expand`: what stands under a link's name."""
+    """What is shown of an entity. `select` empty: all of its properties. `expand`: what stands under a link's name.
+
+    `keyless`: the ID was not selected; it is shown all the same.
+    """
 
     entity_set: EntitySet
     select: tuple[str, ...] = ()
+    keyless: bool = False
     expand: tuple[tuple[str, Shape], ...] = ()
 
 
@@ -88,7 +92,8 @@ def shape_of(entity_set: EntitySet, select: str | None, expand: str | None) -> S
         raise ProblemError(400, f"{entity_set.name} has no property {min(unknown)!r}")
     return Shape(
         entity_set,
-        () if "*" in names else tuple(name for name in names if name in entity_set.kinds),
+        () if "*" in names or not names else tuple(name for name in entity_set.kinds if name == "ID" or name in names),
+        bool(names) and not {"*", "ID"} & {*names},
         tuple(_expanded(part, entity_set) for part in _split(expand or "", ",")),
     )
 

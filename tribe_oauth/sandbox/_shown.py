@@ -32,8 +32,8 @@ class Shown:
             of = own if self.rules.base_rows == "all" else shape.entity_set
             shown: dict[str, Any] = dict(row) if of is own else {name: row[name] for name in of.kinds}
         else:
-            shown = {name: row[name] for name in row if name == "ID" or name in names}
-            if "ID" not in names and self.rules.odata_id:
+            shown = {name: row[name] for name in names}
+            if shape.keyless and self.rules.odata_id:
                 shown = {"@odata.id": f"{shape.entity_set.name}({row['ID']})", **shown}
         for name, inner in shape.expand:
             shown[name] = self._expanded(data, row, name, inner)

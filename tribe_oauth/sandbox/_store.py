@@ -40,14 +40,14 @@ class Change:
 
 @define(eq=False)
 class Store:
-    """All of it. `version` grows with each change. `keys`: of each entity set that is not abstract."""
+    """All of it. `tables`: the keys of each set that is not abstract. `log`: of each change the key, and the set."""
 
     order: Order
     tables: dict[str, Keys]
     rows: dict[str, Row] = Factory(dict)
     links: dict[tuple[str, str], Target] = Factory(dict)
     files: dict[tuple[str, str], File | None] = Factory(dict)
-    version: int = 0
+    log: list[tuple[int, str]] = Factory(list)
     _keys: dict[str, Ordered] = field(factory=dict, init=False)
 
     @classmethod
@@ -65,8 +65,9 @@ class Store:
     def apply(self, change: Change) -> None:
         """Carry out a change. What is deleted already stays so."""
         key, table = key_of(change.id, self.order), self.tables[change.entity_set]
-        self.version += 1
+        self.log.append((key, change.entity_set))
         if change.was is not None:
+            self.log.append((key, change.was))
             self.tables[change.was].remove(key)
         if change.row is None:
             self.rows.pop(change.id, None)
