@@ -126,10 +126,15 @@ async def webhook(place: Place) -> AsyncIterator[Subject]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     address, body = f"http://127.0.0.1:{runner.addresses[0][1]}/hook", message()
 
+    async def slowly() -> AsyncIterator[bytes]:
+        yield body[:9]
+        await asyncio.sleep(0.005)
+        yield body[9:]
+
     async def post() -> int:
         async with (
             ClientSession() as session,
-            session.post(address, data=body, headers={HEADER: signature(body)}) as response,
+            session.post(address, data=slowly(), headers={HEADER: signature(body)}) as response,
         ):
             return response.status
 
