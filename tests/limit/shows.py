@@ -175,7 +175,7 @@ async def killed(rule: Rule, store: str) -> Seen:
 def stores(folder: Path) -> Iterator[Mapping[str, str]]:
     """The address of each kind of shared store."""
     with postgres_server() as postgres, redis_server() as redis, cluster() as nodes, watched() as sentinel:
-        asyncio.run(_prepared(postgres.url))
+        asyncio.run(prepared(postgres.url))
         yield {
             "SQLite": str(folder / "tribe.db"),
             "PostgreSQL": postgres.url,
@@ -185,7 +185,8 @@ def stores(folder: Path) -> Iterator[Mapping[str, str]]:
         }
 
 
-async def _prepared(url: str) -> None:
+async def prepared(url: str) -> None:
+    """Make the tables in a PostgreSQL database."""
     store = PostgresStore(url)
     await store.create_schema()
     await store.close()
