@@ -137,6 +137,13 @@ def sync(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def limit(session: nox.Session) -> None:
+    """The API's limit, kept by processes on each store, 30 minutes: nox -s limit -- --only "Redis, four"."""
+    install(session, "test")
+    session.run("python", "-m", "tests.limit.shows", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """The benchmarks, under 15 minutes on 2 cores: their table, benchmarks/results.json and docs/benchmarks."""
     install(session, "test", "bench")

@@ -11,7 +11,7 @@ from unittest import mock
 
 from aiohttp import ClientSession
 
-from tribe_oauth import TokenManager
+from tribe_oauth import RateLimit, TokenManager
 from tribe_oauth._oauth.client import AuthorizationCodeGrant
 from tribe_oauth.sandbox import Sandbox
 
@@ -238,6 +238,16 @@ async def replayed(place: Place) -> AsyncIterator[Subject]:
     async with tribe(place) as world, world.manager.session("acme") as session:
         world.sandbox.expire("acme")
         yield Subject(run=lambda: _read(session), after=lambda: _read(session))
+
+
+@scenario("TokenManager.session: a request that waits for its turn")
+async def turn(place: Place) -> AsyncIterator[Subject]:
+    async with tribe(place) as world:
+        limited = TokenManager(world.client, store=world.store, rate_limit=RateLimit(calls=2, seconds=0.2), quiet=0.0)
+        async with limited, limited.session("acme") as session:
+            await _read(session)
+            await _read(session)
+            yield Subject(run=lambda: _read(session), after=lambda: _read(session))
 
 
 @scenario("TokenManager.session: a request whose body cannot be sent again")

@@ -104,6 +104,13 @@ for _kind in CLASSES:
         if _kind != "memory":
             _operation(_kind, _name, "to be opened", _run)
 
+for _kind in ("sqlite", "postgres", "redis", "encrypted"):
+    for _situation in ("open", "to be opened"):
+        _operation(_kind, "slots", _situation, lambda store: store.slots("key"))
+        _operation(
+            _kind, "swap_slots", _situation, lambda store: store.swap_slots("key", b"state", version=0, lives_for=1.0)
+        )
+
 for _kind in ("sqlite", "encrypted"):
     _operation(_kind, "rescue", "a copy is kept", lambda store: store.rescue("acme", record("acme")))
     _operation(_kind, "rescue", "a copy is not needed any more", lambda store: store.rescue("acme", None))

@@ -14,7 +14,9 @@ def test_every_public_coroutine_has_a_scenario() -> None:
 def test_no_scenario_is_for_what_is_gone() -> None:
     """What a scenario covers is public, but for a session's requests, a terminal's login and an app's handlers.
 
-    Copies of records are kept by an encrypted store where the store inside keeps them, which only its instance knows.
+    Copies of records, and slots, are kept by an encrypted store where the store inside keeps them, which only its
+    instance knows.
     """
-    beyond = {"web.login", "web.setup", "web.webhooks", "TokenManager.session", "EncryptedStore.rescue"}
+    of_its_inside = {f"EncryptedStore.{name}" for name in ("rescue", "slots", "swap_slots")}
+    beyond = {"web.login", "web.setup", "web.webhooks", "TokenManager.session"} | of_its_inside
     assert scenarios.covered() - public_coroutines() == beyond

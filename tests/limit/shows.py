@@ -48,18 +48,19 @@ class Rule:
 
 @attrs.frozen(kw_only=True)
 class Seen:
-    """What the judge saw of an export: `least` is the time that it takes at least, in seconds."""
+    """What the judge saw of an export. `least`: seconds that it takes at least with this latency."""
 
     requests: int
     refused: int
     seconds: float
     least: float
+    latency: float
     retries: int = 0
     after_the_first: int = 0
     """Requests in the time in which nothing was to be sent after the first 429."""
 
     def __str__(self) -> str:
-        times = f"{self.seconds:.1f} s, {self.seconds / self.least:.3f} of the least time"
+        times = f"{self.seconds:.1f} s, {self.seconds / self.least:.3f} of the least at {self.latency * 1000:.0f} ms"
         return f"{self.requests} requests, {self.refused} refused, {self.after_the_first} after that; {times}"
 
 
@@ -137,12 +138,14 @@ def _seen(rule: Rule, requests: list[tuple[float, bool, int]], told: list[Any], 
     assert sum(one["rows"] for one in told) == pages * ROWS
     ours = [(at, status) for at, foreign, status in requests if not foreign]
     refused = [at for at, status in ours if status == 429]
+    latency = sum(one["latency"] for one in told) / len(told)
     stopped = [at for at, _ in ours if refused and refused[0] + 3 * LATENCY < at < refused[0] + 60.0]
     return Seen(
         requests=len(ours),
         refused=len(refused),
         seconds=max(one["ended"] for one in told) - min(one["began"] for one in told),
-        least=least(pages, rule.limit, at_once=AT_ONCE * processes, latency=LATENCY),
+        least=least(pages, rule.limit, at_once=AT_ONCE * processes, latency=latency),
+        latency=latency,
         retries=sum(one["retries"] for one in told),
         after_the_first=len(stopped),
     )
@@ -175,7 +178,7 @@ async def killed(rule: Rule, store: str) -> Seen:
 def stores(folder: Path) -> Iterator[Mapping[str, str]]:
     """The address of each kind of shared store."""
     with postgres_server() as postgres, redis_server() as redis, cluster() as nodes, watched() as sentinel:
-        asyncio.run(_prepared(postgres.url))
+        asyncio.run(prepared(postgres.url))
         yield {
             "SQLite": str(folder / "tribe.db"),
             "PostgreSQL": postgres.url,
@@ -185,7 +188,8 @@ def stores(folder: Path) -> Iterator[Mapping[str, str]]:
         }
 
 
-async def _prepared(url: str) -> None:
+async def prepared(url: str) -> None:
+    """Make the tables in a PostgreSQL database."""
     store = PostgresStore(url)
     await store.create_schema()
     await store.close()

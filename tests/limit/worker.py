@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -12,7 +13,23 @@ from typing import Any
 
 from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, RateLimit, TokenManager
 from tribe_oauth._manager import settings
+from tribe_oauth.odata import Page
+from tribe_oauth.odata._pages import Reader
 from tribe_oauth.sync import Checkpoint, Pace, export
+
+
+class Timed:
+    """How long pages take, from the moment in which their request may be sent."""
+
+    def __init__(self) -> None:
+        self.seconds = list[float]()
+        self._page = Reader.page
+
+    async def page(self, reader: Reader, position: str | None) -> Page:
+        began = time.monotonic()
+        page = await self._page(reader, position)
+        self.seconds.append(time.monotonic() - began)
+        return page
 
 
 class Nowhere:
@@ -26,6 +43,8 @@ class Nowhere:
 
 
 async def main(base: str, calls: str, seconds: str, at_once: str, *sets: str) -> None:
+    timed = Timed()
+    Reader.page = lambda self, position: timed.page(self, position)  # type: ignore[method-assign]
     client = Client("show", "secret of the show", endpoints=Endpoints.at(base, base, allow_insecure_loopback=True))
     organization = base.rpartition(":")[2]  # of each API its own
     limit = RateLimit(calls=int(calls), seconds=float(seconds))
@@ -39,7 +58,8 @@ async def main(base: str, calls: str, seconds: str, at_once: str, *sets: str) ->
         ended = time.monotonic()
     errors = [str(outcome.error) for outcome in outcomes if outcome.error is not None]
     rows, retries = (sum(getattr(outcome, name) for outcome in outcomes) for name in ("rows", "retries"))
-    sys.stdout.write(json.dumps({"began": began, "ended": ended, "rows": rows, "retries": retries, "errors": errors}))
+    told = {"began": began, "ended": ended, "rows": rows, "retries": retries, "errors": errors}
+    sys.stdout.write(json.dumps({**told, "latency": statistics.mean(timed.seconds)}))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from tribe_oauth import (
     Client,
     ClientCredentialsGrant,
     MemoryStore,
+    RateLimit,
     RefreshTokenGrant,
     Secret,
     Status,
@@ -45,7 +46,11 @@ async def everything() -> None:
     store: TokenStore = MemoryStore()
     store = SQLiteStore("path")
     store = EncryptedStore(store, ["key", Secret("key")])
-    async with TokenManager(client, store=store, leeway=1.0, quiet=1.0, proxy="http://proxy") as manager:
+    limit = RateLimit(calls=1000, seconds=60, share=0.9, longest_wait=30)
+    await TokenManager(client, rate_limit=None).close()
+    async with TokenManager(
+        client, store=store, leeway=1.0, quiet=1.0, proxy="http://proxy", rate_limit=limit
+    ) as manager:
         assert_type(manager, TokenManager)
         assert_type(await manager.connect("a", request.grant("url")), Token)
         await manager.connect("a", ClientCredentialsGrant(client, scope="read"))
@@ -60,6 +65,8 @@ async def everything() -> None:
         assert_type([organization async for organization in organizations], list[str])
         assert_type(await manager.warm_up(concurrency=1), Mapping[str, Token | TribeOAuthError])
         assert_type(manager.session("a"), ClientSession)
+        assert_type(manager.session("a", background=True), ClientSession)
+        assert_type(manager.middleware("a", background=True), ClientMiddlewareType)
         assert_type(manager.middleware(), ClientMiddlewareType)
         assert_type(manager.client, Client | None)
         assert_type(manager.store, TokenStore)
