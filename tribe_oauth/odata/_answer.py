@@ -15,9 +15,11 @@ from tribe_oauth._printable import printable
 from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth._retry_after import read_retry_after
 from tribe_oauth.errors import TribeOAuthError
-from tribe_oauth.odata._json import EXACT, PLAIN, Parse, Parsed
+from tribe_oauth.odata._json import EXACT, PLAIN, Parse, Parsed, RawRow
 from tribe_oauth.odata._query import Query
 
+REFUSALS: Final = frozenset({400, 404, 405, 501})
+"""What a service answers to a way of reading that it does not know."""
 _SHOWN: Final = 300  # characters of each text from the server in an error
 _MAX_REFUSAL_BYTES: Final = 64 * 2**10
 _WHOLE: Final = re.compile(r"\d{1,18}", re.ASCII)
@@ -59,11 +61,12 @@ class ODataError(TribeOAuthError):
 class Answer:
     """A complete answer. `asked`: the absolute URL of the request. `next_link`, `context`: as the server sent them.
 
+    `rows`: dicts, or what `RAW` leaves of them.
     `content`: all of it, as bytes. `odd`: see `Parsed`. `is_one`: what was asked for is one entity or none.
     """
 
     asked: URL
-    rows: list[dict[str, Any]]
+    rows: list[Any]
     count: int | None = None
     next_link: object = None
     context: object = None
@@ -72,17 +75,21 @@ class Answer:
     is_one: bool = False
 
 
-async def get(session: ClientSession, query: Query, url: URL, *, first: bool = False) -> Answer:
+async def get(
+    session: ClientSession, query: Query, url: URL, *, first: bool = False, parse: Parse | None = None
+) -> Answer:
     """Read a collection; read it a second time where the answer is cut off. Raises ODataError.
 
     `first`: it is the first request of a read. Only to that one the API may answer with one entity, or with none.
+    `parse`: how; by default as the query says.
     """
+    parse = parse or (EXACT if query.exact else PLAIN)
     try:
-        return await _get(session, query, url, first=first)
+        return await _get(session, query, url, first, parse)
     except _CutOff:
         pass
     try:
-        return await _get(session, query, url, first=first)
+        return await _get(session, query, url, first, parse)
     except _CutOff as error:
         broken = error.args[0]
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
@@ -93,12 +100,12 @@ class _CutOff(Exception):  # noqa: N818 (a condition that never leaves this modu
     """A success whose body is not JSON, or shorter than announced. Carries the ODataError that says so."""
 
 
-async def _get(session: ClientSession, query: Query, url: URL, *, first: bool) -> Answer:
+async def _get(session: ClientSession, query: Query, url: URL, first: bool, parse: Parse) -> Answer:
     status, asked, headers, content = await _fetch(session, url, query.max_bytes)
     may_be_one = first and "(" in query.path
     if status == 204 and may_be_one:
         return Answer(asked, [], is_one=True)  # a navigation property that points to no entity
-    parsed = _parsed(content, EXACT if query.exact else PLAIN)
+    parsed = _parsed(content, parse if status == 200 else PLAIN)
     body = parsed.value
     if status not in {200, 204}:
         raise _refusal(status, headers, body)
@@ -202,7 +209,8 @@ def whole(value: object) -> int | None:
 
 
 def _are_rows(values: list[Any]) -> bool:
-    return set(map(type, values)) <= {dict}
+    kinds = set(map(type, values))
+    return kinds <= {dict} or kinds == {RawRow}
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:

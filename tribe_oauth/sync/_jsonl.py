@@ -44,10 +44,12 @@ _encoder: Final = msgspec.json.Encoder(enc_hook=_digits)
 
 
 def _lines(rows: Sequence[object]) -> bytes:
-    """A line of UTF-8 for each row. Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped.
+    """A line of UTF-8 for each row, as it came where it was not parsed. Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped.
 
     Raises CheckpointError for a row that is nested too deeply: it was just shallow enough to be read.
     """
+    if rows and type(rows[0]) is msgspec.Raw:
+        return b"\n".join((*rows, b""))  # type: ignore[arg-type]
     try:
         try:
             return _encoder.encode_lines(rows)
@@ -88,6 +90,7 @@ class JSONLinesFolder:
     """
 
     exact: Final = True
+    as_json: Final = True
 
     def __init__(
         self, folder: str | Path, *, restart: bool = False, max_age: float | None = None, every: float = 0.25
@@ -250,6 +253,7 @@ class JSONLinesStream:
     """
 
     exact: Final = True
+    as_json: Final = True
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
