@@ -13,9 +13,9 @@ from typing import Any
 import attrs
 
 from tribe_oauth.odata._answer import Answer, ODataError
-from tribe_oauth.odata._keys import as_text, digests_of, key_of, mark_of
+from tribe_oauth.odata._keys import Known, digests_of, key_of, mark_of
 from tribe_oauth.odata._next_link import next_url
-from tribe_oauth.odata._positions import Place
+from tribe_oauth.odata._positions import Key, Place
 from tribe_oauth.odata._query import Query
 
 
@@ -33,40 +33,37 @@ def short(got: int, promised: int | None) -> ShortError:
 
 @attrs.frozen
 class _Told:
-    """An answer in its read. `got`: rows of its request, with those of the links that led on from it.
-
-    `left`: how many more the server promised. `is_counted`: it did so for this request.
+    """An answer in its read. `new`: rows that did not come before; `got`: rows of its request, with those of the links
+    that led on from it. `left`: how many more the server promised; `is_counted`: it did so for this request.
     """
 
     place: Place
     size: int
+    new: int
     got: int
     left: int | None
     is_counted: bool
     asked: int
 
     @classmethod
-    def of(cls, place: Place, answer: Answer, skip: int, asked: int) -> _Told:
+    def of(cls, place: Place, answer: Answer, query: Query, *, skip: int, new: int) -> _Told:
         """`skip`: how many rows of what the server counts are in front of the answer's."""
         size, is_link = len(answer.rows), place.link is not None
+        promised = None if place.left is None else place.left - new
+        if answer.count is not None and (promised is None or not is_link):  # of links, the first count stands
+            promised = answer.count - skip - size
+        is_counted = answer.count is not None or (is_link and promised is not None)
         got = size + (place.got if is_link else 0)
-        promised = place.left is not None and (is_link or answer.count is None)
-        if promised:
-            assert place.left is not None
-            left: int | None = place.left - size  # of links, the first count stands
-        else:
-            left = None if answer.count is None else answer.count - skip - size
-        is_counted = answer.count is not None or (is_link and promised)
-        return cls(place, size, got, left, is_counted, asked)
+        return cls(place, size, new, got, promised, is_counted, query.size(place.rows))
 
     def is_end(self) -> bool:
         """Whether nothing is left. Raises ShortError where nothing comes and something is promised."""
         nothing_is_promised = self.left is None or self.left <= 0
-        if self.size == 0 and not nothing_is_promised:
-            raise self.short()
-        if self.place.link is not None and nothing_is_promised and not self.may_be_cut():
-            return True
-        if self.size == 0:
+        if self.place.link is not None and not self.may_be_cut():
+            return nothing_is_promised
+        if self.size == 0 and self.place.link is None:
+            if not nothing_is_promised:
+                raise self.short()
             return True
         return self.is_counted and nothing_is_promised and self.got < (self.place.longest or self.asked)
 
@@ -75,61 +72,77 @@ class _Told:
         return self.place.ordered and self.got == self.asked
 
     def short(self) -> ShortError:
-        rows = (self.place.rows or 0) + self.size
-        return short(rows, None if self.left is None else rows + self.left)
+        """The error where this is the end all the same."""
+        rows = (self.place.rows or 0) + self.new
+        return short(rows, None if self.left is None or self.left <= 0 else rows + self.left)
+
+    def following(self, answer: Answer, query: Query) -> Place:
+        """The place behind it."""
+        place, link = self.place, next_url(answer)
+        return attrs.evolve(
+            place,
+            rows=None if place.rows is None else place.rows + self.new,
+            last=key_of(answer.rows[-1], query.key) if self.size else place.last,
+            link=None if link is None else link.raw_path_qs,
+            got=self.got,
+            longest=place.longest if link is not None else max(place.longest, self.got),
+            left=self.left,
+            mark=mark_of(answer.rows, query.key),
+        )
 
 
 def by_key(place: Place, answer: Answer, query: Query) -> Place | None:
     """Where a read by key goes on; None: this was the end. Raises ODataError."""
-    told = _Told.of(place, answer, place.got if place.link is not None else 0, query.size(place.rows))
-    following = _following(place, told, answer, query)
-    if (url := next_url(answer)) is not None:
-        return attrs.evolve(following, link=url.raw_path_qs)
+    skip = place.got if place.link is not None else 0
+    told = _Told.of(place, answer, query, skip=skip, new=len(answer.rows))
+    following = attrs.evolve(told.following(answer, query), recent=_recent(place, told, answer, query))
+    if following.link is not None:
+        return following
     if place.rows is None or told.is_end():
         return None
     if not place.ordered:
         raise told.short()
-    following = attrs.evolve(following, longest=max(place.longest, told.got))
     if following.last is None:  # rows without a key
         return attrs.evolve(following, skip=following.rows)
-    recent = "" if place.sure else as_text(digests_of(answer.rows, query.key))
-    return attrs.evolve(following, recent=recent)
+    return following
+
+
+def _recent(place: Place, told: _Told, answer: Answer, query: Query) -> str:
+    """The rows to tell apart from those of the next request, until the service has shown that it knows keys."""
+    if place.sure or not place.ordered:
+        return ""
+    before = Known.at(place.recent, 0) if told.got <= told.asked else Known([], 0)
+    before.add(digests_of(answer.rows, query.key))
+    return str(before)
 
 
 def by_window(place: Place, skip: int, answer: Answer, new: Sequence[Any], query: Query) -> Place | None:
-    """Where a read by windows goes on, after the one at `skip`; `new`: its rows that did not come before."""
-    told = _Told.of(place, answer, skip, query.size(place.rows))
+    """Where a read by windows goes on, after the one at `skip`; `new`: its rows that did not come before.
+
+    Raises ShortError where it brings nothing new: what is behind it has to be seen, or asked for again.
+    """
+    told = _Told.of(place, answer, query, skip=skip, new=len(new))
     reached = skip + told.size
-    following = attrs.evolve(_following(place, told, answer, query, len(new)), skip=reached, last=None)
-    if (url := next_url(answer)) is not None:
-        return attrs.evolve(following, link=url.raw_path_qs)
-    is_short = told.size < (place.longest or told.asked)
-    if told.is_end() or (not new and is_short and not told.is_counted):
+    following = attrs.evolve(told.following(answer, query), skip=reached, last=None)
+    if following.link is not None:
+        return following
+    if told.is_end():
         return None
     if not new and reached <= (place.skip or 0):
         raise told.short()
-    return attrs.evolve(following, longest=max(place.longest, told.got), sure=place.sure or skip > 0)
+    return attrs.evolve(following, sure=place.sure or skip > 0)
 
 
-def _following(place: Place, told: _Told, answer: Answer, query: Query, new: int | None = None) -> Place:
-    last = key_of(answer.rows[-1], query.key) if told.size else place.last
-    return attrs.evolve(
-        place,
-        rows=None if place.rows is None else place.rows + (told.size if new is None else new),
-        last=last,
-        link=None,
-        got=told.got,
-        left=told.left,
-        mark=mark_of(answer.rows, query.key),
-    )
+def contradicts(place: Place, answer: Answer, query: Query, first: Key | None) -> bool:
+    """Whether the rows behind a key are none: the service does not know the filter, or has another order for it.
 
-
-def contradicts(place: Place, answer: Answer, query: Query) -> bool:
-    """Whether the rows behind a key are not what they should be: the service does not know the filter, or another order.
-
-    They may not have the row of that key in them, and are as many as were left, but for what moved meanwhile.
+    They may not have rows in them that came before, and are as many as were left, but for what moved meanwhile.
+    `first`: the key of the very first row.
     """
-    if any(key_of(row, query.key) == place.last for row in answer.rows):
+    known = Known.at(place.recent, 0)
+    if any(digest in known for digest in digests_of(answer.rows, query.key)):
+        return True
+    if answer.rows and key_of(answer.rows[0], query.key) == first:
         return True
     if answer.count is None or place.left is None:
         return False

@@ -136,7 +136,10 @@ def splitter() -> Parse:
     usual = defstruct(
         "Page",
         [("value", list[Raw])]
-        + [(f"control{at}", kind | UnsetType, field(default=UNSET, name=name)) for at, (name, kind) in enumerate(controls)],
+        + [
+            (f"control{at}", kind | UnsetType, field(default=UNSET, name=name))
+            for at, (name, kind) in enumerate(controls)
+        ],
         forbid_unknown_fields=True,
     )
     decode = Decoder(usual).decode

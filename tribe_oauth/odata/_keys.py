@@ -40,11 +40,6 @@ def digests_of(rows: Sequence[Any], name: str) -> list[bytes]:
     return [blake2b(str(key).encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest() for key in keys]
 
 
-def as_text(digests: Sequence[bytes]) -> str:
-    """Digests for a position."""
-    return base64.b85encode(b"".join(digests[-_STORED:])).decode()
-
-
 class Known:
     """The rows that a read has had, by their digests. `rows`: how many; `is_all`: none is missing from it."""
 
@@ -78,4 +73,4 @@ class Known:
         self.rows += len(digests)
 
     def __str__(self) -> str:
-        return as_text([*self._last])
+        return base64.b85encode(b"".join(self._last)).decode()

@@ -24,7 +24,7 @@ from tribe_oauth.odata._inside import check
 from tribe_oauth.odata._json import Parse
 from tribe_oauth.odata._keys import key_of, mark_of
 from tribe_oauth.odata._next_link import is_below_root, verbatim
-from tribe_oauth.odata._positions import Place, no_position
+from tribe_oauth.odata._positions import Key, Place, no_position
 from tribe_oauth.odata._query import MAX_BYTES, Query, query_of
 from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after, persistently
 from tribe_oauth.odata._sets import with_the_sets
@@ -165,6 +165,7 @@ class Reader:
         self._session = session
         self._query = query
         self._parse = parse
+        self._first_key: Key | None = None
         self._windows = Windows(self._get, query)
 
     async def page(self, position: str | None) -> Page:
@@ -199,6 +200,7 @@ class Reader:
         answer = await self._get(query.first())
         if query.page_size is not None and len(answer.rows) > query.size():
             raise unkept()
+        self._first_key = key_of(answer.rows[0], query.key) if answer.rows else None
         return self._page(Place(), answer, by_key(Place(), answer, query), answer.count)
 
     async def _whole(self) -> Page | None:
@@ -242,7 +244,7 @@ class Reader:
         except ODataError as error:
             if place.sure or error.status not in REFUSALS:
                 raise
-        if answer is None or (not place.sure and contradicts(place, answer, query)):
+        if answer is None or (not place.sure and contradicts(place, answer, query, self._first_key)):
             return await self._window(attrs.evolve(place, last=None, skip=place.rows))
         if answer.rows and key_of(answer.rows[0], query.key) == place.last:
             raise came_again()
@@ -275,7 +277,7 @@ class Reader:
             raise came_again()
         if place.skip is None:
             return self._page(place, answer, by_key(place, answer, self._query), answer.count)
-        answer, rows, following = self._windows.linked(place, answer)
+        answer, rows, following = await self._windows.linked(place, answer)
         return self._page(place, attrs.evolve(answer, rows=rows), following, answer.count)
 
     def _page(self, place: Place, answer: Answer, following: Place | None, count: int | None = None) -> Page:

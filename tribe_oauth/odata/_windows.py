@@ -56,12 +56,12 @@ class Windows:
             skip, back = max(0, skip - back), 2 * back
         if skip == 0 and place.skip > _OVERLAP and not known.is_all and not any(it in known for it in digests):
             raise moved()
-        return self._taken(place, skip, answer, digests)
+        return await self._taken(place, skip, answer, digests)
 
-    def linked(self, place: Place, answer: Answer) -> tuple[Answer, list[Any], Place | None]:
+    async def linked(self, place: Place, answer: Answer) -> tuple[Answer, list[Any], Place | None]:
         """The same for an answer that a link led to."""
         self._known_at(place)
-        return self._taken(place, place.skip or 0, answer, digests_of(answer.rows, self.query.key))
+        return await self._taken(place, place.skip or 0, answer, digests_of(answer.rows, self.query.key))
 
     async def _window(self, place: Place, skip: int) -> Answer:
         """The answer at a position. Rows that came before are asked for in addition."""
@@ -71,7 +71,7 @@ class Windows:
             raise unkept()
         return answer
 
-    def _taken(
+    async def _taken(
         self, place: Place, skip: int, answer: Answer, digests: list[bytes]
     ) -> tuple[Answer, list[Any], Place | None]:
         known = self.known
@@ -81,11 +81,19 @@ class Windows:
             return answer, answer.rows, following
         new = [at for at, digest in enumerate(digests) if digest not in known]
         rows = [answer.rows[at] for at in new] if len(new) < len(digests) else answer.rows
+        if not new and await self._is_end(place, skip + len(digests), answer):
+            return answer, [], None
         following = by_window(place, skip, answer, rows, self.query)
         known.add([digests[at] for at in new])
         if skip == 0:
             self.first = digests[0]
         return answer, rows, following and attrs.evolve(following, recent=str(known))
+
+    async def _is_end(self, place: Place, reached: int, answer: Answer) -> bool:
+        """Whether nothing is behind a window without new rows: where no count says it, the server has to."""
+        if answer.count is not None or answer.next_link is not None or place.left or place.link is not None:
+            return False
+        return not (await self.get(self.query.window(reached, 1), False)).rows
 
     def _all_there_is(self, place: Place) -> tuple[Answer, list[Any], None]:
         if place.left is not None and place.left > 0:
