@@ -23,7 +23,7 @@ PEOPLE = [{"ID": f"{number:02}", "Name": "abc"[number % 3]} for number in range(
 class Counting:
     """An API that gives no nextLink: it sorts, skips and cuts, at `most` rows.
 
-    `keys`: it knows a filter for what is behind a key; otherwise it looks at none. `behind`: how many it says are there.
+    `keys`: it knows a filter for what is behind a key; otherwise it looks at none. `behind`: how many are there.
     """
 
     def __init__(
@@ -178,7 +178,7 @@ async def test_rows_without_their_key(session: aiohttp.ClientSession, service: S
     """Equal rows are rows like others, where the key was not selected."""
     for skip in (0, 2, 4, 5):
         rows = [{"Name": "x"}] * min(2, 5 - skip)
-        service.says(f"People?$select=Name&$orderby=ID&$top=2{skip and f'&$skip={skip}' or ''}", {"value": rows})
+        service.says(f"People?$select=Name&$orderby=ID&$top=2{(skip and f'&$skip={skip}') or ''}", {"value": rows})
     found = [page.rows async for page in odata.pages(session, "People", select="Name", page_size=2)]
     assert found == [[{"Name": "x"}] * 2, [{"Name": "x"}] * 2, [{"Name": "x"}], []]
 
@@ -378,7 +378,7 @@ async def test_a_short_page_in_the_middle(
             more = {"@odata.nextLink": f"{more['@odata.nextLink']}{skip}"}
             service.says(f"People?$skiptoken={skip}", {"value": PEOPLE[skip + len(rows) :]})
         top = 10 if rows else 1
-        service.says(f"People?$top={top}{skip and f'&$skip={skip}' or ''}", {"value": rows, **more})
+        service.says(f"People?$top={top}{(skip and f'&$skip={skip}') or ''}", {"value": rows, **more})
     assert await ids(session, page_size=10) == ALL
 
 

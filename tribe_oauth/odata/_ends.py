@@ -33,8 +33,10 @@ def short(got: int, promised: int | None) -> ShortError:
 
 @attrs.frozen
 class _Told:
-    """An answer in its read. `new`: rows that did not come before; `got`: rows of its request, with those of the links
-    that led on from it. `left`: how many more the server promised; `is_counted`: it did so for this request.
+    """An answer in its read. `new`: rows that did not come before.
+
+    `got`: rows of its request, with those of the links that led on from it. `left`: how many more the server promised;
+    `is_counted`: it did so for this request.
     """
 
     place: Place

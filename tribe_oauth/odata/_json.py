@@ -142,7 +142,7 @@ def splitter() -> Parse:
         ],
         forbid_unknown_fields=True,
     )
-    decode = Decoder(usual).decode
+    decode: Callable[[bytes], Any] = Decoder(usual).decode
 
     def parse(content: bytes) -> Parsed:
         # A line break between tokens would end the line of a row, and the quick way does not look at the encoding.

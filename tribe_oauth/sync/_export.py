@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import aclosing, asynccontextmanager
-from typing import Final
+from typing import Any, Final
 
 import anyio
 import attrs
@@ -31,8 +31,7 @@ from tribe_oauth.sync._parts import can_be_parted, left_of, parts_of, until
 from tribe_oauth.sync._retries import PersistentReader
 from tribe_oauth.sync._sink import Checkpoint, CheckpointError, Sink
 
-
-_Read = Callable[[str | None], Awaitable[Page]]
+_Read = Callable[[str | None], Coroutine[Any, Any, Page]]
 
 
 async def export(

@@ -44,9 +44,10 @@ _encoder: Final = msgspec.json.Encoder(enc_hook=_digits)
 
 
 def _lines(rows: Sequence[object]) -> bytes:
-    """A line of UTF-8 for each row, as it came where it was not parsed. Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped.
+    """A line of UTF-8 for each row, as it came where it was not parsed.
 
-    Raises CheckpointError for a row that is nested too deeply: it was just shallow enough to be read.
+    Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped. Raises CheckpointError for a row that is
+    nested too deeply: it was just shallow enough to be read.
     """
     if rows and type(rows[0]) is msgspec.Raw:
         return b"\n".join((*rows, b""))  # type: ignore[arg-type]

@@ -7,8 +7,8 @@ that rows that move make no difference any more.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
 
 import attrs
 
@@ -41,7 +41,7 @@ def until(position: str, key: Key) -> str:
 
 
 async def parts_of(
-    position: str, query: Query, read: Callable[[str | None], Awaitable[Page]]
+    position: str, query: Query, read: Callable[[str | None], Coroutine[Any, Any, Page]]
 ) -> list[tuple[Key, Page]]:
     """The parts of what is left at a position, but for the one that goes on there: their first pages, and their keys.
 

@@ -21,8 +21,8 @@ _GONE: Final = frozenset({400, 404, 410})  # what servers answer to a link that 
 class PersistentReader:
     """Reads pages, each for `give_up_after` seconds from its first failure, and `request_timeout` for each attempt.
 
-    `starts`: the positions of an earlier run. `on_slow` is called where an attempt, or the pause before it, takes longer
-    than the pace's patience, `on_retry` before each further attempt.
+    `starts`: the positions of an earlier run. `on_slow` is called where an attempt, or the pause before it, takes
+    longer than the pace's patience, `on_retry` before each further attempt.
     """
 
     reader: Reader
