@@ -100,7 +100,7 @@ def by_key(place: Place, answer: Answer, query: Query) -> Place | None:
     following = attrs.evolve(told.following(answer, query), recent=_recent(place, told, answer, query))
     if following.link is not None:
         return following
-    if place.rows is None or told.is_end():
+    if (place.rows is None and not place.ordered) or told.is_end():
         return None
     if not place.ordered:
         raise told.short()
@@ -119,10 +119,7 @@ def _recent(place: Place, told: _Told, answer: Answer, query: Query) -> str:
 
 
 def by_window(place: Place, skip: int, answer: Answer, new: Sequence[Any], query: Query) -> Place | None:
-    """Where a read by windows goes on, after the one at `skip`; `new`: its rows that did not come before.
-
-    Raises ShortError where it brings nothing new: what is behind it has to be seen, or asked for again.
-    """
+    """Where a read by windows goes on, after the one at `skip`; `new`: its rows that did not come before."""
     told = _Told.of(place, answer, query, skip=skip, new=len(new))
     reached = skip + told.size
     following = attrs.evolve(told.following(answer, query), skip=reached, last=None)
@@ -130,8 +127,6 @@ def by_window(place: Place, skip: int, answer: Answer, new: Sequence[Any], query
         return following
     if told.is_end():
         return None
-    if not new and reached <= (place.skip or 0):
-        raise told.short()
     return attrs.evolve(following, sure=place.sure or skip > 0)
 
 

@@ -66,6 +66,10 @@ class Known:
     def __contains__(self, digest: bytes) -> bool:
         return digest in self._set
 
+    def is_all_or_any_of(self, digests: Sequence[bytes]) -> bool:
+        """Whether it can be told of these rows which are new: everything is remembered, or some of them are."""
+        return self.is_all or any(digest in self for digest in digests)
+
     def add(self, digests: Sequence[bytes]) -> None:
         """Remember rows that came."""
         self._set.update(digests)

@@ -258,12 +258,16 @@ class Reader:
         assert place.skip is not None
         answer = await self._get(self._query.window(place.skip, self._query.size()))
         last = key_of(answer.rows[-1], self._query.key) if answer.rows else None
-        following = None if last is None else Place(last=last, sure=True, longest=max(place.longest, len(answer.rows)))
+        following = (
+            None
+            if last is None
+            else Place(rows=None, last=last, sure=True, longest=max(place.longest, len(answer.rows)))
+        )
         return self._page(place, answer, following, answer.count)
 
     async def _window(self, place: Place) -> Page:
-        answer, rows, following = await self._windows.read(place)
-        return self._page(place, attrs.evolve(answer, rows=rows), following, answer.count)
+        window = await self._windows.read(place)
+        return self._page(place, window.page(), window.following, window.answer.count)
 
     async def _linked(self, place: Place, link: str) -> Page:
         try:
@@ -277,8 +281,8 @@ class Reader:
             raise came_again()
         if place.skip is None:
             return self._page(place, answer, by_key(place, answer, self._query), answer.count)
-        answer, rows, following = await self._windows.linked(place, answer)
-        return self._page(place, attrs.evolve(answer, rows=rows), following, answer.count)
+        window = await self._windows.linked(place, answer)
+        return self._page(place, window.page(), window.following, window.answer.count)
 
     def _page(self, place: Place, answer: Answer, following: Place | None, count: int | None = None) -> Page:
         """Not more rows than are asked for: a server may know no ``$top``, and links lead on."""

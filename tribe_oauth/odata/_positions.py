@@ -36,8 +36,8 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 class Place:
     """Where a read goes on: behind the key `last` and in front of the key `before`, at a `skip`, or at a `link`.
 
-    `rows`: how many came; None: not known. `sure`: the service has shown that it knows this way; with a `skip`, and
-    nothing that came, a part begins there. `recent`: of the last rows, to see them come again. `ordered`: by the key.
+    `rows`: how many came; None: not known, as in a part. `sure`: the service has shown that it knows this way.
+    `recent`: of the last rows, to see them come again. `ordered`: by the key.
     `got`: rows since the last request that was no link; `longest`: most rows that one has given. `left`: how many the
     last count promised beyond what has come. `mark`: of what the last page begins with.
     """
@@ -84,12 +84,12 @@ class Place:
     @property
     def begins_a_part(self) -> bool:
         """Whether a part begins there: nothing came before it."""
-        return self.skip is not None and self.skip > 0 and self.sure and not self.rows
+        return self.skip is not None and self.rows is None
 
     @property
     def is_fresh(self) -> bool:
         """Whether it follows the first page of a part that ends where another begins: there are rows in between."""
-        return self.before is not None and self.left is None and not self.rows
+        return self.before is not None and self.left is None and self.rows is None
 
     @property
     def is_by_key(self) -> bool:

@@ -184,6 +184,7 @@ class _Stream:
     place: Place
     query_text: str = attrs.field(init=False)
     parts: dict[int, str] = attrs.field(factory=dict, init=False)
+    has_failed: bool = attrs.field(default=False, init=False)
     turn: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
     total: int | None = attrs.field(default=None, init=False)
 
@@ -288,6 +289,8 @@ class _Stream:
 
     async def _write(self, part: int, page: Page, following: str | None) -> None:
         async with self.turn:
+            if self.has_failed:
+                return  # what was not stored may not be left out of the positions, and this task ends too
             if following is None:
                 self.parts.pop(part, None)
             else:
@@ -297,8 +300,10 @@ class _Stream:
             self.outcome.read += len(page.rows)
             position = joined([*self.parts.values()])
             checkpoint = self._checkpoint(position, self.outcome.rows, done=position is None)
+            self.has_failed = True
             with _CALLER_ERRORS:
                 await self.job.sink.write(page.rows, checkpoint)
+            self.has_failed = False
             self._tell("page")
 
     def failed(self, error: TribeOAuthError) -> None:

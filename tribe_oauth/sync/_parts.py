@@ -25,7 +25,7 @@ _SPARE: Final = 16  # a part's last page is shorter by a sixteenth at least: row
 def can_be_parted(position: str) -> bool:
     """Whether a read by key has enough left for parts, and a count that says how much."""
     place = Place.at(position)
-    return place.is_by_key and place.before is None and _number(place) > 1
+    return place.is_by_key and place.rows is not None and _number(place) > 1
 
 
 def left_of(positions: list[str]) -> int | None:
@@ -37,7 +37,7 @@ def left_of(positions: list[str]) -> int | None:
 def until(position: str, key: Key) -> str:
     """The position of a read that ends in front of a key, where the next part begins."""
     # What was left before says nothing of how much is left until there.
-    return str(attrs.evolve(Place.at(position), before=key, rows=0, left=None))
+    return str(attrs.evolve(Place.at(position), before=key, rows=None, left=None))
 
 
 async def parts_of(
@@ -48,7 +48,7 @@ async def parts_of(
     None where they cannot be told apart, as where rows moved too much meanwhile: all is read as one.
     """
     place = Place.at(position)
-    begins = [str(Place(skip=skip, sure=True, longest=place.longest)) for skip in _skips(place)]
+    begins = [str(Place(rows=None, skip=skip, longest=place.longest)) for skip in _skips(place)]
     try:
         async with asyncio.TaskGroup() as tasks:
             reading = [tasks.create_task(read(begin)) for begin in begins]
