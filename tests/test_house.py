@@ -67,17 +67,20 @@ FOLDERS = {
     """,
     "odata": """
         _json  _positions  _query
-        _answer
+        _answer  _keys
         _inside  _next_link  _retries  _sets  _trail
-        _pages  _typed
+        _ends  _typed
+        _windows
+        _pages
         _rows
+        _single
         __init__
     """,
     "sync": """
-        _sink  _threads  _events
+        _sink  _threads  _events  _parts
         _pace  _stored
         _disk  _retries
-        _jsonl
+        _jsonl  _stream
         _export
         __init__
     """,

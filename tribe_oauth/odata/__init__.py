@@ -8,5 +8,6 @@ from tribe_oauth.odata._json import Number
 from tribe_oauth.odata._pages import Page, pages
 from tribe_oauth.odata._query import Query, literal
 from tribe_oauth.odata._rows import rows
+from tribe_oauth.odata._single import count, entity, metadata
 
-__all__ = ["Number", "ODataError", "Page", "Query", "literal", "pages", "rows"]
+__all__ = ["Number", "ODataError", "Page", "Query", "count", "entity", "literal", "metadata", "pages", "rows"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
 import attrs
 from aiohttp import ClientError, ClientPayloadError, ClientResponse, ClientSession, InvalidURL
@@ -17,6 +17,8 @@ from tribe_oauth._retry_after import read_retry_after
 from tribe_oauth.errors import TribeOAuthError
 from tribe_oauth.odata._json import EXACT, PLAIN, Parse, Parsed, RawRow
 from tribe_oauth.odata._query import Query
+
+Result = TypeVar("Result")
 
 REFUSALS: Final = frozenset({400, 404, 405, 501})
 """What a service answers to a way of reading that it does not know."""
@@ -84,20 +86,37 @@ async def get(
     `parse`: how; by default as the query says.
     """
     parse = parse or (EXACT if query.exact else PLAIN)
+    return await _again_if_cut_off(lambda: _get(session, query, url, first, parse))
+
+
+async def get_text(session: ClientSession, query: Query, url: URL, kind: str) -> str:
+    """Read a text of a media type, in UTF-8. Raises ODataError."""
+    status, _, headers, content = await _again_if_cut_off(lambda: _fetch(session, url, query.max_bytes, kind))
+    if status != 200:
+        raise _refusal(status, headers, _parsed(content, PLAIN).value)
     try:
-        return await _get(session, query, url, first, parse)
-    except _CutOff:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
         pass
-    try:
-        return await _get(session, query, url, first, parse)
-    except _CutOff as error:
-        broken = error.args[0]
-    # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
-    raise broken
+    raise ODataError("the API's answer is not text in UTF-8", status=status, request_id=_request_id(headers))
 
 
 class _CutOff(Exception):  # noqa: N818 (a condition that never leaves this module)
     """A success whose body is not JSON, or shorter than announced. Carries the ODataError that says so."""
+
+
+async def _again_if_cut_off(read: Callable[[], Awaitable[Result]]) -> Result:
+    try:
+        return await read()
+    except _CutOff:
+        pass
+    try:
+        return await read()
+    except _CutOff as error:
+        broken = error.args[0]
+    # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
+    assert isinstance(broken, ODataError)
+    raise broken
 
 
 async def _get(session: ClientSession, query: Query, url: URL, first: bool, parse: Parse) -> Answer:
@@ -126,13 +145,15 @@ async def _get(session: ClientSession, query: Query, url: URL, first: bool, pars
     raise _CutOff(error) if body is None else error
 
 
-async def _fetch(session: ClientSession, url: URL, most: int) -> tuple[int, URL, Mapping[str, str], bytes]:
+async def _fetch(
+    session: ClientSession, url: URL, most: int, kind: str = "application/json"
+) -> tuple[int, URL, Mapping[str, str], bytes]:
     broken = False
     try:
         # A redirect could lead to another server: rows come from the API or not at all.
         with _encoded.as_it_is():
             async with session.get(
-                url, headers={"Accept": "application/json"}, allow_redirects=False, raise_for_status=False
+                url, headers={"Accept": kind}, allow_redirects=False, raise_for_status=False
             ) as response:
                 status, headers = response.status, response.headers
                 content = await _content(response, most if status == 200 else _MAX_REFUSAL_BYTES)
