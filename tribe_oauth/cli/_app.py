@@ -28,4 +28,4 @@ for _work in (
     *(get, export),
     *(doctor, rekey),
 ):
-    app.command()(command(_work))
+    app.command()(command(_work, is_long=_work is export))

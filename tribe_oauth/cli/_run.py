@@ -17,8 +17,22 @@ from tribe_oauth import TribeOAuthError
 Parameters = ParamSpec("Parameters")
 
 
-def command(work: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[Parameters, None]:
+def loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The quicker event loop, uvloop's, where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    make: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return make
+
+
+def command(
+    work: Callable[Parameters, Coroutine[Any, Any, None]], *, is_long: bool = False
+) -> Callable[Parameters, None]:
     """The command that runs `work` in an event loop of its own; Typer reads its parameters from it as they stand.
+
+    `is_long`: it has enough to do for another event loop to be worth its import.
 
     It exits with 1 after a TribeOAuthError, which is told on standard error, with 130 after Ctrl-C, 143 after SIGTERM
     and 129 after SIGHUP. Each of these signals cancels `work`, which ends what it started.
@@ -27,7 +41,8 @@ def command(work: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[P
     @wraps(work)
     def run(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
         try:
-            asyncio.run(_until_terminated(work(*arguments, **options)))
+            with asyncio.Runner(loop_factory=loop() if is_long else None) as runner:
+                runner.run(_until_terminated(work(*arguments, **options)))
         except TribeOAuthError as error:
             Console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True)
             raise typer.Exit(1) from None

@@ -52,7 +52,7 @@ class Known:
     @classmethod
     def at(cls, recent: str, rows: int) -> Self:
         """From a position. Raises ValueError."""
-        content = base64.b85decode(recent)
+        content = base64.b64decode(recent, validate=True)
         return cls([content[at : at + _BYTES] for at in range(0, len(content), _BYTES)], rows)
 
     @property
@@ -77,4 +77,4 @@ class Known:
         self.rows += len(digests)
 
     def __str__(self) -> str:
-        return base64.b85encode(b"".join(self._last)).decode()
+        return base64.b64encode(b"".join(self._last)).decode()

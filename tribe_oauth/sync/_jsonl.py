@@ -33,6 +33,7 @@ from tribe_oauth.sync._threads import Threads
 
 logger = logging.getLogger("tribe_oauth.sync")
 
+_OPEN: Final = 64  # files that stay open: descriptors are few
 _SHARE: Final = 10  # times the duration of a checkpoint, until the next: a slow disk would do nothing else otherwise
 
 
@@ -123,6 +124,8 @@ class JSONLinesFolder:
         with ExitStack() as last:
             last.callback(_log, failed)
             last.callback(os.close, lock)
+            for opened in files:
+                last.callback(opened.file.close)
             try:
                 await run_uninterrupted(_keep(files, failed))
             finally:
@@ -151,6 +154,7 @@ class JSONLinesFolder:
 
     async def _opened(self, organization: str, entity_set: str) -> PartFile:
         if (before := self._files.get((organization, entity_set))) is not None:  # an earlier export did not finish it
+            before.file.close()
             await before.keep()
             self._files.pop((organization, entity_set), None)
         file = PartFile(organization=organization, entity_set=entity_set, final=self.path(organization, entity_set))
@@ -168,8 +172,10 @@ class JSONLinesFolder:
             raise self._written_twice(*key)
         try:
             with sink_errors(opened.file.final, key[0]):
-                opened.file.append(_lines(rows), checkpoint)  # to the page cache: a thread would take longer
+                # To the page cache: a thread would take longer.
+                opened.file.append(_lines(rows), checkpoint, stay_open=len(self._files) <= _OPEN)
             if checkpoint.done:
+                opened.file.close()
                 await opened.keep()
                 self._files.pop(key, None)
             else:
