@@ -144,6 +144,13 @@ def limit(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def moving(session: nox.Session) -> None:
+    """Rows are added and deleted while sets are read, with kills: nox -s moving -- --seeds 200."""
+    install(session, "test")
+    session.run("python", "-m", "tests.sync.moving", *session.posargs)
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """The benchmarks, under 15 minutes on 2 cores: their table, benchmarks/results.json and docs/benchmarks."""
     install(session, "test", "bench")

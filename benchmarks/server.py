@@ -8,17 +8,26 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from itertools import count
 from typing import Final
+from urllib.parse import unquote
 
 import aiohttp
 import attrs
 
 ROWS_IN_A_PAGE: Final = 50
 LIFETIME: Final = 86_400
+_BOUNDS: Final = (r"ID gt [0-]+(\d+)\b", r"ID lt [0-]+(\d+)\b", r"\$skip=(\d+)")
+_WIDE: Final = (
+    b'{"ID":"00000000-0000-0000-0000-%012d","_Type":"Relation.Person","FirstName":"Anna","LastName":"de Vries",'
+    b'"EmailAddress":"anna.%d@example.com","PhoneNumber":null,"MobilePhoneNumber":"+31612345678","Amount":34.50,'
+    b'"IsActive":null,"CreationDate":"2022-09-27T08:34:26Z","LastMutationDate":"2025-01-31T23:59:59Z","Number":%d}'
+)
 _ROW: Final = '{"ID": "%036d", "FirstName": "Anna", "LastName": "de Vries"}'
 
 
@@ -49,6 +58,8 @@ class Server(asyncio.Protocol):
             asyncio.get_running_loop().call_later(Server.latency, self._answer, _token(next(Server.issued)))
         elif target.startswith(b"/v1/odata/Pages_"):
             self._answer(_page(target.decode()))
+        elif target.startswith(b"/v1/odata/Keyed_"):
+            self._answer(_keyed(unquote(target.decode())))
         elif target == b"/asked":
             self._answer(b"%d" % Server.asked)
         elif b" Bearer " in head:
@@ -81,6 +92,23 @@ def _page(target: str) -> bytes:
     pages, number = int(path.rpartition("_")[2]), int(query.partition("$skiptoken=")[2] or 1)
     link = f',"@odata.nextLink":"{path}?$skiptoken={number + 1}"' if number < pages else ""
     return f'{{"value":[{_ROW % (number << 20)}, {Server.rows}]{link}}}'.encode()
+
+
+@cache
+def _rows(many: int) -> list[bytes]:
+    return [_WIDE % (number, number, number) for number in range(1, many + 1)]
+
+
+def _keyed(target: str) -> bytes:
+    """Rows of ``/v1/odata/Keyed_<how many>`` by ``$skip``, or by their keys, with a count: without nextLink."""
+    path, _, query = target.partition("?")
+    rows = _rows(int(path.rpartition("_")[2]))
+    behind, before, skip = (re.search(pattern, query) for pattern in _BOUNDS)
+    start = int(behind[1]) if behind else 0
+    stop = int(before[1]) - 1 if before else len(rows)
+    first = start + (int(skip[1]) if skip else 0)
+    page = b",".join(rows[first : min(stop, first + 100)])
+    return b'{"@odata.context":"$metadata#OData.Keyed","@odata.count":%d,"value":[%b]}' % (max(0, stop - start), page)
 
 
 @attrs.frozen

@@ -81,10 +81,17 @@ def test_a_file_that_somebody_else_has_changed(tmp_path: Path, content: bytes) -
     """Nothing is written after what is not there any more."""
     path = tmp_path / "file"
     path.write_bytes(b"four")
-    path.write_bytes(content)
-    with pytest.raises(AlteredFileError, match=f"it has {len(content)} bytes, and 4 were written"):
-        _durable.append(path, b"more", after=4)
-    assert path.read_bytes() == content
+    file = _durable.open_to_append(path)
+    try:
+        path.write_bytes(content)
+        with pytest.raises(AlteredFileError, match=f"it has {len(content)} bytes, and 4 were written"):
+            _durable.append(file, b"more", after=4)
+        assert path.read_bytes() == content
+        path.unlink()
+        with pytest.raises(AlteredFileError, match="it is gone"):
+            _durable.append(file, b"more", after=4)
+    finally:
+        os.close(file)
 
 
 def test_a_file_on_a_disk_that_became_read_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

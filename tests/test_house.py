@@ -76,18 +76,20 @@ FOLDERS = {
     """,
     "odata": """
         _json  _positions  _query
-        _answer  _body
+        _answer  _body  _keys
         _exchange  _inside  _next_link  _retries  _sets  _trail
-        _pages  _typed  _writes
+        _ends  _typed  _writes
+        _windows
+        _pages
         _files  _functions  _rows
-        _identity
+        _identity  _single
         __init__
     """,
     "sync": """
-        _sink  _threads  _events
+        _sink  _threads  _events  _parts
         _pace  _stored
         _disk  _retries
-        _jsonl
+        _jsonl  _stream
         _export
         __init__
     """,

@@ -110,18 +110,22 @@ def open_to_read(path: Path) -> BinaryIO:
     return open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW | os.O_NONBLOCK))
 
 
-def append(path: Path, content: bytes, *, after: int) -> None:
-    """Write at the end of a file that has `after` bytes. Where it fails half-way, a part may be there.
+def open_to_append(path: Path) -> int:
+    """Open a file that is there, to write at its end; its descriptor."""
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+
+
+def append(file: int, content: bytes, *, after: int) -> None:
+    """Write at the end of an open file that has `after` bytes. Where it fails half-way, a part may be there.
 
     Raises AlteredFileError.
     """
-    file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    try:
-        if (found := os.fstat(file).st_size) != after:
-            raise AlteredFileError(f"it has {found} bytes, and {after} were written")
-        write_all(file, content)
-    finally:
-        os.close(file)
+    found = os.fstat(file)
+    if found.st_nlink == 0:
+        raise AlteredFileError("it is gone")
+    if found.st_size != after:
+        raise AlteredFileError(f"it has {found.st_size} bytes, and {after} were written")
+    write_all(file, content)
 
 
 def replace(path: Path, content: bytes) -> None:

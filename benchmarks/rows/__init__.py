@@ -24,6 +24,7 @@ NAMES: Final = (
     "start",
     "processes",
     "sync",
+    "export",
     "growth",
 )
 

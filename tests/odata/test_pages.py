@@ -28,7 +28,9 @@ async def collect(session: aiohttp.ClientSession, path: str = "People", **option
 async def test_one_page(session: aiohttp.ClientSession, service: Service) -> None:
     """Without a nextLink, one page is all; its rows are as the server sent them."""
     service.says("People", {"value": [{"ID": "1", "Name": None}, {"ID": "2"}]})
-    assert await collect(session) == [odata.Page([{"ID": "1", "Name": None}, {"ID": "2"}], None)]
+    service.says("People?$filter=ID%20gt%20'2'", {"value": []})
+    assert await collect(session) == [odata.Page([{"ID": "1", "Name": None}, {"ID": "2"}], None), odata.Page([])]
+    assert len(service.targets) == 2
 
 
 async def test_every_option_is_encoded(session: aiohttp.ClientSession, service: Service) -> None:
@@ -365,7 +367,7 @@ async def test_a_cut_answer_is_read_again(session: aiohttp.ClientSession, servic
         return web.Response(body=b'{"value": [{"ID":' if how == "half" else b"", content_type="application/json")
 
     service.answers["/v1/odata/People"] = first
-    assert await collect(session) == [odata.Page([{"ID": "1"}])]
+    assert await collect(session) == [odata.Page([{"ID": "1"}]), odata.Page([])]
     assert service.targets[:2] == ["/v1/odata/People"] * 2
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -14,15 +15,22 @@ from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._trail import _REMEMBERED, Trail
 
 from .conftest import Service
+from .test_complete import Always
 
 PEOPLE = [{"ID": f"{number:02}", "Name": "abc"[number % 3]} for number in range(25)]
 
 
 class Counting:
-    """An API that gives no nextLink: it sorts, skips and cuts, at `most` rows."""
+    """An API that gives no nextLink: it sorts, skips and cuts, at `most` rows.
 
-    def __init__(self, service: Service, most: int = 1000, rows: list[dict[str, Any]] = PEOPLE) -> None:
-        self.most, self.rows = most, rows
+    `keys`: it knows a filter for what is behind a key; otherwise it looks at none. `behind`: how many are there.
+    """
+
+    def __init__(
+        self, service: Service, most: int = 1000, rows: list[dict[str, Any]] = PEOPLE, *, keys: bool = False
+    ) -> None:
+        self.most, self.rows, self.keys = most, rows, keys
+        self.behind: int | None = None
         self.asked: list[dict[str, str]] = []
         self.answers = service.answers
         service.answers = self  # type: ignore[assignment]
@@ -42,10 +50,14 @@ class Counting:
             rows = sorted(rows, key=lambda row: row[name])
         if "$orderby" not in asked and len(self.asked) % 2:
             rows = rows[::-1]
+        count = len(rows)
+        if self.keys and (bound := re.search(r"ID gt '(\d+)'$", asked.get("$filter", ""))):
+            rows = [row for row in rows if row["ID"] > bound[1]]
+            count = len(rows) if self.behind is None else self.behind
         skip, top = int(asked.get("$skip", 0)), min(int(asked.get("$top", self.most)), self.most)
         body: dict[str, Any] = {"value": rows[skip : skip + top]}
         if "$count" in asked:
-            body["@odata.count"] = len(self.rows)
+            body["@odata.count"] = count
         return web.json_response(body)
 
 
@@ -61,18 +73,43 @@ async def test_a_server_that_cuts_without_a_word(session: aiohttp.ClientSession,
     """It is found out, and everything is read again by $top and $skip, in an order that is the same for each part."""
     counting = Counting(service, most)
     assert await ids(session) == ALL
-    first, beyond, *others = counting.asked
-    assert first == {}
-    assert beyond == {"$top": "1", "$skip": str(most)}
-    assert all(asked["$orderby"] == "ID" and asked["$top"] == str(most) for asked in others)
+    first, probe, *others = counting.asked
+    assert first == {"$orderby": "ID", "$top": "100"}
+    assert probe == first | {"$filter": f"ID gt '{most - 1:02}'"}
+    assert all(asked["$orderby"] == "ID" and asked["$top"] in {"100", "1"} and asked["$skip"] for asked in others)
+
+
+async def test_a_server_that_knows_keys(session: aiohttp.ClientSession, service: Service) -> None:
+    """What is behind the last one is asked for until nothing is; a filter stands beside that in parentheses."""
+    counting = Counting(service, 10, keys=True)
+    assert await ids(session, filter="Name ne 'x' or true") == ALL
+    assert [asked["$filter"] for asked in counting.asked] == [
+        "Name ne 'x' or true",
+        "(Name ne 'x' or true) and ID gt '09'",
+        "(Name ne 'x' or true) and ID gt '19'",
+        "(Name ne 'x' or true) and ID gt '24'",
+    ]
+    assert not any("$skip" in asked for asked in counting.asked)
+
+
+@pytest.mark.parametrize("behind", [3, 900])
+async def test_another_order_of_keys(session: aiohttp.ClientSession, service: Service, behind: int) -> None:
+    """Where the rows behind a key are far from as many as were left, the filter has another order: by windows."""
+    counting = Counting(service, 10, keys=True, rows=[{"ID": f"{number:03}"} for number in range(250)])
+    counting.behind = behind
+    assert len(set(await ids(session, count=True))) == 250
+    assert "$skip" in counting.asked[2]
 
 
 @pytest.mark.parametrize("most", [25, 26, 1000])
 async def test_a_server_that_gives_everything(session: aiohttp.ClientSession, service: Service, most: int) -> None:
-    """Whether there is more is asked once, and there is none."""
+    """Whether there is more is asked, behind the last key where the server knows that, and there is none."""
+    counting = Counting(service, most, keys=True)
+    assert sorted(await ids(session)) == ALL
+    assert len(counting.asked) == 2
     counting = Counting(service, most)
     assert sorted(await ids(session)) == ALL
-    assert counting.asked == [{}, {"$top": "1", "$skip": "25"}]
+    assert [asked.get("$skip") for asked in counting.asked] == [None, None, "22", "25"]
 
 
 async def test_the_count_answers_it(session: aiohttp.ClientSession, service: Service) -> None:
@@ -83,23 +120,27 @@ async def test_the_count_answers_it(session: aiohttp.ClientSession, service: Ser
 
 
 async def test_a_page_size(session: aiohttp.ClientSession, service: Service) -> None:
-    """Pages of that size from the beginning, until one is empty: a short one can be cut, or have gaps."""
+    """Pages of that size from the beginning, until nothing is new: a short one can be cut, or have gaps."""
     counting = Counting(service)
+    assert await ids(session, page_size=10, orderby=["ID", "Name"]) == ALL
+    assert [asked.get("$skip") for asked in counting.asked] == [None, "7", "14", "21", "22", "25"]
+    assert [asked["$top"] for asked in counting.asked] == ["10"] * 5 + ["1"]
+    counting = Counting(service, keys=True)
     assert await ids(session, page_size=10) == ALL
-    assert [asked["$skip"] for asked in counting.asked] == ["0", "10", "20", "25"]
+    assert [asked.get("$filter") for asked in counting.asked] == [None, "ID gt '09'", "ID gt '19'", "ID gt '24'"]
     assert [row["ID"] async for row in odata.rows(session, "People", page_size=10)] == ALL
 
 
 async def test_a_page_size_that_is_more_than_the_server_gives(session: aiohttp.ClientSession, service: Service) -> None:
-    """Short pages are no end: only an empty one is."""
+    """Short pages are no end: only one without new rows is."""
     counting = Counting(service, most=10)
     assert await ids(session, page_size=15) == ALL
-    assert [asked["$skip"] for asked in counting.asked] == ["0", "10", "20", "25"]
+    assert [asked.get("$skip") for asked in counting.asked] == [None, None, "7", "14", "21", "22", "25"]
 
 
 async def test_full_pages_to_the_end(session: aiohttp.ClientSession, service: Service) -> None:
     """Where the last one is full, an empty one follows."""
-    counting = Counting(service)
+    counting = Counting(service, keys=True)
     assert await ids(session, page_size=5) == ALL
     assert len(counting.asked) == 6
 
@@ -107,9 +148,13 @@ async def test_full_pages_to_the_end(session: aiohttp.ClientSession, service: Se
 @pytest.mark.parametrize("top", [0, 1, 9, 10, 11, 25, 30])
 async def test_top_is_of_all_pages(session: aiohttp.ClientSession, service: Service, top: int) -> None:
     """No more rows than that, and no more asked for."""
-    counting = Counting(service)
+    counting = Counting(service, keys=True)
     assert await ids(session, page_size=10, top=top) == ALL[:top]
     assert sum(int(asked["$top"]) for asked in counting.asked) in {top, 35}
+    for orderby in ("ID", "Name"):
+        Counting(service)
+        found = await ids(session, page_size=10, top=top, orderby=orderby)
+        assert len(set(found)) == len(found) == min(top, 25)
 
 
 async def test_top_where_the_server_cuts(session: aiohttp.ClientSession, service: Service) -> None:
@@ -133,7 +178,7 @@ async def test_rows_without_their_key(session: aiohttp.ClientSession, service: S
     """Equal rows are rows like others, where the key was not selected."""
     for skip in (0, 2, 4, 5):
         rows = [{"Name": "x"}] * min(2, 5 - skip)
-        service.says(f"People?$select=Name&$orderby=ID&$top=2&$skip={skip}", {"value": rows})
+        service.says(f"People?$select=Name&$orderby=ID&$top=2{(skip and f'&$skip={skip}') or ''}", {"value": rows})
     found = [page.rows async for page in odata.pages(session, "People", select="Name", page_size=2)]
     assert found == [[{"Name": "x"}] * 2, [{"Name": "x"}] * 2, [{"Name": "x"}], []]
 
@@ -146,41 +191,52 @@ async def test_a_server_that_looks_at_no_option(session: aiohttp.ClientSession, 
     async def always(request: web.Request) -> web.StreamResponse:
         return web.json_response({"value": rows})
 
-    for target in ("People", f"People?$top=1&$skip={size}"):
-        service.answers[f"/v1/odata/{target}"] = always
-    assert await ids(session) == [row["ID"] for row in rows]
+    service.answers = Always(always)
+    for options in ({}, {"count": True}, {"orderby": "Name"}, {"orderby": "Name", "count": True}):
+        assert await ids(session, **options) == [row["ID"] for row in rows]
+    assert await ids(session, "Someone(1)/Friends") == [row["ID"] for row in rows]
 
 
 @pytest.mark.parametrize("status", [400, 404, 405, 501])
 async def test_a_server_that_knows_no_skip(session: aiohttp.ClientSession, service: Service, status: int) -> None:
     """What it gave without a nextLink was everything, as OData has it."""
-    service.says("People", {"value": PEOPLE})
-    service.says("People?$top=1&$skip=25", b"", status=status)
-    assert await ids(session) == ALL
+    for path in ("People", "Someone(1)/Friends"):
+        service.says(path, {"value": PEOPLE})
+        service.says(f"{path}?$filter=ID%20gt%20'24'", b"", status=status)
+        service.says(f"{path}?$skip=22", b"", status=status)
+        service.says(f"{path}?$top=1&$skip=25", b"", status=status)
+        assert await ids(session, path) == ALL
 
 
 @pytest.mark.parametrize("status", [401, 403, 429, 500, 503])
 async def test_a_question_without_an_answer(session: aiohttp.ClientSession, service: Service, status: int) -> None:
     """Where it is not known whether there is more, that is an error and not the end."""
-    service.says("People", {"value": PEOPLE})
-    service.says("People?$top=1&$skip=25", b"", status=status)
+    for path in ("People", "Someone(1)/Friends"):
+        service.says(path, {"value": PEOPLE})
+        service.says(f"{path}?$filter=ID%20gt%20'24'", b"", status=status)
+        service.says(f"{path}?$top=1&$skip=25", b"", status=status)
+        with pytest.raises(odata.ODataError, match=f"the API answered {status}"):
+            await ids(session, path)
+    service.says("People?$filter=ID%20gt%20'24'", b"", status=400)
+    service.says("People?$skip=22", b"", status=status)
     with pytest.raises(odata.ODataError, match=f"the API answered {status}"):
         await ids(session)
 
 
 async def test_a_server_that_does_not_skip(session: aiohttp.ClientSession, service: Service) -> None:
     """The same part again and again is an error, not a read without end."""
-    for skip in (0, 5):
-        service.says(f"People?$orderby=ID&$top=5&$skip={skip}", {"value": PEOPLE[:5]})
+    for skip in ("", "&$skip=2"):
+        service.says(f"People?$top=5{skip}", {"value": PEOPLE[:5]})
     with pytest.raises(odata.ODataError, match=r"does not keep to \$top and \$skip: leave page_size out"):
         await ids(session, page_size=5)
 
 
 async def test_a_server_that_does_not_cut(session: aiohttp.ClientSession, service: Service) -> None:
     """More rows than were asked for: what the next part would be is anybody's guess."""
-    service.says("People?$orderby=ID&$top=5&$skip=0", {"value": PEOPLE[:6]})
-    with pytest.raises(odata.ODataError, match=r"does not keep to \$top"):
-        await ids(session, page_size=5)
+    for orderby in (["ID"], ["Name", "ID"]):
+        service.says(f"People?$orderby={','.join(orderby)}&$top=5", {"value": PEOPLE[:6]})
+        with pytest.raises(odata.ODataError, match=r"does not keep to \$top"):
+            await ids(session, page_size=5, orderby=orderby)
 
 
 # Reads that continue at a position
@@ -287,35 +343,48 @@ async def test_more_than_it_gives(session: aiohttp.ClientSession, service: Servi
     """A count that is higher than the rows, and no way to the others: an error, not a whole collection."""
     service.says("People?$count=true", {"value": PEOPLE[:10], "@odata.count": 25})
     beyond: dict[str, Any] = {"value": []} if status == 200 else {"error": {}}
-    service.says("People?$top=1&$skip=10", beyond, status=status)
+    service.says("People?$filter=ID%20gt%20'09'&$count=true", beyond, status=status)
     with pytest.raises(odata.ODataError, match="gives 10 rows and no more, and says that there are 25"):
         await ids(session, count=True)
 
 
 async def test_a_service_that_skips_and_knows_no_top(session: aiohttp.ClientSession, service: Service) -> None:
     """More than the one row that was asked for is more rows too."""
-    service.says("People", {"value": PEOPLE[:10]})
-    service.says("People?$top=1&$skip=10", {"value": PEOPLE[10:20]})
-    for skip in (0, 10, 20, 25):
-        rows = PEOPLE[skip : skip + 10]
-        service.says(f"People?$orderby=ID&$top=10&$skip={skip}", {"value": rows})
-    assert await ids(session) == ALL
+    path = "Someone(1)/People"
+    service.says(path, {"value": PEOPLE[:10]})
+    service.says(f"{path}?$top=1&$skip=10", {"value": PEOPLE[10:20]})
+    service.says(f"{path}?$orderby=ID&$top=100", {"value": PEOPLE[:10]})
+    for skip in (7, 14, 21, 22):
+        service.says(f"{path}?$skip={skip}", {"value": PEOPLE[skip : skip + 10]})
+    service.says(f"{path}?$orderby=ID&$top=1&$skip=25", {"value": []})
+    assert await ids(session, path) == ALL
 
 
-@pytest.mark.parametrize("hint", [{"@odata.nextLink": "People?$skiptoken=x"}, {"@odata.count": 25}, {}])
+@pytest.mark.parametrize("hint", [{"@odata.nextLink": "People?$skiptoken="}, {"@odata.count": 25}, {}])
 async def test_a_short_page_in_the_middle(
     session: aiohttp.ClientSession, service: Service, hint: dict[str, Any]
 ) -> None:
     """A page shorter than was asked for is not the end, whatever the answer says of more."""
-    for skip, rows in ((0, PEOPLE[:10]), (10, PEOPLE[10:17]), (17, PEOPLE[17:]), (25, [])):
+    for skip, rows in (
+        (0, PEOPLE[:10]),
+        (7, PEOPLE[7:14]),
+        (11, PEOPLE[11:20]),
+        (17, PEOPLE[17:]),
+        (22, PEOPLE[22:]),
+        (25, []),
+    ):
         more = hint if skip + len(rows) < 25 else {}
-        service.says(f"People?$orderby=ID&$top=10&$skip={skip}", {"value": rows, **more})
+        if "@odata.nextLink" in more:
+            more = {"@odata.nextLink": f"{more['@odata.nextLink']}{skip}"}
+            service.says(f"People?$skiptoken={skip}", {"value": PEOPLE[skip + len(rows) :]})
+        top = 10 if rows else 1
+        service.says(f"People?$top={top}{(skip and f'&$skip={skip}') or ''}", {"value": rows, **more})
     assert await ids(session, page_size=10) == ALL
 
 
 async def test_an_empty_page_in_the_middle(session: aiohttp.ClientSession, service: Service) -> None:
     """Nothing, where there should be rows: an error."""
-    service.says("People?$orderby=ID&$count=true&$top=10&$skip=0", {"value": PEOPLE[:10], "@odata.count": 25})
-    service.says("People?$orderby=ID&$count=true&$top=10&$skip=10", {"value": [], "@odata.count": 25})
+    service.says("People?$count=true&$top=10", {"value": PEOPLE[:10], "@odata.count": 25})
+    service.says("People?$filter=ID%20gt%20'09'&$count=true&$top=10", {"value": [], "@odata.count": 15})
     with pytest.raises(odata.ODataError, match="gives 10 rows and no more"):
         await ids(session, page_size=10, count=True)

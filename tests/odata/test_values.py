@@ -194,7 +194,7 @@ async def test_plain_rows_have_plain_floats(session: aiohttp.ClientSession, serv
     service.says("People", body("34.50"))
     (row,) = await read(session)
     assert type(row["x"]) is float
-    (page,) = [page async for page in odata.pages(session, "People", exact=True)]
+    page, _ = [page async for page in odata.pages(session, "People", exact=True)]
     assert page.rows[0]["x"].text == "34.50"
 
 

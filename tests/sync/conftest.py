@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from operator import itemgetter
 from typing import Any
 
 import attrs
@@ -45,8 +46,8 @@ class World:
     manager: TokenManager
 
     def expected(self, organization: str, entity_set: str = "Relation_Person") -> list[dict[str, Any]]:
-        """What the API has."""
-        return self.sandbox.organization(organization).all(entity_set)
+        """What the API has, in the order of its keys."""
+        return sorted(self.sandbox.organization(organization).all(entity_set), key=itemgetter("ID"))
 
 
 @asynccontextmanager

@@ -52,4 +52,4 @@ for _work in (
     *(get, export),
     *(doctor, schema, keygen, rekey),
 ):
-    app.command()(command(_work))
+    app.command()(command(_work, is_long=_work is export))

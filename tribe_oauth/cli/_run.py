@@ -24,8 +24,22 @@ PATIENCE: Final = 1.0
 """Seconds after which a person who wants it to end is told why it does not."""
 
 
-def command(work: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[Parameters, None]:
+def loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """The quicker event loop, uvloop's, where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    make: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return make
+
+
+def command(
+    work: Callable[Parameters, Coroutine[Any, Any, None]], *, is_long: bool = False
+) -> Callable[Parameters, None]:
     """The command that runs `work` in an event loop of its own; Typer reads its parameters from it as they stand.
+
+    `is_long`: it has enough to do for another event loop to be worth its import.
 
     It exits as `Exit` says; a TribeOAuthError is told on standard error. Ctrl-C, SIGTERM, and SIGHUP of a terminal that
     is closed cancel `work`, which ends what it started. The next one ends the process at once.
@@ -34,7 +48,8 @@ def command(work: Callable[Parameters, Coroutine[Any, Any, None]]) -> Callable[P
     @wraps(work)
     def run(*arguments: Parameters.args, **options: Parameters.kwargs) -> None:
         try:
-            asyncio.run(_until_ended(work(*arguments, **options)))
+            with asyncio.Runner(loop_factory=loop() if is_long else None) as runner:
+                runner.run(_until_ended(work(*arguments, **options)))
         except TribeOAuthError as error:
             console(stderr=True).print(f"[bold red]{type(error).__name__}[/]: {shown(told(error))}", soft_wrap=True)
             raise typer.Exit(exit_for(error)) from None

@@ -12,6 +12,7 @@ from tribe_oauth.odata._json import Number
 from tribe_oauth.odata._pages import Page, pages
 from tribe_oauth.odata._query import Query, literal
 from tribe_oauth.odata._rows import rows
+from tribe_oauth.odata._single import count, entity, metadata
 from tribe_oauth.odata._writes import UnknownOutcomeError, create, delete, link, update
 
 __all__ = [
@@ -24,11 +25,14 @@ __all__ = [
     "Query",
     "UnknownOutcomeError",
     "call",
+    "count",
     "create",
     "delete",
     "download",
+    "entity",
     "link",
     "literal",
+    "metadata",
     "own_organization",
     "pages",
     "rows",

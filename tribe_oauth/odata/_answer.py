@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
 
 import attrs
 from aiohttp import ClientError, ClientPayloadError, ClientResponse, ClientSession, InvalidURL
@@ -15,9 +15,13 @@ from tribe_oauth._printable import printable
 from tribe_oauth._remedies import is_about_a_certificate, reason, remedy
 from tribe_oauth._retry_after import read_retry_after
 from tribe_oauth.errors import Remedy, TribeOAuthError
-from tribe_oauth.odata._json import EXACT, PLAIN, Parse, Parsed
+from tribe_oauth.odata._json import EXACT, PLAIN, Parse, Parsed, RawRow
 from tribe_oauth.odata._query import Query
 
+Result = TypeVar("Result")
+
+REFUSALS: Final = frozenset({400, 404, 405, 501})
+"""What a service answers to a way of reading that it does not know."""
 _SHOWN: Final = 300  # characters of each text from the server in an error
 MAX_REFUSAL_BYTES: Final = 64 * 2**10
 _WHOLE: Final = re.compile(r"\d{1,18}", re.ASCII)
@@ -60,11 +64,12 @@ class ODataError(TribeOAuthError):
 class Answer:
     """A complete answer. `asked`: the absolute URL of the request. `next_link`, `context`: as the server sent them.
 
+    `rows`: dicts, or what `RAW` leaves of them.
     `content`: all of it, as bytes. `odd`: see `Parsed`. `is_one`: what was asked for is one entity or none.
     """
 
     asked: URL
-    rows: list[dict[str, Any]]
+    rows: list[Any]
     count: int | None = None
     next_link: object = None
     context: object = None
@@ -73,33 +78,54 @@ class Answer:
     is_one: bool = False
 
 
-async def get(session: ClientSession, query: Query, url: URL, *, first: bool = False) -> Answer:
+async def get(
+    session: ClientSession, query: Query, url: URL, *, first: bool = False, parse: Parse | None = None
+) -> Answer:
     """Read a collection; read it a second time where the answer is cut off. Raises ODataError.
 
     `first`: it is the first request of a read. Only to that one the API may answer with one entity, or with none.
+    `parse`: how; by default as the query says.
     """
+    parse = parse or (EXACT if query.exact else PLAIN)
+    return await _again_if_cut_off(lambda: _get(session, query, url, first, parse))
+
+
+async def get_text(session: ClientSession, query: Query, url: URL, kind: str) -> str:
+    """Read a text of a media type, in UTF-8. Raises ODataError."""
+    status, _, headers, content = await _again_if_cut_off(lambda: _fetch(session, url, query.max_bytes, kind))
+    if status != 200:
+        raise refusal(status, headers, value_of(content, PLAIN).value)
     try:
-        return await _get(session, query, url, first=first)
-    except _CutOff:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
         pass
-    try:
-        return await _get(session, query, url, first=first)
-    except _CutOff as error:
-        broken = error.args[0]
-    # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
-    raise broken
+    raise ODataError("the API's answer is not text in UTF-8", status=status, request_id=request_id(headers))
 
 
 class _CutOff(Exception):  # noqa: N818 (a condition that never leaves this module)
     """A success whose body is not JSON, or shorter than announced. Carries the ODataError that says so."""
 
 
-async def _get(session: ClientSession, query: Query, url: URL, *, first: bool) -> Answer:
+async def _again_if_cut_off(read: Callable[[], Awaitable[Result]]) -> Result:
+    try:
+        return await read()
+    except _CutOff:
+        pass
+    try:
+        return await read()
+    except _CutOff as error:
+        broken = error.args[0]
+    # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
+    assert isinstance(broken, ODataError)
+    raise broken
+
+
+async def _get(session: ClientSession, query: Query, url: URL, first: bool, parse: Parse) -> Answer:
     status, asked, headers, content = await _fetch(session, url, query.max_bytes)
     may_be_one = first and "(" in query.path
     if status == 204 and may_be_one:
         return Answer(asked, [], is_one=True)  # a navigation property that points to no entity
-    parsed = value_of(content, EXACT if query.exact else PLAIN)
+    parsed = value_of(content, parse if status == 200 else PLAIN)
     body = parsed.value
     if status not in {200, 204}:
         raise refusal(status, headers, body)
@@ -120,13 +146,15 @@ async def _get(session: ClientSession, query: Query, url: URL, *, first: bool) -
     raise _CutOff(error) if body is None else error
 
 
-async def _fetch(session: ClientSession, url: URL, most: int) -> tuple[int, URL, Mapping[str, str], bytes]:
+async def _fetch(
+    session: ClientSession, url: URL, most: int, kind: str = "application/json"
+) -> tuple[int, URL, Mapping[str, str], bytes]:
     broken = False
     try:
         # A redirect could lead to another server: rows come from the API or not at all.
         with _encoded.as_it_is():
             async with session.get(
-                url, headers={"Accept": "application/json"}, allow_redirects=False, raise_for_status=False
+                url, headers={"Accept": kind}, allow_redirects=False, raise_for_status=False
             ) as response:
                 status, headers = response.status, response.headers
                 content = await content_of(response, most if status == 200 else MAX_REFUSAL_BYTES)
@@ -204,7 +232,8 @@ def whole(value: object) -> int | None:
 
 
 def _are_rows(values: list[Any]) -> bool:
-    return set(map(type, values)) <= {dict}
+    kinds = set(map(type, values))
+    return kinds <= {dict} or kinds == {RawRow}
 
 
 def refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:

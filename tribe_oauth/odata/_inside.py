@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from tribe_oauth.odata._answer import Answer, ODataError, shown, whole
-from tribe_oauth.odata._json import Number
+from tribe_oauth.odata._json import Number, as_dict
 from tribe_oauth.odata._query import Query
 
 _REMEDY: Final = "read that collection by itself, below its entity"
@@ -18,7 +18,7 @@ _REMEDY: Final = "read that collection by itself, below its entity"
 def check(answer: Answer, query: Query) -> None:
     """Raise ODataError for the first such thing; its text names the row and the field, and shows no value."""
     if answer.odd or _may_be_cut(answer, query):
-        for row in answer.rows:
+        for row in map(as_dict, answer.rows):
             for field, fault in _faults(row, query):
                 raise ODataError(f"{name_of(row, query)}: field {field} {fault}")
 

@@ -6,6 +6,7 @@ May be imported by `_rows` and by `sync`, which reads the same pages and retries
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
@@ -16,19 +17,23 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from tribe_oauth._shield import run_uninterrupted
-from tribe_oauth.errors import ConfigurationError, TribeOAuthError
-from tribe_oauth.odata._answer import Answer, ODataError, get
+from tribe_oauth.errors import TribeOAuthError
+from tribe_oauth.odata._answer import REFUSALS, Answer, ODataError, get
+from tribe_oauth.odata._ends import ShortError, by_key, contradicts, short
 from tribe_oauth.odata._inside import check
-from tribe_oauth.odata._next_link import is_below_root, next_url, verbatim
-from tribe_oauth.odata._positions import Read, Window, mark_of, place
+from tribe_oauth.odata._json import Parse
+from tribe_oauth.odata._keys import key_of, mark_of
+from tribe_oauth.odata._next_link import is_below_root, verbatim
+from tribe_oauth.odata._positions import Key, Place, no_position
 from tribe_oauth.odata._query import MAX_BYTES, Query, query_of
 from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after, persistently
 from tribe_oauth.odata._sets import with_the_sets
-from tribe_oauth.odata._trail import Beginnings, Trail, came_again
+from tribe_oauth.odata._trail import Beginnings, Trail, came_again, moved
+from tribe_oauth.odata._windows import Windows, unkept
 
 logger = logging.getLogger("tribe_oauth.odata")
 
-_SIZE: Final = 100  # rows of a page, where the server does not show how many it gives
+_LOOKS: Final = 3  # at an answer whose count and rows contradict each other
 
 
 @attrs.frozen
@@ -107,14 +112,22 @@ def _warn(error: TribeOAuthError, seconds: float) -> None:
     logger.warning("a page is asked for again in %.1f s: %s", seconds, error)
 
 
-async def ahead(read: Callable[[str | None], Awaitable[Page]], start: str | None, query: Query) -> AsyncGenerator[Page]:
-    """Pages that `read` gets, each for the `next` of the page before, while that page is used."""
+async def ahead(
+    read: Callable[[str | None], Awaitable[Page]],
+    start: str | None,
+    query: Query,
+    until: Callable[[str], bool] = lambda _: False,
+) -> AsyncGenerator[Page]:
+    """Pages that `read` gets, each for the `next` of the page before, while that page is used.
+
+    The first page whose `next` is where `until` says so is the last.
+    """
     trail, beginnings = Trail(), Beginnings(query.key)
-    trail.add(place(start) if start else query.url().raw_path_qs)
+    trail.add(_link(start) if start else query.first().raw_path_qs)
     page = await read(start)
     beginnings.add(page.rows)
-    while page.next is not None:
-        trail.add(place(page.next))
+    while page.next is not None and not until(page.next):
+        trail.add(_link(page.next))
         reading = asyncio.ensure_future(read(page.next))
         try:
             yield page
@@ -128,6 +141,11 @@ async def ahead(read: Callable[[str | None], Awaitable[Page]], start: str | None
     yield page
 
 
+def _link(position: str) -> str:
+    """What tells a position from others: a link by itself, whatever came before it."""
+    return (Place.at(position).link or position) if '"link":' in position else position
+
+
 async def _end(reading: asyncio.Future[Page]) -> None:
     """Cancel a read, where it is still under way, and wait until it has ended."""
     if not reading.done():
@@ -137,104 +155,138 @@ async def _end(reading: asyncio.Future[Page]) -> None:
         reading.exception()  # marks it as retrieved: a caller who stopped before this page has no use for its error
 
 
-@attrs.define
 class Reader:
-    """Reads the pages of one query, one at a time."""
+    """Reads the pages of one query: one at a time, or those of parts, each at its own positions.
 
-    session: ClientSession
-    query: Query
-    _before: object = None
+    `parse`: in place of the query's own way.
+    """
+
+    def __init__(self, session: ClientSession, query: Query, parse: Parse | None = None) -> None:
+        self.session = session
+        self._query = query
+        self._parse = parse
+        self._first_key: Key | None = None
+        self._windows = Windows(self._get, query)
 
     async def page(self, position: str | None) -> Page:
         """The page at a position; None: the first. Raises ODataError; ConfigurationError for an invalid position."""
         if position is None:
-            return await with_the_sets(self._first(), self.session, self.query)
-        if (window := Window.at(position)) is not None:
-            return await self._counted(window)
-        link, _, read = position.partition("#")
+            return await with_the_sets(self._settled(self._first), self.session, self._query)
+        place = Place.at(position)
+        if place.link is not None:
+            return await self._linked(place, place.link)
+        if place.skip is None:
+            return await self._settled(lambda: self._behind(place))
+        return await self._settled(lambda: self._begun(place) if place.begins_a_part else self._window(place))
+
+    async def _settled(self, step: Callable[[], Awaitable[Page]]) -> Page:
+        """Ask again where count and rows contradict each other: they come from two looks at rows that move."""
+        for _ in range(_LOOKS - 1):
+            with contextlib.suppress(ShortError):
+                return await step()
+        return await step()
+
+    async def _get(self, url: URL, first: bool = False) -> Answer:
+        answer = await get(self.session, self._query, url, first=first, parse=self._parse)
+        check(answer, self._query)
+        return answer
+
+    async def _first(self) -> Page:
+        query = self._query
+        if "(" in query.path and (page := await self._whole()) is not None:
+            return page
+        if not query.is_by_key:
+            return await self._window(Place(skip=0))
+        answer = await self._get(query.first())
+        if query.page_size is not None and len(answer.rows) > query.size():
+            raise unkept()
+        self._first_key = key_of(answer.rows[0], query.key) if answer.rows else None
+        return self._page(Place(), answer, by_key(Place(), answer, query), answer.count)
+
+    async def _whole(self) -> Page | None:
+        """One entity, or what the server gives of a collection without an order; None where that is not all of it.
+
+        A path below an entity may lead to the one or to the other, and an entity can be refused with an order.
+        """
+        answer = await self._get(self._query.url(), first=True)
+        if answer.next_link is not None:
+            place = Place(ordered=False)
+            return self._page(place, answer, by_key(place, answer, self._query), answer.count)
+        if not answer.is_one and not await self._is_all(answer):
+            return None
+        size = len(answer.rows)
+        if answer.count is not None and size < min(
+            answer.count, answer.count if self._query.top is None else self._query.top
+        ):
+            raise short(size, answer.count)
+        return self._page(Place(), answer, None, answer.count)
+
+    async def _is_all(self, answer: Answer) -> bool:
+        """Whether an answer without a nextLink has all rows, as OData promises. Some services leave rows out."""
+        size = len(answer.rows)
+        if size == self._query.top or (size == 0 and not answer.count) or answer.count == size:
+            return True
+        try:
+            more = (await self._get(self._query.beyond(size))).rows
+        except ODataError as error:
+            if error.status not in REFUSALS:
+                raise
+            return True  # without $skip, a server has no way to give more
+        return not more or more == answer.rows  # the same rows again: the server ignores the options
+
+    async def _behind(self, place: Place) -> Page:
+        """The page behind a key. Where the service does not know that, which is seen once, it is read by windows."""
+        query = self._query
+        assert place.last is not None
+        answer = None
+        try:
+            answer = await self._get(query.behind(place.last, place.before, query.size(place.rows)))
+        except ODataError as error:
+            if place.sure or error.status not in REFUSALS:
+                raise
+        if answer is None or (not place.sure and contradicts(place, answer, query, self._first_key)):
+            return await self._window(attrs.evolve(place, last=None, skip=place.rows))
+        if answer.rows and key_of(answer.rows[0], query.key) == place.last:
+            raise came_again()
+        if place.is_fresh and not answer.rows:
+            raise moved()
+        sure = attrs.evolve(place, sure=True, recent="")
+        return self._page(sure, answer, by_key(sure, answer, query))
+
+    async def _begun(self, place: Place) -> Page:
+        """The first page of a part: what follows is read behind its last key."""
+        assert place.skip is not None
+        answer = await self._get(self._query.window(place.skip, self._query.size()))
+        last = key_of(answer.rows[-1], self._query.key) if answer.rows else None
+        following = (
+            None
+            if last is None
+            else Place(rows=None, last=last, sure=True, longest=max(place.longest, len(answer.rows)))
+        )
+        return self._page(place, answer, following, answer.count)
+
+    async def _window(self, place: Place) -> Page:
+        window = await self._windows.read(place)
+        return self._page(place, window.page(), window.following, window.answer.count)
+
+    async def _linked(self, place: Place, link: str) -> Page:
         try:
             url = verbatim(link)
         except ValueError:
             url = URL("")
         if url.absolute or not is_below_root(url.path):
-            raise ConfigurationError("`start` is no position of a read: give the `next` of a page")
-        return self._linked(await self._get(url), Read.at(read))
-
-    async def _get(self, url: URL, *, first: bool = False) -> Answer:
-        answer = await get(self.session, self.query, url, first=first)
-        check(answer, self.query)
-        return answer
-
-    async def _first(self) -> Page:
-        if self.query.page_size is not None:
-            return await self._counted(Window(0, self.query.page_size))
-        answer = await self._get(self.query.url(), first=True)
-        size = len(answer.rows)
-        if answer.is_one or answer.next_link is not None or await self._is_all(answer):
-            return self._linked(answer, Read(rows=0))
-        # The server left rows out and said nothing. Its own order may differ from request to request: begin again, in
-        # an order that is the same for all.
-        return await self._counted(Window(0, size or _SIZE, answer.count))
-
-    async def _is_all(self, answer: Answer) -> bool:
-        """Whether an answer without a nextLink has all rows, as OData promises. Some services leave rows out."""
-        size = len(answer.rows)
-        more_are_said = answer.count is not None and answer.count > size
-        if size == self.query.top or (size == 0 and not more_are_said) or answer.count == size:
-            return True
-        try:
-            more = (await self._get(self.query.beyond(size))).rows
-        except ODataError as error:
-            if error.status not in {400, 404, 405, 501}:
-                raise
-            return True  # without $skip, a server has no way to give more
-        return not more or more == answer.rows  # the same rows again: the server ignores the options
-
-    def _linked(self, answer: Answer, read: Read) -> Page:
-        url, mark = next_url(answer), mark_of(answer.rows, self.query.key)
-        if mark is not None and mark == read.mark:
+            raise no_position()
+        answer = await self._get(url)
+        if place.mark is not None and mark_of(answer.rows, self._query.key) == place.mark:
             raise came_again()
-        read = read.after(len(answer.rows), answer.count, mark)
-        if self.query.top is not None and (surplus := (read.rows or 0) - self.query.top) >= 0:
-            return Page(answer.rows[: len(answer.rows) - surplus], answer.count)  # a server may know no $top
-        if url is None and read.rows is not None:
-            self._check_all(read.rows, read.count)
-        return Page(answer.rows, answer.count, None if url is None else f"{url.raw_path_qs}{read}")
+        if place.skip is None:
+            return self._page(place, answer, by_key(place, answer, self._query), answer.count)
+        window = await self._windows.linked(place, answer)
+        return self._page(place, window.page(), window.following, window.answer.count)
 
-    async def _counted(self, window: Window) -> Page:
-        left = None if self.query.top is None else self.query.top - window.skip
-        size = window.size if left is None else min(window.size, left)
-        if size <= 0:
-            return Page([])
-        answer = await self._get(self.query.window(window.skip, size), first=window.skip == 0)
-        got = len(answer.rows)
-        begins_with = answer.rows[0].get(self.query.key) if got else None
-        if got > size or (begins_with is not None and begins_with == self._before):
-            raise ODataError("the API does not keep to $top and $skip: leave page_size out")
-        self._before = begins_with
-        after = window.after(got, answer.count)
-        if got not in {0, left} and not _is_last(answer, size, after.skip):
-            return Page(answer.rows, answer.count, str(after))
-        if got == 0 and answer.next_link is not None:
-            raise _short(after.skip, after.count)
-        self._check_all(after.skip, after.count)
-        return Page(answer.rows, answer.count)
-
-    def _check_all(self, got: int, promised: int | None) -> None:
-        """Compare the number of all rows with those that were promised. Raises ODataError."""
-        top = promised if self.query.top is None else self.query.top
-        if promised is not None and top is not None and got < min(promised, top):
-            raise _short(got, promised)
-
-
-def _is_last(answer: Answer, size: int, read: int) -> bool:
-    """Whether a page by ``$top`` and ``$skip`` is known to be the last. A short one alone may be cut, or have gaps."""
-    all_came = answer.count is not None and answer.count <= read and answer.next_link is None
-    return answer.is_one or (all_came and len(answer.rows) < size)
-
-
-def _short(got: int, promised: int | None) -> ODataError:
-    return ODataError(
-        f"the API gives {got} rows and no more, and says that there are {promised or 'more'}: the read is not complete."
-        " Read it again from the beginning; rows that are deleted in the middle of a read have this effect too"
-    )
+    def _page(self, place: Place, answer: Answer, following: Place | None, count: int | None = None) -> Page:
+        """Not more rows than are asked for: a server may know no ``$top``, and links lead on."""
+        rows, top = answer.rows, self._query.top
+        if top is not None and place.rows is not None and place.rows + len(rows) >= top:
+            return Page(rows[: top - place.rows], count)
+        return Page(rows, count, None if following is None else str(following))

@@ -1,89 +1,128 @@
-"""Positions of a read, as text for a checkpoint: where it goes on, and what had come and was promised by then.
+"""Where a read goes on, as text for a checkpoint, and what had come and was promised by then.
 
-A read that goes on in another process compares the number of rows as one does that was never interrupted. Imported by
-`_pages`.
+A read that goes on in another process decides its end as one does that was never interrupted. Imported by the rooms
+that read pages, and by `sync`, which reads several parts of one set.
 """
 
 from __future__ import annotations
 
-import re
-import zlib
+import json
 from typing import Any, Final, Self
 
 import attrs
 
-_WINDOW: Final = re.compile(r"skip=(\d{1,15}),size=(\d{1,9}),count=(\d{0,18})", re.ASCII)
-_READ: Final = re.compile(r"rows=(\d{1,15}),count=(\d{0,18}),mark=(\d{0,10})", re.ASCII)
+from tribe_oauth.errors import ConfigurationError
+
+Key = str | int
+_NUMBER: Final = (int, type(None))
+_KEY: Final = (str, int, type(None))
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
+    "rows": _NUMBER,
+    "last": _KEY,
+    "before": _KEY,
+    "sure": (bool,),
+    "skip": _NUMBER,
+    "recent": (str,),
+    "link": (str, type(None)),
+    "ordered": (bool,),
+    "got": (int,),
+    "longest": (int,),
+    "left": _NUMBER,
+    "mark": _NUMBER,
+}
 
 
-def place(position: str) -> str:
-    """A position by links, without what was read before it."""
-    return position.partition("#")[0]
+@attrs.frozen(kw_only=True)
+class Place:
+    """Where a read goes on: behind the key `last` and in front of the key `before`, at a `skip`, or at a `link`.
 
-
-@attrs.define
-class Read:
-    """What a read by links had come to. `rows`: how many; None: not known. `count`: how many were promised first.
-
-    `mark`: of what its last page begins with, to see it come again; None: it has no key.
+    `rows`: how many came; None: not known, as in a part. `sure`: the service has shown that it knows this way.
+    `recent`: of the last rows, to see them come again. `ordered`: by the key.
+    `got`: rows since the last request that was no link; `longest`: most rows that one has given. `left`: how many the
+    last count promised beyond what has come. `mark`: of what the last page begins with.
     """
 
-    rows: int | None = None
-    count: int | None = None
+    rows: int | None = 0
+    last: Key | None = None
+    before: Key | None = None
+    sure: bool = False
+    skip: int | None = None
+    recent: str = ""
+    link: str | None = None
+    ordered: bool = True
+    got: int = 0
+    longest: int = 0
+    left: int | None = None
     mark: int | None = None
 
     @classmethod
-    def at(cls, fragment: str) -> Self:
-        """As it stands in the fragment of a position."""
-        found = _READ.fullmatch(fragment)
-        return cls() if found is None else cls(int(found[1]), _number(found[2]), _number(found[3]))
-
-    def after(self, rows: int, count: int | None, mark: int | None) -> Self:
-        """With one more page, which says that there are `count` rows in all."""
-        return type(self)(None if self.rows is None else self.rows + rows, _first(self.count, count), mark)
-
-    def __str__(self) -> str:
-        return "" if self.rows is None else f"#rows={self.rows},count={_text(self.count)},mark={_text(self.mark)}"
-
-
-def mark_of(rows: list[dict[str, Any]], key: str) -> int | None:
-    """What the key of a page's first row is remembered by, in this process and in others; None where it has none."""
-    value = rows[0].get(key) if rows else None
-    return zlib.crc32(str(value).encode("utf-8", "surrogatepass")) if isinstance(value, str | int) else None
-
-
-@attrs.frozen
-class Window:
-    """The position of a read by ``$top`` and ``$skip``. `count`: how many rows were promised first."""
-
-    skip: int
-    size: int
-    count: int | None = None
+    def at(cls, position: str) -> Self:
+        """As it is written. The path of a link alone is a position too. Raises ConfigurationError."""
+        if position.startswith("/"):
+            return cls(link=position, rows=None, ordered=False)
+        return cls.of(_parsed(position))
 
     @classmethod
-    def at(cls, position: str) -> Self | None:
-        """As it is written; None where this is another kind of position."""
-        found = _WINDOW.fullmatch(position)
-        return None if found is None else cls(int(found[1]), int(found[2]), _number(found[3]))
-
-    def after(self, rows: int, count: int | None) -> Self:
-        """With one more page, which says that there are `count` rows in all."""
-        return type(self)(self.skip + rows, self.size, _first(self.count, count))
+    def of(cls, members: object) -> Self:
+        """From the members that are written. Raises ConfigurationError."""
+        if not isinstance(members, dict) or not members.keys() <= _TYPES.keys():
+            raise no_position()
+        for name, value in members.items():
+            if type(value) not in _TYPES[name] or (
+                type(value) is int and name != "left" and name not in _KEYS and value < 0
+            ):
+                raise no_position()
+        place = cls(**members)
+        if place.last is None and place.skip is None and place.link is None:
+            raise no_position()
+        return place
 
     def __str__(self) -> str:
-        return f"skip={self.skip},size={self.size},count={_text(self.count)}"
+        members = {name: value for name in _TYPES if (value := getattr(self, name)) != _DEFAULTS[name]}
+        return json.dumps(members, separators=(",", ":"))
+
+    @property
+    def begins_a_part(self) -> bool:
+        """Whether a part begins there: nothing came before it."""
+        return self.skip is not None and self.rows is None
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it follows the first page of a part that ends where another begins: there are rows in between."""
+        return self.before is not None and self.left is None and self.rows is None
+
+    @property
+    def is_by_key(self) -> bool:
+        """Whether it goes on by the key, in a way that the service has shown to know."""
+        return self.sure and self.last is not None and self.skip is None and self.link is None
 
 
-# What the first answer with a count promised stands: rows that are added later may come before the position.
+_KEYS: Final = frozenset({"last", "before"})
+_DEFAULTS: Final[dict[str, Any]] = {field.name: field.default for field in attrs.fields(Place)}
 
 
-def _first(promised: int | None, count: int | None) -> int | None:
-    return count if promised is None else promised
+def parts_at(position: str) -> list[str]:
+    """The positions of the parts that one was joined from. Raises ConfigurationError."""
+    members = _parsed(position) if position.startswith("[") else None
+    if members is None:
+        return [position]
+    if not isinstance(members, list) or not members:
+        raise no_position()
+    return [str(Place.of(part)) for part in members]
 
 
-def _text(count: int | None) -> str:
-    return "" if count is None else str(count)
+def joined(positions: list[str]) -> str | None:
+    """The position of a read that goes on at all of these; None where there are none."""
+    return None if not positions else positions[0] if len(positions) == 1 else f"[{','.join(positions)}]"
 
 
-def _number(text: str) -> int | None:
-    return int(text) if text else None
+def no_position() -> ConfigurationError:
+    """The error for a text that is none."""
+    return ConfigurationError("`start` is no position of a read: give the `next` of a page")
+
+
+def _parsed(text: str) -> object:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise no_position() from None

@@ -6,6 +6,7 @@ May be imported by the rooms of `odata` and by `sync`.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -20,6 +21,10 @@ from tribe_oauth.errors import ConfigurationError
 
 SERVICE_ROOT: Final = "/v1/odata/"
 MAX_BYTES: Final = 16 * 2**20
+_SIZE: Final = 100
+"""Rows to a page where nothing else is asked for: the most that Tribe gives."""
+_GUID: Final = re.compile("[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d{1,12})?)?(Z|[+-]\d\d:\d\d)", re.ASCII)
 _SAFE: Final = "$'()*,/:=@!"  # RFC 3986 §3.4 allows these, and none of them separates options
 _BYTES: Final = f"a number of bytes, at least 1; by default {MAX_BYTES}"
 _NAMES: Final = ("select", "expand", "orderby")
@@ -81,35 +86,68 @@ class Query:
             value = getattr(self, name)
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise ConfigurationError(f"{name} is {said}, and not of type {type(value).__name__}")
+            if isinstance(value, str):
+                _check_unicode(name, value)
         for name in _NAMES:
             if not all(isinstance(named, str) for named in getattr(self, name)):
                 raise ConfigurationError(f"{name} is a list of names, as in {name}=['ID', 'Name']")
+            _check_unicode(name, "".join(getattr(self, name)))
 
     def __str__(self) -> str:
         """The whole query as text: a position is kept with it, and is valid for the same text only."""
         return f"{self.url().raw_path_qs} key={self.key} page_size={self.page_size}"
 
+    @property
+    def is_by_key(self) -> bool:
+        """Whether the rows come in the order of their keys, as they do where no other is asked for."""
+        return not self.orderby or [part.split() for part in self.orderby] == [[self.key]]
+
+    def size(self, rows: int | None = 0) -> int:
+        """How many rows to ask for where so many have come."""
+        size = _SIZE if self.page_size is None else self.page_size
+        return size if self.top is None or rows is None else max(0, min(size, self.top - rows))
+
     def url(self) -> URL:
-        """The first request, where the server divides the rows into pages."""
-        return self._url(self.orderby, self.top)
+        """The rows in the server's own order and pages, or one entity."""
+        return self._url(self.orderby, top=self.top, count=self.count and not self.path.endswith(")"))
+
+    def first(self) -> URL:
+        """The first rows in the order of their keys."""
+        return self._url((self.key,), top=self.size(), count=self.count)
+
+    def behind(self, last: str | int, before: str | int | None, size: int) -> URL:
+        """The rows whose key is behind `last` and in front of `before`."""
+        bounds = [f"{self.key} gt {key_literal(last)}"]
+        bounds += [] if before is None else [f"{self.key} lt {key_literal(before)}"]
+        filters = [*([] if self.filter is None else [f"({self.filter})"]), *bounds]
+        return self._url((self.key,), top=size, count=self.count, filters=" and ".join(filters))
 
     def window(self, skip: int, size: int) -> URL:
         """Rows `skip` to `skip + size`, in an order that is the same for every request: ties are broken by the key."""
         by_key = any(part.split()[0] == self.key for part in self.orderby if part.strip())
-        return self._url(self.orderby if by_key else (*self.orderby, self.key), size, skip)
+        orderby = self.orderby if by_key else (*self.orderby, self.key)
+        return self._url(orderby, top=size, count=self.count, skip=skip or None)
 
     def beyond(self, skip: int) -> URL:
         """The row after the first `skip` rows, in the server's own order: to see whether there is one."""
-        return self._url(self.orderby, 1, skip)
+        return self._url(self.orderby, top=1, count=self.count, skip=skip)
 
-    def _url(self, orderby: tuple[str, ...], top: int | None, skip: int | None = None) -> URL:
+    def _url(
+        self,
+        orderby: tuple[str, ...],
+        *,
+        top: int | None,
+        count: bool,
+        skip: int | None = None,
+        filters: str | None = None,
+    ) -> URL:
         """Encoded by hand: aiohttp's `params` writes a space as ``+``, which the API reads as a plus."""
         options = {
             "$select": ",".join(self.select) or None,
-            "$filter": self.filter,
+            "$filter": self.filter if filters is None else filters,
             "$expand": ",".join(self.expand) or None,
             "$orderby": ",".join(orderby) or None,
-            "$count": "true" if self.count else None,
+            "$count": "true" if count else None,
             "$top": None if top is None else str(top),
             "$skip": None if skip is None else str(skip),
         }
@@ -128,17 +166,28 @@ def query_of(path: str | Query, **options: Any) -> Query:
     return path
 
 
-def literal(value: object) -> str:
+def key_literal(key: str | int) -> str:
+    """The literal of a row's own key: a GUID comes as text."""
+    return key if isinstance(key, str) and _GUID.fullmatch(key) else literal(key)
+
+
+def literal(value: object, *, time: bool = False) -> str:
     """Write a value as a literal of a filter (OData URL Conventions 4.0 §5.1.1.6): text in quotes, GUIDs without.
 
-    A datetime needs a time zone. Raises ConfigurationError for a value that OData has no literal for.
+    A datetime needs a time zone, and has microseconds. `time`: the value is text, a time as the API wrote it, with all
+    of its digits. Raises ConfigurationError for a value that OData has no literal for.
     """
+    if time:
+        if isinstance(value, str) and _TIME.fullmatch(value):
+            return value
+        raise ConfigurationError("a time is text as the API writes it, as in '2022-09-27T08:34:26.1234567Z'")
     match value:
         case None:
             return "null"
         case bool():
             return "true" if value else "false"
         case str():
+            _check_unicode("a text", value)
             return "'" + value.replace("'", "''") + "'"
         case UUID():
             return str(value)
@@ -149,6 +198,15 @@ def literal(value: object) -> str:
             " date, a datetime with a time zone, or None"
         )
     return text
+
+
+def _check_unicode(name: str, text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ConfigurationError(
+            f"{name} has half of a surrogate pair, which is no character: no URL can hold it"
+        ) from None
 
 
 def _number(value: object) -> str | None:

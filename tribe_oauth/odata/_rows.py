@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, TypeVar, overload
 
@@ -76,10 +76,7 @@ async def rows(
     the field, and shows no other value, since rows are personal data. A class that no row can become raises
     ConfigurationError.
     """
-    plain = type is dict
-    if not plain and not attrs.has(type):
-        raise ConfigurationError("rows become dicts or instances of an attrs class")
-    structure = None if plain else structurer(type)
+    structure = structured(type)
     query = query_of(
         path,
         select=select,
@@ -91,8 +88,17 @@ async def rows(
         key=key,
         max_bytes=max_bytes,
     )
-    query = attrs.evolve(query, exact=query.exact or not plain)
+    query = attrs.evolve(query, exact=query.exact or structure is not None)
     async with aclosing(pages(session, query, give_up_after=give_up_after)) as found:
         async for page in found:
             for row in page.rows:
                 yield row if structure is None else structure(row, query)
+
+
+def structured(kind: type[Any]) -> Callable[[dict[str, Any], Query], Any] | None:
+    """How a row becomes an instance of a class; None for a dict. Raises ConfigurationError."""
+    if kind is dict:
+        return None
+    if not attrs.has(kind):
+        raise ConfigurationError("rows become dicts or instances of an attrs class")
+    return structurer(kind)

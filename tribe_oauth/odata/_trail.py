@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any, Final
 
 from tribe_oauth.odata._answer import ODataError
+from tribe_oauth.odata._keys import key_of
 
 _REMEMBERED: Final = 64  # pages: a loop of up to 64 pages is found at once, a longer one a round or two later
 _STILL: Final = 1000  # pages in a row without a new row: a service that filters late gives some
@@ -14,6 +15,13 @@ _STILL: Final = 1000  # pages in a row without a new row: a service that filters
 def came_again() -> ODataError:
     """The error for a page that comes again."""
     return ODataError("the API leads back to a page that was read already: the read would never end")
+
+
+def moved() -> ODataError:
+    """The error for rows that moved over the edge of a part."""
+    return ODataError(
+        "so many rows were added or deleted that this read cannot be continued: read it again from the beginning"
+    )
 
 
 class Trail:
@@ -42,13 +50,13 @@ class Beginnings:
     def __init__(self, key: str) -> None:
         self._key = key
         self._trail = Trail()
-        self._last: dict[str, Any] | None = None
+        self._last: Any = None
         self._still = 0
 
     def add(self, rows: list[dict[str, Any]]) -> None:
         """Note the next page. Raises ODataError where it is known, or nothing has come for long."""
         first = rows[0] if rows else None
-        if first is not None and isinstance(key := first.get(self._key), str | int):
+        if first is not None and (key := key_of(first, self._key)) is not None:
             self._trail.add(str(key))
             self._still = 0
             return

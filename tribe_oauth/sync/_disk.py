@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
+import os
 import re
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -102,6 +103,7 @@ class PartFile:
     crc: int = 0
     checkpoint: Checkpoint | None = None
     kept: Checkpoint | None = None
+    _opened: int | None = attrs.field(default=None, init=False)
 
     @property
     def part(self) -> Path:
@@ -147,12 +149,28 @@ class PartFile:
         before = 0 if self.checkpoint is None else self.checkpoint.rows
         return before == checkpoint.rows - rows
 
-    def append(self, content: bytes, checkpoint: Checkpoint) -> None:
-        """Write the lines of a page. Where that fails half-way, `open` cuts off what was written."""
-        _durable.append(self.part, content, after=self.size)
+    def append(self, content: bytes, checkpoint: Checkpoint, *, stay_open: bool) -> None:
+        """Write the lines of a page. Where that fails half-way, `open` cuts off what was written.
+
+        `stay_open`: for further pages, until `close`, which is quicker.
+        """
+        if self._opened is None:
+            self._opened = _durable.open_to_append(self.part)
+        try:
+            _durable.append(self._opened, content, after=self.size)
+        finally:
+            if not stay_open:
+                self.close()
         self.size += len(content)
         self.crc = zlib.crc32(content, self.crc)
         self.checkpoint = checkpoint
+
+    def close(self) -> None:
+        """Close the file, where it is open."""
+        file, self._opened = self._opened, None
+        if file is not None:
+            with suppress(OSError):  # `keep` waits for the disk, and hears of what was not written
+                os.close(file)
 
     def keep(self, checkpoint: Checkpoint, size: int, crc: int) -> None:
         """Store a checkpoint after the rows that it counts; complete the file where it is the last. Waits for the disk.

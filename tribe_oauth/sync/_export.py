@@ -7,26 +7,20 @@ Tokens are the task of the manager's sessions, whole pages that of `odata`, the 
 from __future__ import annotations
 
 import asyncio
-import math
-import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
-from contextlib import aclosing, asynccontextmanager
-from typing import Final
+from contextlib import asynccontextmanager
 
 import anyio
 import attrs
-from aiohttp import ClientSession
 
 from tribe_oauth import TokenManager
-from tribe_oauth._printable import printable
 from tribe_oauth.errors import ConfigurationError, TribeOAuthError
 from tribe_oauth.odata import Query
-from tribe_oauth.odata._pages import Reader, ahead
 from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after
-from tribe_oauth.sync._events import Event, Kind, Outcome
-from tribe_oauth.sync._pace import OrganizationPace, Pace, Place
-from tribe_oauth.sync._retries import PersistentReader
-from tribe_oauth.sync._sink import Checkpoint, CheckpointError, Sink
+from tribe_oauth.sync._events import Event, Outcome
+from tribe_oauth.sync._pace import Pace, Place
+from tribe_oauth.sync._sink import Sink
+from tribe_oauth.sync._stream import CallerError, Settings, Stream, first_of
 
 
 async def export(
@@ -37,10 +31,15 @@ async def export(
     *,
     on_event: Callable[[Event], object] | None = None,
     pace: Pace | None = None,
+    count: bool = True,
     give_up_after: float = GIVE_UP_AFTER,
     request_timeout: float = 60.0,
 ) -> list[Outcome]:
     """Read entity sets of organizations into a sink, each from its last checkpoint on. Returns an outcome for each.
+
+    A set without an order or a `top` is read by key, in up to eight parts side by side, and its rows come as the pages
+    do; none that is there throughout is missing or comes twice, whatever is added or deleted meanwhile. `count`: have
+    the API count with each request; it costs the API something, and without it a set is read in one part.
 
     The failure of an organization is its `Outcome.error` and does not disturb the others. `give_up_after`: seconds from
     the first failure of a page for which it is tried again, where the failure may pass; a pause that the API asks for
@@ -56,7 +55,9 @@ async def export(
     check_give_up_after(give_up_after)
     if not request_timeout > 0:
         raise ConfigurationError("request_timeout is more than 0 seconds")
-    queries = [wanted if isinstance(wanted, Query) else Query(wanted, count=True) for wanted in entity_sets]
+    queries = [
+        attrs.evolve(wanted if isinstance(wanted, Query) else Query(wanted), count=count) for wanted in entity_sets
+    ]
     if getattr(sink, "exact", False):
         queries = [attrs.evolve(query, exact=True) for query in queries]
     if len({query.path for query in queries}) < len(queries):
@@ -64,24 +65,15 @@ async def export(
     job = _Job(
         manager=manager,
         queries=queries,
-        sink=sink,
-        emit=on_event,
+        settings=Settings(sink=sink, emit=on_event, give_up_after=give_up_after, request_timeout=request_timeout),
         pace=pace or Pace(),
-        give_up_after=give_up_after,
-        request_timeout=request_timeout,
     )
     try:
         await job.run(organizations)
     except BaseExceptionGroup as group:
-        error = _first(group)
-        raise (error.args[0] if isinstance(error, _CallerError) else error) from None
+        error = first_of(group)
+        raise (error.args[0] if isinstance(error, CallerError) else error) from None
     return job.outcomes
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 @asynccontextmanager
@@ -107,11 +99,8 @@ class _Job:
 
     manager: TokenManager
     queries: list[Query]
-    sink: Sink
-    emit: Callable[[Event], object] | None
+    settings: Settings
     pace: Pace
-    give_up_after: float
-    request_timeout: float
     outcomes: list[Outcome] = attrs.field(factory=list)
 
     async def run(self, organizations: Iterable[str] | AsyncIterable[str]) -> None:
@@ -127,7 +116,7 @@ class _Job:
 
     async def _organization(self, organization: str, place: Place) -> None:
         streams = [
-            _Stream(self, query, Outcome(organization=organization, entity_set=query.path), place)
+            Stream(self.settings, query, Outcome(organization=organization, entity_set=query.path), place)
             for query in self.queries
         ]
         self.outcomes += [stream.outcome for stream in streams]
@@ -141,136 +130,3 @@ class _Job:
             pace = self.pace.organization(organization)
             for stream in streams:
                 tasks.create_task(stream.run(session, pace))
-
-
-class _CallerError(Exception):
-    """Carries an error of `sink` or `on_event` past the handlers for an organization's own errors."""
-
-
-class _CallerErrors:
-    """A context that raises _CallerError in place of this library's errors. A class: it is entered for each page."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        # A CheckpointError concerns one entity set of one organization.
-        if isinstance(error, TribeOAuthError) and not isinstance(error, CheckpointError):
-            raise _CallerError(error) from None
-
-
-_CALLER_ERRORS: Final = _CallerErrors()
-
-
-@attrs.define(eq=False)
-class _Stream:
-    """One entity set of one organization."""
-
-    job: _Job
-    query: Query
-    outcome: Outcome
-    place: Place
-    query_text: str = attrs.field(init=False)
-    total: int | None = attrs.field(default=None, init=False)
-
-    @query_text.default
-    def _query_text(self) -> str:
-        return str(self.query)
-
-    async def run(self, session: ClientSession, pace: OrganizationPace) -> None:
-        """Read to the end or to an error of the organization, which becomes the outcome's."""
-        began = time.monotonic()
-        try:
-            checkpoint = await self._begin()
-            self.outcome.rows = checkpoint.rows
-            self._tell("started")
-            await self._read(session, pace, checkpoint)
-        except TribeOAuthError as error:
-            self.failed(error)
-        else:
-            self._tell("finished")
-        finally:
-            self.outcome.seconds = time.monotonic() - began
-
-    async def _begin(self) -> Checkpoint:
-        organization, entity_set = self.outcome.organization, self.query.path
-        with _CALLER_ERRORS:
-            found = await self.job.sink.begin(organization, entity_set)
-        if found is None:
-            self.outcome.since = math.floor(time.time() * 1000) / 1000  # later than now would be a clock set back
-            return self._checkpoint(None, 0, done=False)
-        if (problem := found.problem(organization, entity_set)) is not None:
-            raise CheckpointError(
-                f"what the sink has stored for {entity_set!r} of organization {organization!r} {problem}: remove it,"
-                " and the entity set is read from the beginning",
-                organization=organization,
-            )
-        self.outcome.since = found.since
-        return found
-
-    def _checkpoint(self, position: str | None, rows: int, *, done: bool) -> Checkpoint:
-        return Checkpoint(
-            organization=self.outcome.organization,
-            entity_set=self.query.path,
-            query=self.query_text,
-            position=position,
-            rows=rows,
-            done=done,
-            since=self.outcome.since,
-        )
-
-    async def _read(self, session: ClientSession, pace: OrganizationPace, checkpoint: Checkpoint) -> None:
-        if checkpoint.query != self.query_text:
-            raise ConfigurationError(
-                f"an earlier run read this with other options ({printable(checkpoint.query)}), and now they are"
-                f" {printable(self.query_text)}: restart, which reads it anew, or write to another folder"
-            )
-        if checkpoint.done:
-            return
-        reader = PersistentReader(
-            reader=Reader(session, self.query),
-            pace=pace,
-            give_up_after=self.job.give_up_after,
-            request_timeout=self.job.request_timeout,
-            start=checkpoint.position,
-            on_slow=self.place.lend,
-            on_retry=self.retried,
-        )
-        async with aclosing(ahead(reader.page, checkpoint.position, self.query)) as pages:
-            async for page in pages:
-                self.total = self.total if page.count is None else page.count
-                self.outcome.rows += len(page.rows)
-                self.outcome.read += len(page.rows)
-                checkpoint = self._checkpoint(page.next, self.outcome.rows, done=page.next is None)
-                with _CALLER_ERRORS:
-                    await self.job.sink.write(page.rows, checkpoint)
-                self._tell("page")
-                del page  # it would stay in memory while the next one is read
-
-    def failed(self, error: TribeOAuthError) -> None:
-        """Note and report the error that ended the read."""
-        self.outcome.error = error
-        self._tell("failed", error)
-
-    def retried(self, error: TribeOAuthError) -> None:
-        """Count and report an error after which a request is sent again."""
-        self.outcome.retries += 1
-        self._tell("retried", error)
-
-    def _tell(self, kind: Kind, error: TribeOAuthError | None = None) -> None:
-        if self.job.emit is None:
-            return
-        outcome = self.outcome
-        with _CALLER_ERRORS:
-            self.job.emit(
-                Event(
-                    kind=kind,
-                    organization=outcome.organization,
-                    entity_set=outcome.entity_set,
-                    rows=outcome.rows,
-                    read=outcome.read,
-                    total=self.total,
-                    since=outcome.since,
-                    error=error,
-                )
-            )

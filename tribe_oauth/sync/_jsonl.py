@@ -33,6 +33,7 @@ from tribe_oauth.sync._threads import Threads
 
 logger = logging.getLogger("tribe_oauth.sync")
 
+_OPEN: Final = 64  # files that stay open: descriptors are few
 _SHARE: Final = 10  # times the duration of a checkpoint, until the next: a slow disk would do nothing else otherwise
 
 
@@ -44,10 +45,13 @@ _encoder: Final = msgspec.json.Encoder(enc_hook=_digits)
 
 
 def _lines(rows: Sequence[object]) -> bytes:
-    """A line of UTF-8 for each row. Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped.
+    """A line of UTF-8 for each row, as it came where it was not parsed.
 
-    Raises CheckpointError for a row that is nested too deeply: it was just shallow enough to be read.
+    Half a surrogate pair, which JSON allows and UTF-8 does not, is escaped. Raises CheckpointError for a row that is
+    nested too deeply: it was just shallow enough to be read.
     """
+    if rows and type(rows[0]) is msgspec.Raw:
+        return b"\n".join((*rows, b""))  # type: ignore[arg-type]
     try:
         try:
             return _encoder.encode_lines(rows)
@@ -88,6 +92,7 @@ class JSONLinesFolder:
     """
 
     exact: Final = True
+    as_json: Final = True
 
     def __init__(
         self, folder: str | Path, *, restart: bool = False, max_age: float | None = None, every: float = 0.25
@@ -119,6 +124,8 @@ class JSONLinesFolder:
         with ExitStack() as last:
             last.callback(_log, failed)
             last.callback(os.close, lock)
+            for opened in files:
+                last.callback(opened.file.close)
             try:
                 await run_uninterrupted(_keep(files, failed))
             finally:
@@ -147,6 +154,7 @@ class JSONLinesFolder:
 
     async def _opened(self, organization: str, entity_set: str) -> PartFile:
         if (before := self._files.get((organization, entity_set))) is not None:  # an earlier export did not finish it
+            before.file.close()
             await before.keep()
             self._files.pop((organization, entity_set), None)
         file = PartFile(organization=organization, entity_set=entity_set, final=self.path(organization, entity_set))
@@ -164,8 +172,10 @@ class JSONLinesFolder:
             raise self._written_twice(*key)
         try:
             with sink_errors(opened.file.final, key[0]):
-                opened.file.append(_lines(rows), checkpoint)  # to the page cache: a thread would take longer
+                # To the page cache: a thread would take longer.
+                opened.file.append(_lines(rows), checkpoint, stay_open=len(self._files) <= _OPEN)
             if checkpoint.done:
+                opened.file.close()
                 await opened.keep()
                 self._files.pop(key, None)
             else:
@@ -250,6 +260,7 @@ class JSONLinesStream:
     """
 
     exact: Final = True
+    as_json: Final = True
 
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream

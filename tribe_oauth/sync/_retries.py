@@ -22,15 +22,15 @@ _GONE: Final = frozenset({400, 404, 410})  # what servers answer to a link that 
 class PersistentReader:
     """Reads pages, each for `give_up_after` seconds from its first failure, and `request_timeout` for each attempt.
 
-    `start`: the position of an earlier run. `on_slow` is called where an attempt, or the pause before it, takes longer
-    than the pace's patience, `on_retry` before each further attempt.
+    `starts`: the positions of an earlier run. `on_slow` is called where an attempt, or the pause before it, takes
+    longer than the pace's patience, `on_retry` before each further attempt.
     """
 
     reader: Reader
     pace: OrganizationPace
     give_up_after: float
     request_timeout: float
-    start: str | None
+    starts: frozenset[str]
     on_slow: Callable[[], object]
     on_retry: Callable[[TribeOAuthError], object]
 
@@ -41,7 +41,7 @@ class PersistentReader:
                 lambda: self._attempt(position), give_up_after=self.give_up_after, on_retry=self._before_retry
             )
         except ODataError as error:
-            if position is None or position != self.start or error.status not in _GONE:
+            if position not in self.starts or error.status not in _GONE:
                 raise
             text, status = str(error), error.status
         raise ODataError(
