@@ -9,7 +9,7 @@ import pytest
 
 from tribe_oauth import Secret
 from tribe_oauth._refresh.payload import Payload, decode, encode, fingerprint, readable
-from tribe_oauth._refresh.record import first_generation
+from tribe_oauth._refresh.record import first_generation, with_candidate
 from tribe_oauth._refresh.spend import spend_of
 from tribe_oauth.errors import StoreError, UnreadableError
 from tribe_oauth.stores import Unreadable
@@ -99,6 +99,7 @@ def test_what_is_no_generation(generation: int) -> None:
     with pytest.raises(UnreadableError, match="organization 'acme' cannot be read: it was altered by something else"):
         decode(odd)
     assert first_generation(odd, 1.8e9) == 1_800_000_000
+    assert decode(with_candidate(odd, "acme", pasted())).candidate == pasted()
 
 
 def test_what_can_be_read() -> None:
