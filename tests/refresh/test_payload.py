@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from typing import Any
 
 import attrs
 import pytest
@@ -90,6 +92,13 @@ def test_a_payload_without_its_beginning_or_end(cut: int) -> None:
         record = connected(payload=part)
         with pytest.raises(UnreadableError):
             spend_of(record, decode(record), candidate=False)
+
+
+@pytest.mark.parametrize("changes", [{"status": "odd"}, {"not_before": math.inf}, {"generation": -1}])
+def test_what_is_replaced_by_what_is_pasted(changes: dict[str, Any]) -> None:
+    """What no store of ours wrote is not kept beside it: it could not be written again."""
+    odd = attrs.evolve(connected(), payload=Unreadable(b"x", "was damaged"), **changes)
+    assert decode(with_candidate(odd, "acme", pasted())) == Payload(candidate=pasted())
 
 
 @pytest.mark.parametrize("generation", [-1, -(2**52), 2**53, 2**70])

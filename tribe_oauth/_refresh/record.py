@@ -173,10 +173,13 @@ def with_candidate(record: Record | None, organization: str, candidate: Candidat
 
 
 def _unread(record: Record | None) -> Record | None:
-    """What may still be read elsewhere."""
+    """What may still be read elsewhere: not what no store of ours wrote, which could not be written again."""
+    from tribe_oauth.stores._columns import is_sound  # few processes meet such a record, and importing takes time
+
     if record is None or record.status == "disconnected" or not isinstance(record.payload, Unreadable):
         return None
-    return attrs.evolve(record, payload=bytes(record.payload))
+    kept = attrs.evolve(record, payload=bytes(record.payload))
+    return kept if is_sound(kept) else None
 
 
 def with_secret_of(record: Record, credential: Credential) -> Record | None:
