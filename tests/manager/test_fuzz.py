@@ -7,6 +7,7 @@ Some records each in the normal tests; ``nox -s fuzz`` has 10,000 each. ``TRIBE_
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import json
 import math
@@ -80,7 +81,7 @@ class Mutations:
         for _ in range(self._chance.choice((1, 1, 3))):
             inside = self._chance.choice([members, *(it for it in members.values() if isinstance(it, dict))])
             if inside:
-                inside[self._chance.choice(list(inside))] = self._chance.choice(JUNK)
+                inside[self._chance.choice(list(inside))] = copy.deepcopy(self._chance.choice(JUNK))
         text = json.dumps(members).encode() if self._chance.random() < 0.9 else json.dumps(self._chance.choice(JUNK))
         stored = checked(text if isinstance(text, bytes) else text.encode())
         return attrs.evolve(record, payload=self._seal(record, stored))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import random
+from typing import Any
 
 import attrs
 import pytest
 
 from tribe_oauth import Secret
 from tribe_oauth._refresh.payload import Payload, decode, encode, fingerprint, readable
-from tribe_oauth._refresh.record import first_generation
+from tribe_oauth._refresh.record import first_generation, with_candidate
 from tribe_oauth._refresh.spend import spend_of
 from tribe_oauth.errors import StoreError, UnreadableError
 from tribe_oauth.stores import Unreadable
@@ -92,6 +94,13 @@ def test_a_payload_without_its_beginning_or_end(cut: int) -> None:
             spend_of(record, decode(record), candidate=False)
 
 
+@pytest.mark.parametrize("changes", [{"status": "odd"}, {"not_before": math.inf}, {"generation": -1}])
+def test_what_is_replaced_by_what_is_pasted(changes: dict[str, Any]) -> None:
+    """What no store of ours wrote is not kept beside it: it could not be written again."""
+    odd = attrs.evolve(connected(), payload=Unreadable(b"x", "was damaged"), **changes)
+    assert decode(with_candidate(odd, "acme", pasted())) == Payload(candidate=pasted())
+
+
 @pytest.mark.parametrize("generation", [-1, -(2**52), 2**53, 2**70])
 def test_what_is_no_generation(generation: int) -> None:
     """A store of a user's own may not look at what it has: such a record is damaged, and can be replaced."""
@@ -99,6 +108,7 @@ def test_what_is_no_generation(generation: int) -> None:
     with pytest.raises(UnreadableError, match="organization 'acme' cannot be read: it was altered by something else"):
         decode(odd)
     assert first_generation(odd, 1.8e9) == 1_800_000_000
+    assert decode(with_candidate(odd, "acme", pasted())).candidate == pasted()
 
 
 def test_what_can_be_read() -> None:

@@ -24,8 +24,12 @@ def first_generation(record: Record | None, now: float) -> int:
 
     Where the generations that were used are ahead of that, the next of them.
     """
-    used = 0 if record is None or record.generation >= MOST - 1 else record.generation
-    return max(used + 1, int(now))
+    return max(_last_generation(record) + 1, int(now))
+
+
+def _last_generation(record: Record | None) -> int:
+    """The generations that were used; 0 where there is none that a store of ours can have written."""
+    return record.generation if record is not None and 0 <= record.generation < MOST - 1 else 0
 
 
 def in_place_of(lost: Record | None, known: Record) -> Record:
@@ -157,6 +161,7 @@ def with_candidate(record: Record | None, organization: str, candidate: Candidat
         base = record or Record(organization=organization, status="connecting")
         return attrs.evolve(
             base,
+            generation=_last_generation(record),
             status="connecting",
             cause=None,
             due_at=None,
@@ -168,10 +173,13 @@ def with_candidate(record: Record | None, organization: str, candidate: Candidat
 
 
 def _unread(record: Record | None) -> Record | None:
-    """What may still be read elsewhere."""
+    """What may still be read elsewhere: not what no store of ours wrote, which could not be written again."""
+    from tribe_oauth.stores._columns import is_sound  # few processes meet such a record, and importing takes time
+
     if record is None or record.status == "disconnected" or not isinstance(record.payload, Unreadable):
         return None
-    return attrs.evolve(record, payload=bytes(record.payload))
+    kept = attrs.evolve(record, payload=bytes(record.payload))
+    return kept if is_sound(kept) else None
 
 
 def with_secret_of(record: Record, credential: Credential) -> Record | None:
