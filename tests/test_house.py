@@ -106,10 +106,10 @@ FOLDERS = {
         _faults  _generated  _limit  _literals  _metadata  _problems
         _filter  _issued  _paths  _profiles  _remote  _spelling  _store
         _authority  _data  _query  _races
-        _fields  _oauth  _pages  _routes  _shown
+        _fields  _oauth  _pages  _shown
         _reading  _writing
         _webhooks
-        _odata
+        _odata  _routes
         _server
         __init__
         __main__

@@ -113,6 +113,8 @@ ORDERS: Final[dict[str, Callable[[Remote], Coroutine[Any, Any, object]]]] = {
     "ledger": lambda remote: remote.ledger(events=3),
     "write": lambda remote: remote.write("acme", "POST", "Note", {"Content": "x"}),
     "rows": lambda remote: remote.rows("acme", "Relation_Person"),
+    "calls": lambda remote: remote.calls(),
+    "deliveries": lambda remote: remote.deliveries(),
     "is_live": lambda remote: remote.is_live("no token"),
     "fault": lambda remote: remote.fault("status", status=503),
 }

@@ -120,6 +120,14 @@ async def remote(sandbox: Sandbox) -> AsyncIterator[Remote]:
         yield remote
 
 
+async def token_of(sandbox: Sandbox, session: ClientSession) -> str:
+    client = sandbox.client()
+    form = {"grant_type": "client_credentials", "client_id": client.client_id, "scope": "read write"}
+    form["client_secret"] = client.client_secret.reveal()
+    async with session.post(sandbox.endpoints.token_endpoint, data=form) as response:
+        return str((await response.json())["access_token"])
+
+
 async def test_the_same_verbs(sandbox: Sandbox, remote: Remote) -> None:
     """Whatever a test can ask of a sandbox in its own process, it can ask of one in another."""
     assert remote.endpoints == sandbox.endpoints
@@ -129,18 +137,25 @@ async def test_the_same_verbs(sandbox: Sandbox, remote: Remote) -> None:
     pasted = await remote.paste_token("Acme")
     assert await remote.is_live(pasted)
     assert "code=" in await remote.approve(sandbox.client().authorization_request().url, organization="Acme")
+    async with ClientSession() as session:
+        headers = {"Authorization": f"Bearer {(await token_of(sandbox, session))}"}
+        hook = {"url": "https://example.com/hook", "entityType": "Note"}
+        async with session.post(f"{sandbox.base}/v1/webhooks", json=hook, headers=headers) as response:
+            assert response.status == 201
+    assert [(it["organization"], it["status"]) for it in await remote.calls()] == [("Acme", 200)]
     await remote.expire("Acme")
     note = await remote.write("Acme", "POST", "Note", {"Content": "x"})
     assert note in await remote.rows("Acme", "Note")
     assert note is not None
     assert await remote.write("Acme", "DELETE", f"Note({note['ID']})") is None
+    assert [it["mutation"] for it in await remote.deliveries()] == ["EntityCreationMutation", "EntityDeletionMutation"]
     assert await remote.rows("Acme", "Note") == sandbox.organization("Acme").all("Note")
     with pytest.raises(ClientResponseError, match="400"):
         await remote.write("Acme", "POST", "Nothing")
     with pytest.raises(ValueError, match="no such entity"):
         sandbox.write("Acme", "DELETE", f"Note({note['ID']})")
     ledger = await remote.ledger(events=1)
-    assert ledger["token_requests"] == 0
+    assert ledger["token_requests"] == 1
     assert len(ledger["last"]) == 1
 
 

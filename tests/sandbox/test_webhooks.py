@@ -97,12 +97,23 @@ async def test_made_listed_and_removed(receiver: Receiver) -> None:
         {"url": "https://example.com/hook", "entityType": "Nothing"},
         {"url": "https://example.com/hook", "entityType": "Relation.Person", "headers": {"X": 1}},
         {"url": "https://example.com/hook", "entityType": "Relation.Person", "headers": []},
+        {"url": "https://example.com/hook", "entityType": "Relation.Person", "headers": {"X:": "1"}},
+        {"url": "https://example.com/hook", "entityType": "Relation.Person", "headers": {"X": "1\r\nY: 2"}},
     ],
 )
 async def test_what_is_refused(body: Any) -> None:
     """What is no HTTPS URL, unless it is on this machine; an unknown type; headers that are none."""
     async with calling() as api:
         assert (await api.ask("POST", "webhooks", body))[0] == 400
+
+
+async def test_nothing_leaves_the_machine() -> None:
+    """A webhook for another one is made, and gets nothing."""
+    async with calling() as api:
+        await hook(api, Receiver("https://example.com/hook"))
+        await created(api, 1)
+        await api.sandbox.delivered()
+        assert [delivery.sent for delivery in api.sandbox.deliveries] == [False]
 
 
 @pytest.mark.parametrize("form", ["typed", "wrapped"])

@@ -218,6 +218,7 @@ async def test_a_persons_name_is_in_the_names_of_relationships(api: Api) -> None
         ("POST", "Address", {"HouseNumber": 1.5}, 400),
         ("POST", PEOPLE, {"LastName": "x", "Notes": {}}, 400),
         ("POST", PEOPLE, {"LastName": "x", "Notes": [1]}, 400),
+        ("POST", "Attachment", {"Entity": {"Name": "x"}}, 400),
         ("POST", PEOPLE, {"LastName": "x", "Address": {"ID": 5}}, 400),
         ("POST", PEOPLE, [], 400),
         ("POST", f"{PEOPLE}({NOWHERE})", {"LastName": "x"}, 405),
@@ -243,6 +244,7 @@ async def test_what_else_is_refused(api: Api) -> None:
     assert await api.refused("PUT", f"Datastore_Country({country})", {"Name": "x"}) == 400
     person = (await api.get(f"{PEOPLE}?$top=1"))["value"][0]["ID"]
     assert await api.refused("PUT", f"{PEOPLE}({person})", {"ID": NOWHERE}) == 400
+    assert await api.refused("POST", "Relation", {"ID": person, "Title": "Dr"}) == 400
     for headers, data, status in (
         ({"Content-Type": "text/plain"}, b"{}", 406),
         ({"Content-Type": "application/json"}, b"{", 400),

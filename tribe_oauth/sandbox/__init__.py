@@ -11,11 +11,13 @@ from tribe_oauth.sandbox._profiles import PROFILES
 from tribe_oauth.sandbox._remote import Remote, RemoteFault
 from tribe_oauth.sandbox._rules import ApiRules
 from tribe_oauth.sandbox._server import Sandbox
+from tribe_oauth.sandbox._webhooks import Delivery
 
 __all__ = [
     "PROFILES",
     "ApiRules",
     "Call",
+    "Delivery",
     "Event",
     "Family",
     "Fault",

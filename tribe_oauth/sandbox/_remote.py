@@ -87,6 +87,14 @@ class Remote:
         """`Ledger.summary`, with the last `events` events under ``"last"``."""
         return await self._get(f"/sandbox/ledger?events={events}")
 
+    async def calls(self) -> list[dict[str, Any]]:
+        """The fields of `Ledger.calls`."""
+        return list((await self._get("/sandbox/calls"))["calls"])
+
+    async def deliveries(self) -> list[dict[str, Any]]:
+        """The fields of `Sandbox.deliveries`."""
+        return list((await self._get("/sandbox/deliveries"))["deliveries"])
+
     async def is_live(self, token: str) -> bool:
         """See `Ledger.is_live`."""
         return bool((await self._post("/sandbox/live", token=token))["live"])

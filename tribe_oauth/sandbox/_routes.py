@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiohttp import web
+from attrs import asdict
 
 from tribe_oauth._oauth.client import Client
 from tribe_oauth.sandbox._data import Data
 from tribe_oauth.sandbox._faults import Fault
 from tribe_oauth.sandbox._ledger import Ledger
+from tribe_oauth.sandbox._webhooks import Delivery
 
 
 class Controlled(Protocol):
@@ -30,6 +32,9 @@ class Controlled(Protocol):
     @property
     def fault(self) -> Callable[..., Fault]: ...
 
+    @property
+    def deliveries(self) -> tuple[Delivery, ...]: ...
+
     def organization(self, name: str) -> Data: ...
 
     def write(
@@ -46,6 +51,8 @@ def add_routes(app: web.Application, sandbox: Controlled) -> None:
     routes = _Routes(sandbox)
     app.router.add_get("/sandbox/", routes.about)
     app.router.add_get("/sandbox/ledger", routes.ledger)
+    app.router.add_get("/sandbox/calls", routes.calls)
+    app.router.add_get("/sandbox/deliveries", routes.deliveries)
     app.router.add_post("/sandbox/live", routes.live)
     app.router.add_post("/sandbox/client", routes.client)
     app.router.add_post("/sandbox/paste-token", routes.paste_token)
@@ -71,6 +78,12 @@ class _Routes:
         ledger = self._sandbox.ledger
         last = int(request.query.get("events", "0"))
         return web.json_response({**ledger.summary(), "last": ledger.tail(last)})
+
+    async def calls(self, request: web.Request) -> web.Response:
+        return web.json_response({"calls": [asdict(call) for call in self._sandbox.ledger.calls]})
+
+    async def deliveries(self, request: web.Request) -> web.Response:
+        return web.json_response({"deliveries": [asdict(delivery) for delivery in self._sandbox.deliveries]})
 
     async def live(self, request: web.Request) -> web.Response:
         return web.json_response({"live": self._sandbox.ledger.is_live((await request.json())["token"])})

@@ -1,7 +1,7 @@
 """Webhooks: who wants to hear of what, and messages that come, over real sockets, as the rules have it.
 
 One task sends, one message after the other; what nobody takes in `PATIENCE` seconds is given up, and no more than
-`WAITING` messages wait. Imported by `_odata` and by `_server`.
+`WAITING` messages wait. Nothing is sent to other machines. Imported by `_odata` and by `_server`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hmac
 import json
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
@@ -20,6 +21,7 @@ from uuid import UUID
 from aiohttp import ClientError, ClientSession, ClientTimeout
 from attrs import Factory, define, frozen
 
+from tribe_oauth._shield import run_uninterrupted
 from tribe_oauth.sandbox._model import BY_TYPE, ENTITY_SETS
 from tribe_oauth.sandbox._problems import ProblemError
 from tribe_oauth.sandbox._rules import ApiRules
@@ -27,6 +29,8 @@ from tribe_oauth.sandbox._writing import Event
 
 PATIENCE: Final = 5.0
 WAITING: Final = 100_000
+
+_NAME: Final = re.compile(r"[A-Za-z0-9-]{1,100}")
 
 
 @frozen
@@ -82,7 +86,7 @@ class Webhooks:
             raise ProblemError(400, "url is an HTTPS URL")
         if entity_type not in BY_TYPE:
             raise ProblemError(400, f"Entity type not found: {entity_type}")
-        if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        if not _are_headers(headers):
             raise ProblemError(400, "headers are names with texts")
         guid = str(UUID(int=self.chance.getrandbits(128), version=4))
         webhook = Webhook(guid, url, entity_type, f"{self.chance.getrandbits(256):064x}", headers)
@@ -102,7 +106,8 @@ class Webhooks:
         """Have messages of what happened wait to be sent, as often as the rules say; or not at all."""
         webhooks = self.made.get(organization, {}).values()
         for message in (_Message(webhook, event) for event in events for webhook in webhooks if _hears(webhook, event)):
-            if self.chance.random() < self.rules.webhook_lost or len(self._waiting) >= WAITING:
+            lost = self.chance.random() < self.rules.webhook_lost or len(self._waiting) >= WAITING
+            if lost or not _is_here(message.webhook.url):
                 self._note(message, None, sent=False)
                 continue
             for _ in range(1 + (self.chance.random() < self.rules.webhook_twice)):
@@ -121,13 +126,12 @@ class Webhooks:
         """Send what waits, until the end."""
         self._news, self._idle = asyncio.Event(), asyncio.Event()  # of this event loop
         self._news.set()
-        async with ClientSession(timeout=ClientTimeout(total=PATIENCE)) as session:
-            task = asyncio.create_task(self._send_all(session))
-            try:
-                yield
-            finally:
-                task.cancel()
-                await asyncio.wait([task])
+        session = ClientSession(timeout=ClientTimeout(total=PATIENCE))
+        task = asyncio.create_task(self._send_all(session))
+        try:
+            yield
+        finally:
+            await run_uninterrupted(_end(session, task))
 
     async def delivered(self) -> None:
         """Wait until no message waits any more."""
@@ -160,11 +164,27 @@ class Webhooks:
         return {event.mutation: said} if self.rules.webhook_payload == "wrapped" else {"type": event.mutation, **said}
 
 
+async def _end(session: ClientSession, task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    await session.close()
+
+
 def _hears(webhook: Webhook, event: Event) -> bool:
     return ENTITY_SETS[event.entity_set] in BY_TYPE[webhook.entity_type].concrete
 
 
 def _is_allowed(url: str) -> bool:
     """HTTPS; on this machine, HTTP will do."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in {"127.0.0.1", "::1", "localhost"})
+    scheme = url.partition(":")[0]
+    return scheme == "https" or (scheme == "http" and _is_here(url))
+
+
+def _is_here(url: str) -> bool:
+    return urlsplit(url).hostname in {"127.0.0.1", "::1", "localhost"}
+
+
+def _are_headers(headers: Any) -> bool:
+    if not isinstance(headers, dict):
+        return False
+    return all(isinstance(it, str) and it.isprintable() and _NAME.fullmatch(name) for name, it in headers.items())

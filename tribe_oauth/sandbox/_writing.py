@@ -118,6 +118,8 @@ class Writing:
     def _post(self, plan: _Plan, place: Place, body: dict[str, Any]) -> tuple[int, str]:
         if place.guid:
             raise ProblemError(405, "POST is not allowed here")
+        if place.entity_set.abstract:
+            raise ProblemError(400, f"Nothing can be posted to {place.entity_set.name}")
         if "ID" not in body:
             return self.rules.created, self._create(plan, place.entity_set, body, self._new_id())
         guid = _guid(body["ID"])
