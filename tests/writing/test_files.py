@@ -255,7 +255,7 @@ async def test_a_silence(tribe: Tribe, photo: str) -> None:
         await response.prepare(request)
         for _ in range(4):
             await response.write(b"x")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
         await asyncio.Event().wait()
         return response
 
@@ -264,7 +264,7 @@ async def test_a_silence(tribe: Tribe, photo: str) -> None:
         return await handler(request)
 
     tribe.before.append(slow)
-    timeout = aiohttp.ClientTimeout(total=0.25)
+    timeout = aiohttp.ClientTimeout(total=0.6)
     async with aiohttp.ClientSession(tribe.base, middlewares=[middleware], timeout=timeout) as session:
         with pytest.raises(odata.ODataError, match=r"broke off after 4 bytes .*Timeout"):
             await read(session, photo)
