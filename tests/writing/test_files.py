@@ -97,6 +97,15 @@ async def test_an_attachment_whose_answer_is_lost(session: aiohttp.ClientSession
     assert len(tribe.writes()) == 1
 
 
+async def test_an_attachment_that_breaks_off(tribe: Tribe) -> None:
+    """Before its end: there is nothing that the API could have acted on, and it is sent again."""
+    async with cutting(tribe) as cut, connected(tribe, cut.base) as session:
+        cut.request, cut.times = 100_000, 3
+        made = await odata.create(session, "Attachment", {"File": picture(CONTENT)})
+    assert [made["ID"]] == list(tribe.rows["Attachment"])
+    assert (cut.times, len(tribe.writes())) == (0, 1)
+
+
 async def test_large_fields(session: aiohttp.ClientSession, tribe: Tribe) -> None:
     """Without a file: it is not written in one piece, and is the same for the API."""
     text = "é" * 700_000

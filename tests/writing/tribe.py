@@ -310,14 +310,15 @@ def by_the_end(head: bytes, body: bytes) -> bytes:
 class Cut:
     """A connection between a client and an API.
 
-    `answer`: bytes of the answer that arrive; `request`: bytes of the request that do; None: all. `length`: of the last
-    whole answer. `stray`: what comes after the next answer, on a connection that is kept.
+    `answer`: bytes of the answer that arrive; `request`: bytes of the request that do, so many `times`; None: all.
+    `length`: of the last whole answer. `stray`: what comes after the next answer, on a connection that is kept.
     """
 
     there: Tribe
     framing: Framing = by_length
     answer: int | None = None
     request: int | None = None
+    times: int = 1_000_000
     length: int = 0
     stray: bytes = b""
     strayed: asyncio.Event = attrs.field(factory=asyncio.Event)
@@ -325,10 +326,12 @@ class Cut:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            if self.request is not None:
+            if self.request is not None and self.times > 0:
                 await reader.readexactly(self.request)
+                self.times -= 1
                 writer.transport.abort()
-            while self.request is None and await self._is_kept(reader, writer):
+                return
+            while await self._is_kept(reader, writer):
                 pass
         writer.close()
 
