@@ -97,6 +97,15 @@ async def test_an_attachment_whose_answer_is_lost(session: aiohttp.ClientSession
     assert len(tribe.writes()) == 1
 
 
+async def test_an_attachment_that_breaks_off(tribe: Tribe) -> None:
+    """Before its end: there is nothing that the API could have acted on, and it is sent again."""
+    async with cutting(tribe) as cut, connected(tribe, cut.base) as session:
+        cut.request, cut.times = 100_000, 3
+        made = await odata.create(session, "Attachment", {"File": picture(CONTENT)})
+    assert [made["ID"]] == list(tribe.rows["Attachment"])
+    assert (cut.times, len(tribe.writes())) == (0, 1)
+
+
 async def test_large_fields(session: aiohttp.ClientSession, tribe: Tribe) -> None:
     """Without a file: it is not written in one piece, and is the same for the API."""
     text = "é" * 700_000
@@ -255,7 +264,7 @@ async def test_a_silence(tribe: Tribe, photo: str) -> None:
         await response.prepare(request)
         for _ in range(4):
             await response.write(b"x")
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.2)
         await asyncio.Event().wait()
         return response
 
@@ -264,7 +273,7 @@ async def test_a_silence(tribe: Tribe, photo: str) -> None:
         return await handler(request)
 
     tribe.before.append(slow)
-    timeout = aiohttp.ClientTimeout(total=0.25)
+    timeout = aiohttp.ClientTimeout(total=0.6)
     async with aiohttp.ClientSession(tribe.base, middlewares=[middleware], timeout=timeout) as session:
         with pytest.raises(odata.ODataError, match=r"broke off after 4 bytes .*Timeout"):
             await read(session, photo)

@@ -310,14 +310,15 @@ def by_the_end(head: bytes, body: bytes) -> bytes:
 class Cut:
     """A connection between a client and an API.
 
-    `answer`: bytes of the answer that arrive; `request`: bytes of the request that do; None: all. `length`: of the last
-    whole answer. `stray`: what comes after the next answer, on a connection that is kept.
+    `answer`: bytes of the answer that arrive; `request`: bytes of the request that do, so many `times`; None: all.
+    `length`: of the last whole answer. `stray`: what comes after the next answer, on a connection that is kept.
     """
 
     there: Tribe
     framing: Framing = by_length
     answer: int | None = None
     request: int | None = None
+    times: int = 1_000_000
     length: int = 0
     stray: bytes = b""
     strayed: asyncio.Event = attrs.field(factory=asyncio.Event)
@@ -325,19 +326,17 @@ class Cut:
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
-            if self.request is not None:
+            if self.request is not None and self.times > 0:
                 await reader.readexactly(self.request)
-            else:
-                await self._pass_on(reader, writer)
-            if self.stray:
-                await asyncio.sleep(0.01)  # by then the client has read the answer
-                writer.write(self.stray)
-                self.stray = b""
-                self.strayed.set()
-                await reader.read()
-        writer.transport.abort() if self.request is not None else writer.close()
+                self.times -= 1
+                writer.transport.abort()
+                return
+            while await self._is_kept(reader, writer):
+                pass
+        writer.close()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _is_kept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """Pass one request on, and its answer. False: that was the last one here."""
         head = await reader.readuntil(b"\r\n\r\n")
         size = re.search(rb"(?i)content-length: (\d+)", head)
         body = await reader.readexactly(int(size[1]) if size else 0)
@@ -345,6 +344,13 @@ class Cut:
         self.length = len(answer)
         writer.write(answer[: self.answer])
         await writer.drain()
+        if self.stray:
+            await asyncio.sleep(0.05)  # by then the client has read the answer
+            writer.write(self.stray)
+            self.stray = b""
+            self.strayed.set()
+            await reader.read()
+        return self.answer is None and self.framing is not by_the_end
 
     async def _asked(self, head: bytes, body: bytes) -> tuple[bytes, bytes]:
         """The answer's head, without what frames it, and its body."""

@@ -2,9 +2,9 @@
 
 Imported by `_writes` and `_functions`.
 
-How often the body was handed over tells a write that surely was not sent: it is counted where aiohttp takes it to write
-it to a connection, and a server that has not got the whole body has no JSON to act on. Errors of the network alone do
-not say it, and neither do those of middlewares.
+How often the body was handed over tells a write that surely had no effect. It is counted where aiohttp takes the end of
+it to write it to a connection: a server that has not got the whole body has no JSON to act on. Errors of the network
+alone do not say it, and neither do those of middlewares; one that reads the body may send it in another form.
 """
 
 from __future__ import annotations
@@ -49,8 +49,9 @@ _NO_HEADERS: Final[Mapping[str, str]] = {}
 class Body:
     """The JSON of some fields, or nothing, for as many requests as it takes. Raises ConfigurationError.
 
-    `handed_over`: how often aiohttp took it to send it. `once`: by itself it may take it once. It would send a PUT or a
-    DELETE a second time where a connection breaks that was kept, and hide that the first one may have had its effect.
+    `handed_over`: how often aiohttp took the end of it to send it. `once`: by itself it may take it once. It would send
+    a PUT or a DELETE a second time where a connection breaks that was kept, and hide that the first one may have had
+    its effect.
     """
 
     def __init__(self, fields: Mapping[str, Any] | None = None, *, once: bool = False) -> None:
@@ -65,9 +66,8 @@ class Body:
         ]
 
     def count(self, writer: AbstractStreamWriter) -> None:
-        """Note that it is handed over now. To a connection that is closed already, aiohttp writes nothing."""
-        transport = writer.transport if isinstance(writer, StreamWriter) else None
-        if transport is None or not transport.is_closing():
+        """Note that the end of it is handed over now. To a connection that is closed, aiohttp writes nothing."""
+        if not isinstance(writer, StreamWriter) or (writer.transport and not writer.transport.is_closing()):
             self.handed_over += 1
 
     async def read(self, content: _Pieces, offset: int) -> bytes:
@@ -156,6 +156,11 @@ class _AtOnce(BytesPayload):
         self._consumed = self._body.once
         await super().write_with_length(writer, content_length)
 
+    async def as_bytes(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        """For middlewares that want to see the body."""
+        self._body.handed_over += 1
+        return await super().as_bytes(encoding, errors)
+
 
 class _Read(IOBasePayload):
     """A body that is read in a thread while it is sent, and counted. There is nothing to close."""
@@ -174,16 +179,18 @@ class _Read(IOBasePayload):
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
         """See aiohttp's `Payload`."""
-        self._body.count(writer)
         self._consumed = self._body.once
         at = 0
         while at < self.size:
             block = await self._body.read(self._value, at)
-            await writer.write(block)
             at += len(block)
+            if at == self.size:
+                self._body.count(writer)
+            await writer.write(block)
 
     def _read_all(self) -> bytes:
         """For middlewares that want to see the body."""
+        self._body.handed_over += 1
         blocks, at = [], 0
         while at < self.size:
             blocks.append(self._value.read_at(at, _AT_ONCE))

@@ -177,7 +177,7 @@ async def _once(
         try:
             return await exchange(session, method, url, body)
         except ODataError as error:
-            if _is_refused(error) or (error.status is None and not body.handed_over):
+            if _is_refused(error) or not body.handed_over:
                 raise
             lost = error
         # After the handler: one error is enough, and it has all that the other one says.
