@@ -297,7 +297,7 @@ def test_what_the_store_has_cannot_be_read() -> None:
         of = line(LIMIT, store)
         await slot(of)
         (key,) = store.kept
-        for state in (b"", b"\xff", b"[]", b"{}", b"7", b'[{},[[],[]],[0,0],"x",0,0]', b"[" * 100_000):
+        for state in (b"", b"\xff", b"[]", b"{}", b"7", b'[{},[[[],[]],[[],[]]],[0,0],"x",0,0]', b"[" * 100_000):
             store.kept[key] = (state, store.version, store.now + 100)
             assert Ledger.read(state, 0.0, 1.0).held(False) == 0
         await slot(of)
