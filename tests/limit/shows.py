@@ -100,15 +100,13 @@ async def came(base: str) -> list[tuple[float, bool, int]]:
         return [(at, foreign, status) for at, foreign, status in await response.json()]
 
 
-async def exported(
-    rule: Rule, store: str, processes: int, *, foreign: float = 0.0, seed: int = 1, sets: int = AT_ONCE
-) -> Seen:
+async def exported(rule: Rule, store: str, processes: int, *, foreign: float = 0.0, seed: int = 1) -> Seen:
     """Read all pages by so many processes; a foreign program sends so many requests a second at random."""
-    per, environment = sets // min(processes, sets), _environment(store)
-    async with serving(rule, sets := per * processes) as base, AsyncExitStack() as stack:
+    sets, environment = AT_ONCE * processes, _environment(store)  # each process reads as many at a time
+    async with serving(rule, sets) as base, AsyncExitStack() as stack:
         workers = []
         for number in range(processes):
-            names = [f"Set_{at}" for at in range(number * per, (number + 1) * per)]
+            names = [f"Set_{number}_{at}" for at in range(AT_ONCE)]
             limit = str(rule.limit.calls), str(rule.limit.seconds), str(AT_ONCE)
             started = process("-m", "tests.limit.worker", base, *limit, *names, env=environment)
             workers.append(await stack.enter_async_context(started))
@@ -116,7 +114,8 @@ async def exported(
             assert worker.stdout is not None
             assert await worker.stdout.readline() == b"ready\n"
         spending = asyncio.ensure_future(_spend(base, foreign, seed))
-        told = [json.loads((await answer)[0]) for answer in [worker.communicate(b"\n") for worker in workers]]
+        answers = await asyncio.gather(*(worker.communicate(b"\n") for worker in workers))
+        told = [json.loads(out) for out, _ in answers]
         spending.cancel()
         await asyncio.wait([spending])
         return _seen(rule, await came(base), told, processes, rule.pages // sets * sets)
