@@ -31,7 +31,7 @@ Loop = Callable[[int], Awaitable[float]]
 async def _manager() -> TokenManager:
     store = MemoryStore()
     await ours.fill(store, "http://127.0.0.1", ["acme"])
-    manager = TokenManager(ours.client("http://127.0.0.1"), store=store)
+    manager = TokenManager(ours.client("http://127.0.0.1"), store=store, rate_limit=None)
     await manager.token("acme")
     return manager
 

@@ -38,7 +38,7 @@ FOLDERS = {
     "stores": """
         _contract  _redis_url  _sqlite_holder  _turns
         _contract_steps  _sqlite_files  _writes
-        _columns  memory  encrypted  _sqlite_slots
+        _columns  memory  encrypted  _sqlite_notes
         _contract_slots  _contract_trouble  _postgres_errors  _redis_errors  _redis_scripts  _sqlite_rescue
         _postgres_pool  _redis_pool
         contract  _redis_servers  _redis_settings

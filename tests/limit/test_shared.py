@@ -9,6 +9,7 @@ import pytest
 from tribe_oauth import RateLimit
 from tribe_oauth._limit.ledger import Ledger
 from tribe_oauth._limit.line import Line
+from tribe_oauth._limit.shared import SharedLine
 
 from .virtual import Api, Sender, Shared, least, limits, line, slot, uneven, virtually
 
@@ -177,7 +178,7 @@ def test_a_process_that_was_killed_gives_its_share_back() -> None:
 
 
 def test_closing_gives_back_what_is_left() -> None:
-    """What is in flight at the end is held, the rest is free; a line that is closed takes nothing more."""
+    """What is in flight at the end is held, and nothing is taken for those who wait."""
 
     async def work() -> None:
         store = Shared()
@@ -186,17 +187,36 @@ def test_closing_gives_back_what_is_left() -> None:
         lots = await asyncio.gather(*(slot(of) for _ in range(6)))
         for lot in lots[:4]:
             lot.unused()
-        waiting = asyncio.ensure_future(slot(line(RateLimit(calls=1), store)))
+        waiting = [asyncio.ensure_future(slot(of)) for _ in range(200)]
         await asyncio.sleep(0)
         await all_of_them.close()
-        assert ledger_of(store).held(False) == 2
+        for task in waiting:
+            task.cancel()
+        for given in await asyncio.gather(*waiting, return_exceptions=True):
+            if not isinstance(given, BaseException):
+                given.unused()
+        assert ledger_of(store).held(False) == 6
         lots[4].answered(200, {})
         lots[5].answered(200, {})
         await asyncio.sleep(5)
-        assert ledger_of(store).held(False) == 2
-        waiting.cancel()
+        assert ledger_of(store).held(False) == 6
         never_used = line(LIMIT, store)
         await closed(never_used)
+
+    virtually(work)
+
+
+def test_closing_gives_back_what_was_not_used() -> None:
+    """At once: the next process need not wait for it."""
+
+    async def work() -> None:
+        store = Shared()
+        of = line(LIMIT, store)
+        lots = await asyncio.gather(*(slot(of) for _ in range(6)))
+        for lot in lots[:5]:
+            lot.unused()
+        await closed(of)
+        assert ledger_of(store).held(False) == 1
 
     virtually(work)
 
@@ -241,6 +261,29 @@ def test_the_store_is_away() -> None:
         await asyncio.gather(one.send(200), other.send(200))
         assert not api.refused
         await closed(one.of, other.of)
+
+    virtually(work)
+
+
+def test_a_store_that_is_away_for_long() -> None:
+    """It is asked every two seconds, and what is over by then is forgotten; a request in flight changes nothing."""
+
+    async def work() -> None:
+        api, store = Api(100, 60.0), Shared()
+        sender = Sender(of := line(LIMIT, store), api)
+        in_flight = await slot(of)
+        store.away, began = True, store.operations
+        sending = asyncio.ensure_future(sender.send(100_000))
+        await asyncio.sleep(7200)
+        assert isinstance(of, SharedLine)
+        assert len(of._ended) < 1000
+        assert store.operations - began < 7200
+        assert not api.refused
+        sending.cancel()
+        in_flight.answered(200, {})
+        store.away = False
+        await asyncio.sleep(5)
+        await closed(of)
 
     virtually(work)
 
@@ -297,7 +340,7 @@ def test_what_the_store_has_cannot_be_read() -> None:
         of = line(LIMIT, store)
         await slot(of)
         (key,) = store.kept
-        for state in (b"", b"\xff", b"[]", b"{}", b"7", b'[{},[[],[]],[0,0],"x",0,0]', b"[" * 100_000):
+        for state in (b"", b"\xff", b"[]", b"{}", b"7", b'[{},[[[],[]],[[],[]]],[0,0],"x",0,0]', b"[" * 100_000):
             store.kept[key] = (state, store.version, store.now + 100)
             assert Ledger.read(state, 0.0, 1.0).held(False) == 0
         await slot(of)

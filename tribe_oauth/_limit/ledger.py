@@ -69,9 +69,8 @@ class Ledger:
 
     def written(self) -> bytes:
         """As it is stored."""
-        spent = [list(kind.items()) for kind in self.spent]
-        stored = [self.blocks, spent, self.waiting, self.refusals, self.until, self.probe]
-        return json.dumps(stored, separators=(",", ":")).encode()
+        spent = [[[*kind], [*kind.values()]] for kind in self.spent]
+        return _encode([self.blocks, spent, self.waiting, self.refusals, self.until, self.probe]).encode()
 
     def ends(self, now: float) -> float:
         """Seconds after which nothing of it stands any more. Refusals are remembered for an hour after the stop."""
@@ -115,8 +114,8 @@ class Ledger:
         kind, grain = self.spent[background], limit.seconds / _GRAINS
         for end in spent:
             if end > now:
-                end = math.ceil(end / grain) * grain
-                kind[end] = kind.get(end, 0) + 1
+                rounded = math.ceil(end / grain) * grain
+                kind[rounded] = kind.get(rounded, 0) + 1
 
     def stop(self, refusals: int, until: float) -> None:
         """The API refused."""
@@ -133,13 +132,13 @@ class Ledger:
         return min([longest, *(max(end - now, longest / 50) for end in ends)])
 
 
-def _standing(spent: list[tuple[float, int]], now: float, last: float) -> dict[float, int]:
-    standing: dict[float, int] = {}
-    for end, slots in spent:
-        if end > now:
-            end = min(end, last)
-            standing[end] = standing.get(end, 0) + int(slots)
+def _standing(spent: tuple[list[float], list[int]], now: float, last: float) -> dict[float, int]:
+    standing = {end: slots for end, slots in zip(*spent, strict=True) if now < end}
+    if standing and max(standing) > last:
+        late = [end for end in standing if end > last]
+        standing[last] = standing.get(last, 0) + sum(standing.pop(end) for end in late)
     return standing
 
 
-_NOTHING: Final = b"[{},[[],[]],[0,0],0,0,0]"
+_NOTHING: Final = b"[{},[[[],[]],[[],[]]],[0,0],0,0,0]"
+_encode: Final = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode

@@ -65,6 +65,7 @@ class Limits:
         self._sweep = None
         for line in self._lines.values():
             line.forget_loop()
+        self._sweep_later()
 
     async def close(self) -> None:
         """Nobody gets a turn any more; what was not used of a shared limit goes back."""

@@ -80,7 +80,7 @@ class SharedLine(Line):
 
     def _wanted(self, background: bool) -> int:
         waiting = sum(not waiter.turn.done() for waiter in self._waiting[background])
-        return min(max(waiting, self._need[background]), max(1, self.terms.limit.calls // _PARTS))
+        return waiting and min(max(waiting, self._need[background]), max(1, self.terms.limit.calls // _PARTS))
 
     def _block(self, background: bool, slots: int) -> Block:
         return Block(self, background, slots, self._block_ended)
@@ -117,9 +117,10 @@ class SharedLine(Line):
         now = self._monotonic()
         moments = [block.look_at for block in self._blocks.values()]
         if self._ended:
-            moments.append(max([now + self._life, *self._again] if self._share is not None else [now + self._life]))
+            moments.append(now + self._life)
         if moments and not self._closed:
-            self._look = asyncio.get_running_loop().call_later(max(min(moments) - now, 0.0), self._look_after)
+            first = max(min(moments), now if self._share is None else min(self._again))
+            self._look = asyncio.get_running_loop().call_later(first - now, self._look_after)
 
     def _look_after(self) -> None:
         now = self._monotonic()
@@ -175,10 +176,11 @@ class SharedLine(Line):
             await self._update()
             self._share = None
         except StoreError as error:
-            now = self._monotonic()
+            now, seconds = self._monotonic(), self.terms.limit.seconds
             if self._share is None:
                 self._share = max(self._held(now), self.terms.limit.kept, 1)
             self._again = [now + RETRY, now + RETRY]
+            self._ended = [block for block in self._ended if now < max([block.told + COVER, *block.spent]) + seconds]
             self._tell_away(error)
         finally:
             self._working = None
@@ -241,9 +243,10 @@ class SharedLine(Line):
         for background in (False, True):
             open_block = self._open[background]
             has_some = open_block is not None and open_block.left > 0
-            if has_some or not self._waiting[background] or self._probe is not None or here < self.until:
+            wanted = 0 if has_some else self._wanted(background)
+            if not wanted or self._probe is not None or here < self.until:
                 continue
-            block = self._block(background, wanted := self._wanted(background))
+            block = self._block(background, wanted)
             granted = block.left = block.known = ledger.take(block.name, background, wanted, self.terms.limit, now)
             more_in = ledger.more_in(now, self._life) + self._kept.crowd * self.terms.clock.random()
             self._again[background] = here + more_in if granted < wanted else 0.0

@@ -9,13 +9,15 @@ from tribe_oauth._limit.line import REMEMBERED, Line, Lot, Terms
 
 
 class Held:
-    """The slots of one kind of request. It is their `Lot`, too: which one a request has makes no difference."""
+    """The slots of one kind of request. It is their `Lot`, too: which one a request has makes no difference.
 
-    __slots__ = ("_ends", "_late", "_line", "_monotonic", "_quiet", "_seconds", "in_flight")
+    `held`: how many there are, with those that have ended since `free` was called last.
+    """
+
+    __slots__ = ("_ends", "_late", "_line", "_monotonic", "_quiet", "_seconds", "held")
 
     def __init__(self, line: Line, before: Held | None = None) -> None:
         terms = line.terms
-        self.in_flight = 0
         self._line = line
         self._monotonic = terms.clock.monotonic
         self._seconds = terms.limit.seconds
@@ -23,17 +25,16 @@ class Held:
         # Two, each in the order of time: until when the slots of answered requests are held, and of unanswered ones.
         self._ends: deque[float] = deque() if before is None else before._ends.copy()
         self._late: deque[float] = deque() if before is None else before._late.copy()
-        if before is not None:
-            self._late.extend([self._monotonic() + self._quiet] * before.in_flight)
+        self.held: int = 0 if before is None else before.held
+        self._late.extend([self._monotonic() + self._quiet] * (self.held - len(self._ends) - len(self._late)))
 
-    def count(self, now: float) -> int:
-        """How many are held."""
-        ends, late = self._ends, self._late
-        while ends and ends[0] <= now:
-            ends.popleft()
-        while late and late[0] <= now:
-            late.popleft()
-        return self.in_flight + len(ends) + len(late)
+    def free(self, now: float) -> int:
+        """Let go of those that have ended; how many are left."""
+        for queue in (self._ends, self._late):
+            while queue and queue[0] <= now:
+                queue.popleft()
+                self.held -= 1
+        return self.held
 
     def next_end(self) -> float:
         """When the first of them ends, of those whose end is known."""
@@ -41,19 +42,17 @@ class Held:
 
     def answered(self, status: int, headers: Mapping[str, str]) -> None:
         """See `Lot`."""
-        self.in_flight -= 1
         self._ends.append(self._monotonic() + self._seconds)
         if status == 429 or self._line.refusals:
             self._line.judge(status, headers)
 
     def lost(self) -> None:
         """See `Lot`."""
-        self.in_flight -= 1
         self._late.append(self._monotonic() + self._quiet)
 
     def unused(self) -> None:
         """See `Lot`."""
-        self.in_flight -= 1
+        self.held -= 1
         self._line.serve()
 
 
@@ -63,23 +62,28 @@ class Window(Line):
     def __init__(self, terms: Terms, organization: str) -> None:
         super().__init__(terms, organization)
         self._held = (Held(self), Held(self))
+        self._calls = terms.limit.calls
+        self._share = terms.limit.most(background=True, others_wait=False)
 
     def take(self, background: bool) -> Lot | None:
-        """See `Line.take`."""
+        """See `Line.take`. As long as there is room, it does not even look at the clock."""
         if self.refusals or self._waiting[0] or self._waiting[1]:
             return None
-        return self._give(background, self._monotonic())
+        people, others = self._held
+        if people.held + others.held >= self._calls or (background and others.held >= self._share):
+            return self._give(background, self._monotonic())
+        own = others if background else people
+        own.held += 1
+        return own
 
     def _give(self, background: bool, now: float) -> Lot | None:
         own, other = self._held[background], self._held[not background]
-        held, limit = own.count(now), self.terms.limit
-        if held + other.count(now) >= limit.calls:
+        held = own.free(now)
+        if held + other.free(now) >= self._calls:
             return None
-        if (background or self._waiting[1]) and held >= limit.most(
-            background=background, others_wait=self.others_wait(background)
-        ):
+        if held >= self.terms.limit.most(background=background, others_wait=self.others_wait(background)):
             return None
-        own.in_flight += 1
+        own.held += 1
         return own
 
     def _more_in(self, now: float) -> float | None:
@@ -89,7 +93,7 @@ class Window(Line):
     def is_idle(self, now: float) -> bool:
         """See `Line.is_idle`."""
         is_stopped = self.refusals and now < self.until + REMEMBERED
-        return not is_stopped and not self.waits and not any(held.count(now) for held in self._held)
+        return not is_stopped and not self.waits and not any(held.free(now) for held in self._held)
 
     def forget_loop(self) -> None:
         """See `Line.forget_loop`."""

@@ -19,7 +19,7 @@ from tribe_oauth.stores._contract import Record
 from tribe_oauth.stores._sqlite_files import Log, Names, check_database, prepare_files, rescue_folder
 from tribe_oauth.stores._sqlite_holder import Holder
 from tribe_oauth.stores._sqlite_rescue import Copy, Rescue
-from tribe_oauth.stores._sqlite_schema import INSERT, SELECT, UPDATE, prepare, store_error
+from tribe_oauth.stores._sqlite_schema import INSERT, SELECT, UPDATE, hasty, prepare, store_error
 from tribe_oauth.stores._writes import next_version, written
 
 logger = logging.getLogger("tribe_oauth.stores.sqlite")
@@ -30,10 +30,11 @@ class Reopen(Exception):  # noqa: N818 (an order, not an error)
 
 
 class Call(NamedTuple):
-    """Something to do with the database."""
+    """Something to do with the database. `lasting`: what it writes survives a power cut."""
 
     run: Callable[[Database], Any]
     writes: bool
+    lasting: bool = True
 
 
 class Database:
@@ -127,7 +128,7 @@ class Database:
             self._still_there()
             if not any(call.writes for call in batch):
                 return [self._attempt(call) for call in batch]
-            with self.transaction():
+            with hasty(self.connection, not any(call.lasting for call in batch)), self.transaction():
                 self._still_there()  # nothing that is removed from now on is missed: what is written is in it
                 return [self._attempt(call) for call in batch]
         except sqlite3.Error as error:
@@ -277,18 +278,6 @@ class Database:
         if record.lease is not None and lease_for is None:
             return self._stored(record.organization)  # its end is only there
         return new
-
-    def put(self, key: str, value: bytes, ends: float) -> bytes:
-        self.connection.execute("DELETE FROM notes WHERE ends <= ?", (time.time(),))
-        self.connection.execute("INSERT OR IGNORE INTO notes VALUES (?, ?, ?)", (key, value, ends))
-        sql = "SELECT CAST(value AS BLOB) FROM notes WHERE key = ?"
-        standing: bytes = self.connection.execute(sql, (key,)).fetchone()[0]
-        return standing
-
-    def take(self, key: str) -> bytes | None:
-        sql = "DELETE FROM notes WHERE key = ? AND ends > ? RETURNING CAST(value AS BLOB)"
-        rows = self.connection.execute(sql, (key, time.time())).fetchall()
-        return rows[0][0] if rows else None
 
 
 def _is_newer(kept: Record, stored: Record | None) -> bool:

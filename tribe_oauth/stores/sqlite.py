@@ -15,12 +15,12 @@ from typing import Any, Final, TypeVar
 
 from tribe_oauth._clock import boottime
 from tribe_oauth._shield import run_uninterrupted
+from tribe_oauth.stores import _sqlite_notes as notes
 from tribe_oauth.stores._columns import keys_of
 from tribe_oauth.stores._contract import Record, Slots
 from tribe_oauth.stores._sqlite_database import Call, Database
 from tribe_oauth.stores._sqlite_files import is_missing, rescue_folder
 from tribe_oauth.stores._sqlite_rescue import Rescue
-from tribe_oauth.stores._sqlite_slots import found, swapped
 from tribe_oauth.stores._sqlite_worker import Worker, starting
 
 Result = TypeVar("Result")
@@ -96,22 +96,30 @@ class SQLiteStore:
 
     async def put(self, key: str, value: bytes, *, lives_for: float) -> bytes:
         """See `TokenStore.put`. Notes outlive a reboot, so that they end by the wall clock."""
-        return await self._call(lambda database: database.put(key, value, time.time() + lives_for), writes=True)
+        return await self._call(
+            lambda database: notes.put(database.connection, key, value, time.time() + lives_for), writes=True
+        )
 
     async def take(self, key: str) -> bytes | None:
         """See `TokenStore.take`."""
+<<<<<<< HEAD
         if self._is_nowhere():
             return None
         return await self._call(lambda database: database.take(key), writes=True)
+=======
+        return await self._call(lambda database: notes.take(database.connection, key), writes=True)
+>>>>>>> limit
 
     async def slots(self, key: str) -> Slots:
         """See `SlotStore.slots`. Time is what the kernel counts since boot, for all processes."""
-        return await self._call(lambda database: found(database.connection, key, self._clock()))
+        return await self._call(lambda database: notes.slots(database.connection, key, self._clock()))
 
     async def swap_slots(self, key: str, state: bytes, *, version: int, lives_for: float) -> Slots | None:
         """See `SlotStore.swap_slots`."""
         return await self._call(
-            lambda database: swapped(database.connection, key, state, version, self._clock(), lives_for), writes=True
+            lambda database: notes.swap_slots(database.connection, key, state, version, self._clock(), lives_for),
+            writes=True,
+            lasting=False,
         )
 
     async def rescue(self, organization: str, record: Record | None) -> None:
@@ -131,13 +139,19 @@ class SQLiteStore:
             closed = worker.submit(None)
         await run_uninterrupted(closed)
 
+<<<<<<< HEAD
     def _is_nowhere(self) -> bool:
         """Whether nothing was opened, and there is nothing to open: neither the file nor what is left of one."""
         beside = (f"{self._path}{end}" for end in ("", "-wal", "-rescue", "-holders"))
         return self._worker is None and all(map(is_missing, beside))
 
     def _call(self, run: Callable[[Database], Result], *, writes: bool = False) -> asyncio.Future[Result]:
+=======
+    def _call(
+        self, run: Callable[[Database], Result], *, writes: bool = False, lasting: bool = True
+    ) -> asyncio.Future[Result]:
+>>>>>>> limit
         with starting:
             if self._worker is None or self._worker.pid != os.getpid():  # a forked child has no thread
                 self._worker = Worker(self._path, self._busy_timeout, self._clock)
-            return self._worker.submit(Call(run, writes))
+            return self._worker.submit(Call(run, writes, lasting))
