@@ -102,13 +102,9 @@ class SQLiteStore:
 
     async def take(self, key: str) -> bytes | None:
         """See `TokenStore.take`."""
-<<<<<<< HEAD
         if self._is_nowhere():
             return None
-        return await self._call(lambda database: database.take(key), writes=True)
-=======
         return await self._call(lambda database: notes.take(database.connection, key), writes=True)
->>>>>>> limit
 
     async def slots(self, key: str) -> Slots:
         """See `SlotStore.slots`. Time is what the kernel counts since boot, for all processes."""
@@ -139,18 +135,14 @@ class SQLiteStore:
             closed = worker.submit(None)
         await run_uninterrupted(closed)
 
-<<<<<<< HEAD
     def _is_nowhere(self) -> bool:
         """Whether nothing was opened, and there is nothing to open: neither the file nor what is left of one."""
         beside = (f"{self._path}{end}" for end in ("", "-wal", "-rescue", "-holders"))
         return self._worker is None and all(map(is_missing, beside))
 
-    def _call(self, run: Callable[[Database], Result], *, writes: bool = False) -> asyncio.Future[Result]:
-=======
     def _call(
         self, run: Callable[[Database], Result], *, writes: bool = False, lasting: bool = True
     ) -> asyncio.Future[Result]:
->>>>>>> limit
         with starting:
             if self._worker is None or self._worker.pid != os.getpid():  # a forked child has no thread
                 self._worker = Worker(self._path, self._busy_timeout, self._clock)
