@@ -250,7 +250,7 @@ class Reader:
             raise came_again()
         if place.is_fresh and not answer.rows:
             raise moved()
-        sure = attrs.evolve(place, sure=True, recent="")
+        sure = place if place.sure else attrs.evolve(place, sure=True, recent="")
         return self._page(sure, answer, by_key(sure, answer, query))
 
     async def _begun(self, place: Place) -> Page:
