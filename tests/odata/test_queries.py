@@ -218,9 +218,10 @@ def test_half_of_a_character() -> None:
     """A lone surrogate has no place in a URL, and the error says in which option it is."""
     with pytest.raises(ConfigurationError, match="a text has half of a surrogate pair"):
         odata.literal("\ud800")
-    for option in ("filter", "key"):
-        with pytest.raises(ConfigurationError, match=f"{option} has half of a surrogate pair"):
-            odata.Query("People", **{option: "\ud800"})
+    with pytest.raises(ConfigurationError, match="filter has half of a surrogate pair"):
+        odata.Query("People", filter="\ud800")
+    with pytest.raises(ConfigurationError, match="key has half of a surrogate pair"):
+        odata.Query("People", key="\ud800")
     with pytest.raises(ConfigurationError, match="select has half of a surrogate pair"):
         odata.Query("People", select=["\ud800"])
     with pytest.raises(ConfigurationError, match="path has half of a surrogate pair"):

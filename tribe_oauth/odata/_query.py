@@ -52,10 +52,10 @@ class Query:
     """A path below ``/v1/odata/``, with or without that prefix, and OData's query options, unencoded.
 
     The path may lead to what belongs to an entity:
-    ``"Relation_Person(6f9619ff-8b86-d011-b42d-00c04fc964ff)/Phones"``. `page_size`: rows in a page, requested with
-    ``$top`` and ``$skip``. `key`: the property that makes the order of such pages unambiguous. `exact`: numbers with a
-    fraction are `Number`s, which keep all digits. `max_bytes`: of one answer, decompressed; a longer one is an error.
-    Raises ConfigurationError.
+    ``"Relation_Person(6f9619ff-8b86-d011-b42d-00c04fc964ff)/Phones"``. `page_size`: rows in a page. `key`: the property
+    that tells rows apart, and whose order is the pages' where there is no other, or among equal rows. `exact`: numbers
+    with a fraction are `Number`s, which keep all digits. `max_bytes`: of one answer, decompressed; a longer one is an
+    error. Raises ConfigurationError.
     """
 
     path: str = attrs.field(converter=_path)
