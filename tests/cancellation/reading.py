@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,6 +65,31 @@ async def rows_closed(place: Place) -> AsyncIterator[Subject]:
         before, found = Snapshot.take(), odata.rows(session, PERSONS)
         await anext(found)
         yield Subject(run=found.aclose, owns=before)
+
+
+@scenario("odata.entity")
+async def one_entity(place: Place) -> AsyncIterator[Subject]:
+    async with _session(place) as session:
+        (row,) = [row async for row in odata.rows(session, PERSONS, top=1)]
+        yield Subject(run=lambda: odata.entity(session, f"{PERSONS}({row['ID']})"), owns=Snapshot.take())
+
+
+@scenario("odata.count")
+async def a_number(place: Place) -> AsyncIterator[Subject]:
+    async with _session(place) as session:
+        yield Subject(run=lambda: odata.count(session, PERSONS), owns=Snapshot.take())
+
+
+@scenario("odata.metadata")
+async def the_metadata(place: Place) -> AsyncIterator[Subject]:
+    async with _session(place) as session:
+        yield Subject(run=lambda: _refused(odata.metadata(session)), owns=Snapshot.take())
+
+
+async def _refused(reading: Awaitable[str]) -> None:
+    """The sandbox may have none."""
+    with suppress(odata.ODataError):
+        await reading
 
 
 # The export

@@ -198,3 +198,31 @@ async def test_sets_that_hang(session: aiohttp.ClientSession, service: Service) 
     service.answers["/v1/odata/"] = broken
     error = await refused(session, "Peeple")
     assert (str(error), error.__context__) == ("the API answered 404", None)
+
+
+@pytest.mark.parametrize("text", ["2022-09-27T08:34:26.1234567Z", "2022-09-27T08:34:26+01:00", "2022-09-27T08:34Z"])
+def test_a_time_as_the_api_wrote_it(text: str) -> None:
+    """With all of its digits: a datetime has six, and ``le`` would miss the row."""
+    assert odata.literal(text, time=True) == text
+    assert odata.literal(text) == f"'{text}'"
+
+
+@pytest.mark.parametrize("value", ["2022-09-27T08:34:26", "x", "2022-09-27T08:34:26Z or true", 7, None])
+def test_what_is_no_time(value: object) -> None:
+    """Nothing else gets into a filter that way."""
+    with pytest.raises(ConfigurationError, match="a time is text as the API writes it"):
+        odata.literal(value, time=True)
+
+
+def test_half_of_a_character() -> None:
+    """A lone surrogate has no place in a URL, and the error says in which option it is."""
+    with pytest.raises(ConfigurationError, match="a text has half of a surrogate pair"):
+        odata.literal("\ud800")
+    with pytest.raises(ConfigurationError, match="filter has half of a surrogate pair"):
+        odata.Query("People", filter="\ud800")
+    with pytest.raises(ConfigurationError, match="key has half of a surrogate pair"):
+        odata.Query("People", key="\ud800")
+    with pytest.raises(ConfigurationError, match="select has half of a surrogate pair"):
+        odata.Query("People", select=["\ud800"])
+    with pytest.raises(ConfigurationError, match="path has half of a surrogate pair"):
+        odata.Query("\ud800")

@@ -148,6 +148,10 @@ async def rows(session: ClientSession, manager: TokenManager) -> None:
     assert_type([row async for row in odata.rows(session, query, give_up_after=1.0)], list[dict[str, Any]])
     assert_type([row async for row in odata.rows(session, "x", top=1, key="No", type=Row)], list[Row])
     assert_type([page async for page in odata.pages(session, query, give_up_after=0)], list[odata.Page])
+    assert_type(await odata.entity(session, "x(1)"), dict[str, Any] | None)
+    assert_type(await odata.entity(session, "x(1)", type=Row), Row | None)
+    assert_type(await odata.count(session, "x", filter="y"), int)
+    assert_type(await odata.metadata(session), str)
     async for page in odata.pages(session, odata.Query("x").path, count=True, page_size=10, start=None):
         assert_type(page.next, str | None)
     async with sync.JSONLinesFolder("out") as folder:

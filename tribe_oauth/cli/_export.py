@@ -47,9 +47,10 @@ async def export(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Report events as JSON, a line for each.")] = False,
     at_once: Annotated[int, typer.Option(help="Requests at a time, at most.", min=1)] = 32,
-    page_size: Annotated[
-        int | None, typer.Option(help="Rows to a page, where the API leaves that to its clients.", min=1)
-    ] = None,
+    page_size: Annotated[int | None, typer.Option(help="Rows to a page; by default a hundred.", min=1)] = None,
+    count: Annotated[
+        bool, typer.Option("--count/--no-count", help="Have the API count; without, sets are read in one part.")
+    ] = True,
     give_up_after: Annotated[
         float, typer.Option(help="Seconds for which a page is tried again while the API is busy or away.", min=0)
     ] = 900.0,
@@ -81,7 +82,14 @@ async def export(
                 async with _sink(to, restart=restart, max_age=max_age) as sink:
                     pace = sync.Pace(most=at_once)
                     outcomes = await sync.export(
-                        manager, keys, queries, sink, on_event=tell, pace=pace, give_up_after=give_up_after
+                        manager,
+                        keys,
+                        queries,
+                        sink,
+                        on_event=tell,
+                        pace=pace,
+                        count=count,
+                        give_up_after=give_up_after,
                     )
     except sync.OutputClosedError:  # as with `| head`: whoever closed it wants no word either
         raise typer.Exit(Exit.FAILED) from None

@@ -89,7 +89,7 @@ class _Told:
             got=self.got,
             longest=place.longest if link is not None else max(place.longest, self.got),
             left=self.left,
-            mark=mark_of(answer.rows, query.key),
+            mark=None if link is None else mark_of(answer.rows, query.key),
         )
 
 
@@ -97,7 +97,9 @@ def by_key(place: Place, answer: Answer, query: Query) -> Place | None:
     """Where a read by key goes on; None: this was the end. Raises ODataError."""
     skip = place.got if place.link is not None else 0
     told = _Told.of(place, answer, query, skip=skip, new=len(answer.rows))
-    following = attrs.evolve(told.following(answer, query), recent=_recent(place, told, answer, query))
+    following = told.following(answer, query)
+    if not place.sure:
+        following = attrs.evolve(following, recent=_recent(place, told, answer, query))
     if following.link is not None:
         return following
     if (place.rows is None and not place.ordered) or told.is_end():
@@ -111,7 +113,7 @@ def by_key(place: Place, answer: Answer, query: Query) -> Place | None:
 
 def _recent(place: Place, told: _Told, answer: Answer, query: Query) -> str:
     """The rows to tell apart from those of the next request, until the service has shown that it knows keys."""
-    if place.sure or not place.ordered:
+    if not place.ordered:
         return ""
     before = Known.at(place.recent, 0) if told.got <= told.asked else Known([], 0)
     before.add(digests_of(answer.rows, query.key))

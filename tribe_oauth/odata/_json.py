@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from operator import methodcaller
 from typing import Any, Final, Self
 
 import attrs
@@ -57,8 +58,8 @@ def as_dict(row: Any) -> dict[str, Any]:
     """A row with its values, where it is JSON as it came (see `RAW`)."""
     if isinstance(row, dict):
         return row
-    value = EXACT(bytes(row)).value
-    return value if isinstance(value, dict) else {}
+    members: dict[str, Any] = EXACT(bytes(row)).value
+    return members
 
 
 def parser(*, exact: bool) -> Parse:
@@ -154,7 +155,7 @@ def splitter() -> Parse:
             page = decode(content)
         except (DecodeError, UnicodeDecodeError, RecursionError):
             return EXACT(content)
-        if not all(bytes(row).startswith(b"{") for row in page.value):
+        if not all(map(_IS_OBJECT, map(bytes, page.value))):
             return EXACT(content)
         body = {"value": page.value, _CONTEXT: page.control0, _COUNT: page.control1, _LINK: page.control2}
         return Parsed({name: value for name, value in body.items() if value is not UNSET})
@@ -162,6 +163,7 @@ def splitter() -> Parse:
     return parse
 
 
+_IS_OBJECT: Final = methodcaller("startswith", b"{")
 _CONTEXT, _COUNT, _LINK = "@odata.context", "@odata.count", "@odata.nextLink"
 
 PLAIN: Final = parser(exact=False)

@@ -22,7 +22,7 @@ _STORED: Final = 1000  # rows that a position remembers: so many may be added in
 
 def key_of(row: Any, name: str) -> Key | None:
     """The key of a row; None where it has none."""
-    value = as_dict(row).get(name)
+    value = (row if isinstance(row, dict) else as_dict(row)).get(name)
     return value if type(value) in {str, int} else None
 
 

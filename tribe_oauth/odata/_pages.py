@@ -69,11 +69,13 @@ async def pages(
     """Read page after page. While one page is used, the next one is read, and no more than that.
 
     `path` and the options are those of `Query`, or it is a `Query`; write values into `filter` with `literal`. `start`:
-    the `next` of an earlier page of the same query. `@odata.nextLink` is followed without changes. Where the server
-    gives none and still has rows, they are read with ``$top`` and ``$skip`` in a stable order until a page is empty;
-    with `page_size` that is done from the beginning. Fewer rows than the first count that the server gives are an
-    error, and so are pages that come again, and a row whose expanded collection the server cuts. An answer that is cut
-    off is read a second time.
+    the `next` of an earlier page of the same query. Without an order of the caller's, pages are read behind the last
+    key, `page_size` rows at a time (100); with one, and where the server knows no other way, by ``$top`` and ``$skip``,
+    each with some rows of the page before. No row that is there throughout is missing or comes twice, whatever is
+    added or deleted meanwhile. It ends where the server's count says so (`count`), or with a page without rows.
+    `@odata.nextLink` is followed without changes. Fewer rows than the server says that there are, are an error, and so
+    are pages that come again, and a row whose expanded collection the server cuts. An answer that is cut off is read a
+    second time.
 
     What passes by itself (429, 5xx but 501, no answer, a token endpoint that is busy) is tried again for
     `give_up_after` seconds from a page's first failure, with growing pauses, or those that the server asks for; each
@@ -250,7 +252,7 @@ class Reader:
             raise came_again()
         if place.is_fresh and not answer.rows:
             raise moved()
-        sure = attrs.evolve(place, sure=True, recent="")
+        sure = place if place.sure else attrs.evolve(place, sure=True, recent="")
         return self._page(sure, answer, by_key(sure, answer, query))
 
     async def _begun(self, place: Place) -> Page:

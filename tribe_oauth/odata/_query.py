@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import UUID
@@ -51,10 +52,10 @@ class Query:
     """A path below ``/v1/odata/``, with or without that prefix, and OData's query options, unencoded.
 
     The path may lead to what belongs to an entity:
-    ``"Relation_Person(6f9619ff-8b86-d011-b42d-00c04fc964ff)/Phones"``. `page_size`: rows in a page, requested with
-    ``$top`` and ``$skip``. `key`: the property that makes the order of such pages unambiguous. `exact`: numbers with a
-    fraction are `Number`s, which keep all digits. `max_bytes`: of one answer, decompressed; a longer one is an error.
-    Raises ConfigurationError.
+    ``"Relation_Person(6f9619ff-8b86-d011-b42d-00c04fc964ff)/Phones"``. `page_size`: rows in a page. `key`: the property
+    that tells rows apart, and whose order is the pages' where there is no other, or among equal rows. `exact`: numbers
+    with a fraction are `Number`s, which keep all digits. `max_bytes`: of one answer, decompressed; a longer one is an
+    error. Raises ConfigurationError.
     """
 
     path: str = attrs.field(converter=_path)
@@ -117,10 +118,12 @@ class Query:
 
     def behind(self, last: str | int, before: str | int | None, size: int) -> URL:
         """The rows whose key is behind `last` and in front of `before`."""
-        bounds = [f"{self.key} gt {key_literal(last)}"]
-        bounds += [] if before is None else [f"{self.key} lt {key_literal(before)}"]
-        filters = [*([] if self.filter is None else [f"({self.filter})"]), *bounds]
-        return self._url((self.key,), top=size, count=self.count, filters=" and ".join(filters))
+        own = "" if self.filter is None else f"({self.filter}) and "
+        # By parts, of which all but the keys are the same for each page.
+        filters = _quoted(f"{own}{self.key} gt ") + quote(key_literal(last), safe=_SAFE)
+        if before is not None:
+            filters += _quoted(f" and {self.key} lt ") + quote(key_literal(before), safe=_SAFE)
+        return self._url((self.key,), top=size, count=self.count, filters=filters)
 
     def window(self, skip: int, size: int) -> URL:
         """Rows `skip` to `skip + size`, in an order that is the same for every request: ties are broken by the key."""
@@ -141,18 +144,21 @@ class Query:
         skip: int | None = None,
         filters: str | None = None,
     ) -> URL:
-        """Encoded by hand: aiohttp's `params` writes a space as ``+``, which the API reads as a plus."""
+        """Encoded by hand: aiohttp's `params` writes a space as ``+``, which the API reads as a plus.
+
+        `filters`: encoded already, in place of the query's own.
+        """
         options = {
-            "$select": ",".join(self.select) or None,
-            "$filter": self.filter if filters is None else filters,
-            "$expand": ",".join(self.expand) or None,
-            "$orderby": ",".join(orderby) or None,
+            "$select": _quoted(",".join(self.select)) or None,
+            "$filter": (None if self.filter is None else _quoted(self.filter)) if filters is None else filters,
+            "$expand": _quoted(",".join(self.expand)) or None,
+            "$orderby": _quoted(",".join(orderby)) or None,
             "$count": "true" if count else None,
             "$top": None if top is None else str(top),
             "$skip": None if skip is None else str(skip),
         }
-        query = "&".join(f"{name}={quote(value, safe=_SAFE)}" for name, value in options.items() if value is not None)
-        return URL(f"{SERVICE_ROOT}{quote(self.path, safe=_SAFE)}{'?' if query else ''}{query}", encoded=True)
+        query = "&".join([f"{name}={value}" for name, value in options.items() if value is not None])
+        return URL(f"{SERVICE_ROOT}{_quoted(self.path)}{'?' if query else ''}{query}", encoded=True)
 
 
 def query_of(path: str | Query, **options: Any) -> Query:
@@ -164,6 +170,12 @@ def query_of(path: str | Query, **options: Any) -> Query:
             "a Query has its options in it: leave them out here, or give a path instead of a Query"
         )
     return path
+
+
+@lru_cache(maxsize=256)
+def _quoted(text: str) -> str:
+    """Encoded for a URL. For what is the same in every request of a read."""
+    return quote(text, safe=_SAFE)
 
 
 def key_literal(key: str | int) -> str:

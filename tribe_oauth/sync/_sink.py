@@ -75,7 +75,10 @@ class Sink(Protocol):
     exception ends the export and is raised by it unchanged; a CheckpointError ends the one entity set alone.
 
     Numbers with a fraction are floats. A sink that has an attribute `exact` which is true gets each as an
-    `odata.Number`, a float that keeps its digits as they came.
+    `odata.Number`, a float that keeps its digits as they came. One with `as_json` which is true gets each row as
+    `msgspec.Raw`, its JSON as it came, on one line; those few that cannot be that are dicts all the same.
+
+    Rows of a set that is read in parts come in the order of its pages as they arrive.
 
     Rows come **at least once**: after a crash, those of the last `write` may come again. A sink that stores the
     checkpoint in the transaction of its rows has each row **exactly once**.
