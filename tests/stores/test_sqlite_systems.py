@@ -34,7 +34,7 @@ async def test_no_locks(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, num
     """F4: a lease would be nobody's: it is refused, and the mode of the file is not blamed."""
     monkeypatch.setattr(_durable.fcntl, "flock", refusing(number))
     with pytest.raises(StoreError, match=r"cannot be opened \(.*\): that file system .*use a local disk"):
-        await store.load("acme")
+        await put(store, record())
 
 
 async def test_folders_that_cannot_be_synced(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +68,7 @@ async def test_a_file_that_cannot_be_made(
     """F4: each reason has its own remedy."""
     monkeypatch.setattr(os, "open", refusing(number, os.open, "tribe.db"))
     with pytest.raises(StoreError, match=f"{os.strerror(number)}.*{words}"):
-        await store.load("acme")
+        await put(store, record())
 
 
 async def test_a_folder_that_cannot_be_looked_into(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,11 +114,12 @@ class PostgresTrouble:
         postgres = inner(store)
         assert isinstance(postgres, PostgresStore)
         await store.close()
-        postgres._timeout = HASTY
+        before, postgres._timeout = postgres._timeout, HASTY
         with psycopg.connect(dsn_of(store)) as blocker:
             blocker.execute("LOCK TABLE tribe_oauth_organizations")
             yield
             blocker.rollback()
+        postgres._timeout = before
 
 
 def dsn_of(store: TokenStore) -> str:
