@@ -277,6 +277,18 @@ def test_a_refusal_that_nobody_minded(monkeypatch: pytest.MonkeyPatch, capsys: p
     assert "standard output cannot be written (No space left on device)" in capsys.readouterr().err
 
 
+def test_a_pipe_that_nobody_reads(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The one refusal without a word."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        with pytest.raises(SystemExit) as end:
+            write_and_go_on()
+    assert end.value.code == 1
+    assert capsys.readouterr().err == ""
+
+
 def test_numbers_of_streams(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """They are those of the files below; what was closed has none."""
     with open(tmp_path / "file", "w") as file:

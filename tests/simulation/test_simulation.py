@@ -61,9 +61,9 @@ def _quiet() -> Iterator[None]:
     logger.setLevel(logging.NOTSET)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _untraced() -> Iterator[None]:
-    """What these runs reach, other tests look at: measuring it would take two thirds of the time."""
+@pytest.fixture
+def _unmeasured() -> Iterator[None]:
+    """Which branches a run reaches, the first shows: measuring it takes two thirds of the time."""
     measuring = Coverage.current()
     if measuring is not None:
         measuring.stop()
@@ -73,7 +73,7 @@ def _untraced() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def first(_untraced: None) -> World:
+def first() -> World:
     return run(SEED, STEPS)
 
 
@@ -93,6 +93,7 @@ def test_a_seed_is_a_run(first: World) -> None:
     assert other.server.seen != first.server.seen
 
 
+@pytest.mark.usefixtures("_unmeasured")
 @pytest.mark.parametrize("broken", FOUND_OUT)
 def test_it_bites(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule of the library taken away is found out, and for what it is, with one of a few seeds."""

@@ -68,6 +68,23 @@ async def test_a_database_that_does_not_close(
     await asyncio.wait_for(store.close(), 10)
 
 
+async def test_a_database_that_breaks_when_it_is_closed(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever it raises: the store is closed, and opens again."""
+    stored, close = await put(store, record()), Database.close
+
+    def fail(database: Database) -> None:
+        close(database)
+        raise RuntimeError("of a driver")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "close", fail)
+        await asyncio.wait_for(store.close(), 10)
+    assert "was not closed well (RuntimeError)" in caplog.text
+    assert await store.load("acme") == stored
+
+
 async def test_files_that_are_others_at_each_look(store: SQLiteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file system that gives them new numbers is said, and not looked at for ever."""
     stored = await put(store, record())
