@@ -21,7 +21,7 @@ from tribe_oauth.stores.sqlite import SQLiteStore
 
 from .leaks import Snapshot
 
-_TABLES: Final = ("tribe_oauth_organizations", "tribe_oauth_notes")
+_TABLES: Final = ("tribe_oauth_organizations", "tribe_oauth_notes", "tribe_oauth_slots")
 KEYS: Final = [generate_key(), generate_key()]
 DAY: Final = 86_400.0
 

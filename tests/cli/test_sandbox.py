@@ -79,7 +79,7 @@ def test_a_profile_that_is_not_there() -> None:
 def test_a_rule_that_is_not_there() -> None:
     """The choices are named."""
     result = CliRunner().invoke(app, ["sandbox", "--rule", "calls=200", "--rule", "paging=links"])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "choose none or nextLink" in result.output
 
 

@@ -20,7 +20,7 @@ from tribe_oauth import Client, TokenManager
 from tribe_oauth.sandbox import Sandbox
 from tribe_oauth.stores.sqlite import SQLiteStore
 
-from ..writing.tribe import connected, tribe
+from ..writing.tribe import Tribe, tribe
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -66,15 +66,14 @@ async def run(source: str, **names: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sandbox], Client]:
+def environment(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sandbox | Tribe], None]:
     """Sets what a user would export, for a sandbox."""
 
-    def export(sandbox: Sandbox) -> Client:
+    def export(sandbox: Sandbox | Tribe) -> None:
         for name in [name for name in os.environ if name.startswith("TRIBE_")]:
             monkeypatch.delenv(name)
         for name, value in sandbox.environment.items():
             monkeypatch.setenv(name, value)
-        return sandbox.client()
 
     return export
 
@@ -87,7 +86,7 @@ def test_it_can_be_pasted(source: str) -> None:
 
 @pytest.mark.parametrize("quick_setup", [False, True])
 async def test_three_lines(
-    environment: Callable[[Sandbox], Client], quick_setup: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    environment: Callable[[Sandbox | Tribe], None], quick_setup: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """One organization, three lines from credentials to rows."""
     source = example("TokenManager.from_env()", THREE_LINES)
@@ -129,7 +128,7 @@ async def test_many_organizations_word_for_word(tmp_path: Path, monkeypatch: pyt
 
 
 async def test_an_own_session_and_rows(
-    environment: Callable[[Sandbox], Client],
+    environment: Callable[[Sandbox | Tribe], None],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -144,10 +143,14 @@ async def test_an_own_session_and_rows(
     assert len(capsys.readouterr().out.splitlines()) > 200
 
 
-async def test_what_is_written() -> None:
+async def test_what_is_written(
+    environment: Callable[[Sandbox | Tribe], None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A person, and a change of hers."""
-    async with tribe() as there, connected(there) as session:
-        left = await run(example("odata.create"), session=session)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    async with tribe() as there:
+        environment(there)
+        left = await run(example("odata.create"))
         assert there.rows["Relation_Person"][left["anna"]["ID"]]["Suffix"] == "MSc"
 
 

@@ -115,7 +115,7 @@ class Shared:
 
 def limits(limit: RateLimit, store: Shared | None = None, *, quiet: float = 10.0) -> Limits:
     """What one process has."""
-    return Limits(Terms(limit=limit, quiet=quiet, clock=LoopClock()), store)
+    return Limits(Terms(limit=limit, quiet=quiet, clock=LoopClock()), lambda _: store)
 
 
 def line(limit: RateLimit, store: Shared | None = None, *, quiet: float = 10.0) -> Line:

@@ -21,6 +21,7 @@ import attrs
 from aiohttp import ClientSession, web
 
 from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, TokenManager
+from tribe_oauth.sandbox._application import environment
 
 Row = dict[str, Any]
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -75,6 +76,11 @@ class Tribe:
     @property
     def endpoints(self) -> Endpoints:
         return Endpoints.at(self.base, self.base, allow_insecure_loopback=True)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """As a sandbox has it."""
+        return environment(self.base, Client("id", "secret", endpoints=self.endpoints))
 
     def writes(self) -> list[Seen]:
         return [seen for seen in self.seen if seen.method != "GET"]

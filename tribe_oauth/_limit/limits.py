@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+from collections.abc import Callable
 
 from tribe_oauth._limit.line import Line, Terms
 from tribe_oauth._limit.shared import SharedLine
@@ -19,11 +20,11 @@ _SAY_AGAIN = 60.0
 
 
 class Limits:
-    """`store`: where processes share the limit; None: this process has all of it."""
+    """`store_of`: where processes share the limit of an organization; None: this process has all of it."""
 
-    def __init__(self, terms: Terms, store: SlotStore | None) -> None:
+    def __init__(self, terms: Terms, store_of: Callable[[str], SlotStore | None]) -> None:
         self.terms = terms
-        self._store = store
+        self._store_of = store_of
         self._lines: dict[tuple[str, str], Line] = {}
         self._sweep: asyncio.TimerHandle | None = None
         self._said = float("-inf")
@@ -35,11 +36,12 @@ class Limits:
 
     def _new(self, key: tuple[str, str]) -> Line:
         client_id, organization = key
-        if self._store is None:
+        store = self._store_of(organization)
+        if store is None:
             line: Line = Window(self.terms, organization)
         else:
             name = hashlib.sha256(f"{client_id}\0{organization}".encode()).hexdigest()
-            line = SharedLine(self.terms, organization, name, self._store, self._away)
+            line = SharedLine(self.terms, organization, name, store, self._away)
         self._lines[key] = line
         self._sweep_later()
         return line

@@ -58,7 +58,7 @@ class AllCalls:
         self._limits: Limits | None = None
         if limit is not None:
             terms = Terms(limit=limit, quiet=context.timing.quiet, clock=context.clock)
-            self._limits = Limits(terms, context.store if context.store.shares_slots else None)
+            self._limits = Limits(terms, context.store.slots_of)
 
     def of(self, organization: str | None, *, background: bool) -> Calls:
         """Those of one organization; None: of the one that is meant where none is named."""

@@ -99,10 +99,14 @@ class GuardedStore:
         await _guarded(lambda: store.rescue(organization, record))
         return True
 
-    @property
-    def shares_slots(self) -> bool:
-        """Whether it is a `SlotStore`, too: only then its methods may be called here."""
-        return isinstance(self.inner, SlotStore)
+    def slots_of(self, organization: str) -> SlotStore | None:
+        """Where the processes share this organization's limit of calls; None: they do not.
+
+        One that lives in memory, where there is no store yet: sending requests would make it.
+        """
+        if not isinstance(self.inner, SlotStore):
+            return None
+        return None if organization == self._in_memory and getattr(self.inner, "is_nowhere", False) else self
 
     async def slots(self, key: str) -> Slots:
         """See `SlotStore.slots`."""

@@ -67,13 +67,13 @@ async def entity(
     structure = structured(type)
     query = Query(path, select=select, expand=expand, exact=structure is not None, max_bytes=max_bytes)
     if "(" not in query.path:
-        raise ConfigurationError("the path of an entity has its key in parentheses; a set is read by rows()")
+        raise ConfigurationError("the path of an entity has its key in parentheses; a set is read as rows")
 
     async def read() -> list[Any]:
         answer = await get(session, query, query.url(), first=True)
         check(answer, query)
         if not answer.is_one:
-            raise ODataError(f"{query.path} is a collection, and not one entity: read it by rows()")
+            raise ODataError(f"{query.path} is a collection, and not one entity: read it as rows")
         return answer.rows
 
     rows = await _persistently(read, give_up_after)

@@ -158,6 +158,8 @@ class SlotStore(Protocol):
     It keeps one short value for each key, and compares and swaps it as it does records. What is in it is known only to
     this library; it holds no secret. It need not survive the store's restart: the API forgets as well. `now` goes on at
     the same pace for all processes, and does not jump: they count by it, and by no clock of their own.
+
+    One that its first write creates may have an attribute `is_nowhere`, true before: then no limit is what creates it.
     """
 
     async def slots(self, key: str) -> Slots:

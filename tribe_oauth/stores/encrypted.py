@@ -210,6 +210,11 @@ class _EncryptedSlotStore(EncryptedStore):
 
     _store: _SharingStore
 
+    @property
+    def is_nowhere(self) -> bool:
+        """Whether the other store is not there yet, and the first write creates it."""
+        return bool(getattr(self._store, "is_nowhere", False))
+
     async def slots(self, key: str) -> Slots:
         """See `SlotStore.slots`."""
         return await self._store.slots(key)

@@ -46,6 +46,8 @@ PAGE: Final = 500
 """Keys that are read at a time."""
 
 _TYPES: Final = {str: "text", int: "bigint", bool: "boolean", float: "double precision", bytes: "bytea"}
+_TABLES: Final = ("tribe_oauth_schema", "tribe_oauth_organizations", "tribe_oauth_notes", "tribe_oauth_slots")
+_THERE: Final = "SELECT count(to_regclass(name)) FROM unnest(%(tables)s::text[]) AS name"
 # By what is committed when each statement begins, whatever the database's default: who waited for the lock sees it.
 _SCHEMA: Final = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
 SELECT pg_advisory_xact_lock(7488265011);
@@ -153,8 +155,8 @@ class PostgresStore:
 
     async def create_schema(self) -> None:
         """Create the tables where they are missing. May be called at every start, by all hosts."""
-        ((exists,),) = await self._execute("SELECT to_regclass('tribe_oauth_slots') IS NOT NULL", {}, look=False)
-        if not exists:
+        ((there,),) = await self._execute(_THERE, {"tables": list(_TABLES)}, look=False)
+        if there < len(_TABLES):
             await self._execute(_SCHEMA, None, look=False)
         self._looked = False
         await self._execute("SELECT", {})

@@ -58,9 +58,15 @@ class SQLiteStore:
         """Seconds that one operation can take at most: it waits so long for other processes."""
         return self._busy_timeout
 
+    @property
+    def is_nowhere(self) -> bool:
+        """Whether nothing was opened, and there is nothing to open: neither the file nor what is left of one."""
+        beside = (f"{self._path}{end}" for end in ("", "-wal", "-rescue", "-holders"))
+        return self._worker is None and all(map(is_missing, beside))
+
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
-        if self._is_nowhere():
+        if self.is_nowhere:
             return None
         return await self._call(lambda database: database.load(organization))
 
@@ -90,7 +96,7 @@ class SQLiteStore:
             due_at, after, _ = rows[-1]
 
     async def _rows(self, sql: str, values: Sequence[Any]) -> list[Any]:
-        if self._is_nowhere():
+        if self.is_nowhere:
             return []
         return await self._call(lambda database: database.connection.execute(sql, values).fetchall())
 
@@ -102,7 +108,7 @@ class SQLiteStore:
 
     async def take(self, key: str) -> bytes | None:
         """See `TokenStore.take`."""
-        if self._is_nowhere():
+        if self.is_nowhere:
             return None
         return await self._call(lambda database: notes.take(database.connection, key), writes=True)
 
@@ -134,11 +140,6 @@ class SQLiteStore:
                 return
             closed = worker.submit(None)
         await run_uninterrupted(closed)
-
-    def _is_nowhere(self) -> bool:
-        """Whether nothing was opened, and there is nothing to open: neither the file nor what is left of one."""
-        beside = (f"{self._path}{end}" for end in ("", "-wal", "-rescue", "-holders"))
-        return self._worker is None and all(map(is_missing, beside))
 
     def _call(
         self, run: Callable[[Database], Result], *, writes: bool = False, lasting: bool = True
