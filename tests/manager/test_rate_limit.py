@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tribe_oauth._limit.reservation import UNLIMITED, reserve
 from tribe_oauth._limit.window import Window
 from tribe_oauth._manager.calls import AllCalls
 from tribe_oauth.errors import TemporarilyUnavailable
+from tribe_oauth.sandbox._application import environment
 from tribe_oauth.stores.encrypted import EncryptedStore, generate_key
 from tribe_oauth.stores.sqlite import SQLiteStore
 
@@ -244,6 +246,32 @@ async def test_managers_on_one_store_share_it(encrypted: bool, tmp_path: Path, s
             for session in (ours, theirs):
                 with pytest.raises(TimeoutError):
                     await asyncio.wait_for(get(session), 0.2)
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_a_limit_makes_no_database(
+    encrypted: bool, is_there: bool, tmp_path: Path, server: TokenServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Client credentials of the environment connect in memory; a database that is there shares their limit."""
+    path, client = tmp_path / "tribe.db", server.client()
+    for name in [name for name in os.environ if name.startswith("TRIBE_")]:
+        monkeypatch.delenv(name)
+    for name, value in {**environment(server.base, client), "TRIBE_STORE": str(path)}.items():
+        monkeypatch.setenv(name, value)
+    if encrypted:
+        monkeypatch.setenv("TRIBE_STORE_KEYS", generate_key().reveal())
+    if is_there:
+        store = SQLiteStore(path)
+        await store.put("key", b"value", lives_for=1.0)
+        await store.close()
+    async with TokenManager.from_env() as manager, manager.session() as session:
+        assert await get(session) == 200
+        limits = manager._calls._limits
+        assert limits is not None
+        (line,) = limits._lines.values()
+        assert isinstance(line, Window) is not is_there
+    assert path.exists() is is_there
 
 
 async def test_an_organization_that_sends_nothing_holds_no_memory(server: TokenServer) -> None:

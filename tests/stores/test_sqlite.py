@@ -136,7 +136,7 @@ async def test_a_folder_that_cannot_be_looked_into(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "lstat", refuse)
     store = SQLiteStore(tmp_path / "tribe.db")
-    assert not store._is_nowhere()
+    assert not store.is_nowhere
 
 
 async def test_no_shared_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
