@@ -7,6 +7,7 @@ affair.
 from __future__ import annotations
 
 import base64
+import re
 import zlib
 from collections import deque
 from collections.abc import Sequence
@@ -18,18 +19,20 @@ from tribe_oauth.odata._positions import Key
 
 _BYTES: Final = 8  # of a digest: among a million rows, two are the same once in forty million reads
 _STORED: Final = 1000  # rows that a position remembers: so many may be added in front of it until it is used
+_HALF: Final = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair: no character."""
 
 
 def key_of(row: Any, name: str) -> Key | None:
-    """The key of a row; None where it has none."""
+    """The key of a row; None where it has none, or one that no URL can hold."""
     value = (row if isinstance(row, dict) else as_dict(row)).get(name)
-    return value if type(value) in {str, int} else None
+    return value if type(value) is int or (type(value) is str and not _HALF.search(value)) else None
 
 
 def mark_of(rows: Sequence[Any], name: str) -> int | None:
     """What the key of a page's first row is remembered by, in this process and in others; None where it has none."""
     key = key_of(rows[0], name) if rows else None
-    return None if key is None else zlib.crc32(str(key).encode("utf-8", "surrogatepass"))
+    return None if key is None else zlib.crc32(str(key).encode())
 
 
 def digests_of(rows: Sequence[Any], name: str) -> list[bytes]:
@@ -37,7 +40,7 @@ def digests_of(rows: Sequence[Any], name: str) -> list[bytes]:
     keys = [key_of(row, name) for row in rows]
     if None in keys:
         return []
-    return [blake2b(str(key).encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest() for key in keys]
+    return [blake2b(str(key).encode(), digest_size=_BYTES).digest() for key in keys]
 
 
 class Known:
