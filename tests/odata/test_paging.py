@@ -183,6 +183,14 @@ async def test_rows_without_their_key(session: aiohttp.ClientSession, service: S
     assert found == [[{"Name": "x"}] * 2, [{"Name": "x"}] * 2, [{"Name": "x"}], []]
 
 
+async def test_keys_that_no_url_can_hold(session: aiohttp.ClientSession, service: Service) -> None:
+    """Half of a surrogate pair is no character: the rows are read by position."""
+    rows = [{"ID": f"{number}\ud800"} for number in range(9)]
+    counting = Counting(service, most=4, rows=rows, keys=True)
+    assert await ids(session, page_size=4) == [row["ID"] for row in rows]
+    assert not any("$filter" in asked for asked in counting.asked)
+
+
 @pytest.mark.parametrize("size", [1, 2, 10])
 async def test_a_server_that_looks_at_no_option(session: aiohttp.ClientSession, service: Service, size: int) -> None:
     """The same answer to every question: it is all there is."""
