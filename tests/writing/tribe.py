@@ -20,7 +20,7 @@ from uuid import uuid4
 import attrs
 from aiohttp import ClientSession, web
 
-from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, TokenManager
+from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, RateLimit, TokenManager
 
 Row = dict[str, Any]
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -260,10 +260,12 @@ async def tribe() -> AsyncIterator[Tribe]:
 
 
 @asynccontextmanager
-async def connected(there: Tribe, api: str | None = None) -> AsyncIterator[ClientSession]:
-    """A manager's session for it; `api`: another way to it."""
+async def connected(
+    there: Tribe, api: str | None = None, *, rate_limit: RateLimit | None = None
+) -> AsyncIterator[ClientSession]:
+    """A manager's session for it; `api`: another way to it. What is sent again is the writes' own matter."""
     endpoints = Endpoints.at(there.base, api or there.base, allow_insecure_loopback=True)
-    async with TokenManager(endpoints=endpoints) as manager:
+    async with TokenManager(endpoints=endpoints, rate_limit=rate_limit) as manager:
         await manager.connect("acme", ClientCredentialsGrant(Client("id", "secret", endpoints=endpoints)))
         async with manager.session("acme") as session:
             yield session
