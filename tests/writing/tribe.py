@@ -21,6 +21,7 @@ import attrs
 from aiohttp import ClientSession, web
 
 from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, RateLimit, TokenManager
+from tribe_oauth._clock import Clock
 
 Row = dict[str, Any]
 Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -261,11 +262,11 @@ async def tribe() -> AsyncIterator[Tribe]:
 
 @asynccontextmanager
 async def connected(
-    there: Tribe, api: str | None = None, *, rate_limit: RateLimit | None = None
+    there: Tribe, api: str | None = None, *, rate_limit: RateLimit | None = None, clock: Clock | None = None
 ) -> AsyncIterator[ClientSession]:
-    """A manager's session for it; `api`: another way to it. What is sent again is the writes' own matter."""
+    """A manager's session for it; `api`: another way to it. Without a limit, nothing but the writes waits after a 429."""
     endpoints = Endpoints.at(there.base, api or there.base, allow_insecure_loopback=True)
-    async with TokenManager(endpoints=endpoints, rate_limit=rate_limit) as manager:
+    async with TokenManager(endpoints=endpoints, rate_limit=rate_limit, clock=clock) as manager:
         await manager.connect("acme", ClientCredentialsGrant(Client("id", "secret", endpoints=endpoints)))
         async with manager.session("acme") as session:
             yield session
