@@ -264,7 +264,7 @@ async def tribe() -> AsyncIterator[Tribe]:
 async def connected(
     there: Tribe, api: str | None = None, *, rate_limit: RateLimit | None = None, clock: Clock | None = None
 ) -> AsyncIterator[ClientSession]:
-    """A manager's session for it; `api`: another way to it. Without a limit, nothing but the writes waits after a 429."""
+    """A manager's session for it; `api`: another way to it. Without a limit, only the writes wait after a 429."""
     endpoints = Endpoints.at(there.base, api or there.base, allow_insecure_loopback=True)
     async with TokenManager(endpoints=endpoints, rate_limit=rate_limit, clock=clock) as manager:
         await manager.connect("acme", ClientCredentialsGrant(Client("id", "secret", endpoints=endpoints)))
