@@ -40,7 +40,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         def time() -> float:
             return now[0]
 
-    for module in ("_export", "_stored"):
+    for module in ("_stream", "_stored"):
         monkeypatch.setattr(f"tribe_oauth.sync.{module}.time", Moved)
     return now
 
