@@ -144,7 +144,7 @@ class Response:
         return self.body
 
 
-@attrs.define
+@attrs.define(eq=False)
 class Session:
     """A session that asks the model, without sockets; answers take their time, and overtake each other."""
 

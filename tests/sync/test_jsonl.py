@@ -94,6 +94,20 @@ async def test_checkpoints_are_now_and_then(tmp_path: Path) -> None:
         assert await sink.begin("acme", "Phones") is None
 
 
+async def test_more_files_than_stay_open(tmp_path: Path) -> None:
+    """Descriptors are few: with many organizations, a file is open only while a page is written to it."""
+    names = [f"acme-{number}" for number in range(70)]
+    async with JSONLinesFolder(tmp_path, every=60) as sink:
+        for name in names:
+            await sink.begin(name, "People")
+        before = len(os.listdir("/dev/fd"))
+        for rows in (2, 4):
+            for name in names:
+                await sink.write(ROWS, checkpoint(rows, organization=name))
+        assert len(os.listdir("/dev/fd")) == before
+    assert {(tmp_path / name / "People.jsonl.part").read_text(encoding="utf-8") for name in names} == {TEXT * 2}
+
+
 async def test_the_same_sink_again(tmp_path: Path) -> None:
     """A file that an earlier export into the same sink left unfinished is continued after its last page."""
     async with JSONLinesFolder(tmp_path, every=60) as sink:

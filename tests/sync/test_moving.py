@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import pytest
 
 from tribe_oauth import TokenManager
 from tribe_oauth.odata import ODataError
-from tribe_oauth.sync import export
+from tribe_oauth.sync import Checkpoint, export
 
-from .moving import BY, SET, Kept, Manager, Model, Session, judge, one, over_sockets, read
+from .moving import BY, SET, Kept, KilledError, Manager, Model, Session, judge, one, over_sockets, read
 
 
 @pytest.mark.parametrize("by", BY)
@@ -58,6 +58,27 @@ async def test_parts_that_cannot_begin() -> None:
 
         seen = await read(odd(says))
         assert (seen.missing, seen.doubled, seen.rows) == (0, 0, 2_500)
+
+
+class DiesOnce(Kept):
+    """A sink that is killed when it has the page after which parts can begin."""
+
+    async def write(self, rows: Sequence[Any], checkpoint: Checkpoint) -> None:
+        await super().write(rows, checkpoint)
+        if self.pages == 2:
+            raise KilledError
+
+
+async def test_killed_before_the_parts_begin() -> None:
+    """The next run begins with them: no page is read again."""
+    model, sink = Model(random.Random(1), str, 2_500, each=0.0), DiesOnce(random.Random(1))
+    manager = cast("TokenManager", Manager(lambda: Session(model)))
+    with pytest.raises(KilledError):
+        await export(manager, ["acme"], [SET], sink)
+    (outcome,) = await export(manager, ["acme"], [SET], sink)
+    assert outcome.error is None
+    assert sorted(sink.keys) == sorted(model.stood)
+    assert model.requests <= 28
 
 
 async def test_a_part_that_fails() -> None:

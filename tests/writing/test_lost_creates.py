@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http import StreamWriter
 
-from tribe_oauth import StoreError, TribeOAuthError, odata
+from tribe_oauth import RateLimit, StoreError, TribeOAuthError, odata
 from tribe_oauth.errors import TemporarilyUnavailable
 from tribe_oauth.odata._exchange import Body
 
@@ -153,6 +153,15 @@ async def test_what_was_refused_is_sent_again(
     assert clock.slept == slept
     assert caplog.records[0].getMessage().startswith("a write is sent again in ")
     assert len({seen.body for seen in tribe.writes()}) == 1
+
+
+async def test_a_429_is_waited_out_once(tribe: Tribe, clock: VirtualClock) -> None:
+    """The manager stops the organization after a 429, for the time that the write waits itself: not behind it."""
+    tribe.before += [status(429), status(429)]
+    async with connected(tribe, rate_limit=RateLimit(), clock=clock) as session, asyncio.timeout(20):
+        created = await odata.create(session, PERSONS, person())
+    assert list(tribe.rows[PERSONS]) == [created["ID"]]
+    assert clock.slept == [60.0, 120.0]
 
 
 async def test_lost_after_a_refusal(tribe: Tribe, session: aiohttp.ClientSession) -> None:

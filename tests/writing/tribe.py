@@ -20,7 +20,8 @@ from uuid import uuid4
 import attrs
 from aiohttp import ClientSession, web
 
-from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, TokenManager
+from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, RateLimit, TokenManager
+from tribe_oauth._clock import Clock
 from tribe_oauth.sandbox._application import environment
 
 Row = dict[str, Any]
@@ -266,10 +267,12 @@ async def tribe() -> AsyncIterator[Tribe]:
 
 
 @asynccontextmanager
-async def connected(there: Tribe, api: str | None = None) -> AsyncIterator[ClientSession]:
-    """A manager's session for it; `api`: another way to it."""
+async def connected(
+    there: Tribe, api: str | None = None, *, rate_limit: RateLimit | None = None, clock: Clock | None = None
+) -> AsyncIterator[ClientSession]:
+    """A manager's session for it; `api`: another way to it. Without a limit, only the writes wait after a 429."""
     endpoints = Endpoints.at(there.base, api or there.base, allow_insecure_loopback=True)
-    async with TokenManager(endpoints=endpoints) as manager:
+    async with TokenManager(endpoints=endpoints, rate_limit=rate_limit, clock=clock) as manager:
         await manager.connect("acme", ClientCredentialsGrant(Client("id", "secret", endpoints=endpoints)))
         async with manager.session("acme") as session:
             yield session
