@@ -75,9 +75,10 @@ async def test_a_server_that_stops_answering(database: str) -> None:
     """Who waits gives up when nobody was answered for as long as an operation may take, and not one after the other."""
     async with servers.forwarder(f"{database.split('?host=')[1]}/.s.PGSQL.5432") as (between, port):
         store = PostgresStore(f"{database.split('?')[0]}?host=127.0.0.1&port={port}", timeout=0.3)
-        await store.create_schema()
+        patient = PostgresStore(database)
+        await patient.create_schema()
+        await patient.close()
         between.target = "nowhere"
-        await store.close()
         begun = time.monotonic()
         found = await asyncio.gather(*(store.load("acme") for _ in range(100)), return_exceptions=True)
         assert time.monotonic() - begun < 3
