@@ -27,19 +27,22 @@ def test_the_grace_period(tmp_path: Path) -> None:
 
 
 async def test_a_program_that_takes_sigterm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It ends by closing its manager."""
+    """It ends by closing its manager, with exit code 0 and without a traceback."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     serve = "async def serve(manager):\n    print('serving', flush=True)\n    await asyncio.Event().wait()\n"
-    end = "\ntry:\n    asyncio.run(main())\nexcept asyncio.CancelledError:\n    print('closed')\n"
     async with Sandbox() as sandbox:
         for name, value in sandbox.environment.items():
             monkeypatch.setenv(name, value)
-        program = f"import asyncio\n{serve}{PROGRAM}{end}"
+        program = f"import asyncio\n{serve}{PROGRAM}print('closed')\n"
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-W", "error", "-c", program), stdout=asyncio.subprocess.PIPE
+            *(sys.executable, "-W", "error", "-c", program),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
         )
         assert process.stdout is not None
+        assert process.stderr is not None
         assert await process.stdout.readline() == b"serving\n"
         process.send_signal(signal.SIGTERM)
         assert await process.stdout.read() == b"closed\n"
+        assert await process.stderr.read() == b""
         assert await process.wait() == 0

@@ -125,7 +125,7 @@ class Server:
         self.ever_stored: set[str] = set()
         self.stored_at: dict[str, float] = {}
         self.written_back: dict[str, float] = {}
-        self.first_sent: dict[str, float] = {}
+        self.leased: dict[str, float] = {}  # when it was first about to be sent
         self.lost_at: dict[str, float] = {}
         self.records: dict[str, Family] = {}
         self.candidates: dict[str, Family | None] = {}
@@ -184,7 +184,7 @@ class Server:
         elif token in self.successors and not family.revoked:
             self._causes[token] = self._why(token, family, host)
         self.under_way[token] = connecting_since  # it had the lease then; a store that loses that later cannot tell it
-        self.first_sent.setdefault(token, self.now())
+        self.leased.setdefault(token, connecting_since)
 
     def _why(self, token: str, family: Family, host: Process) -> str:
         """Why a spent refresh token was sent again. Raises where a client could have known better."""
@@ -201,13 +201,13 @@ class Server:
     def _why_unsaved(self, token: str, family: Family, seen_at: float, lost_at: float) -> str:
         """The same, where nobody can have seen in the store what followed from it."""
         successor = self.successors[token]
-        if successor in self.ever_stored and lost_at >= min(self.first_sent[token], seen_at):
+        if successor in self.ever_stored and lost_at >= min(self.leased[token], seen_at):
             return "the store lost it"
         if (delivery := self.delivered.get(successor)) is None:
             return "the answer was lost on the wire"
         if not delivery.undisturbed:
             return f"its host was {delivery.host.fate}"
-        blind = lost_at >= self.first_sent[token] or delivery.host.has_own_trouble()
+        blind = lost_at >= self.leased[token] or delivery.host.has_own_trouble()
         if self.back_for() < SOON and not blind:  # the store did not lose the lease, and its holder could see it
             raise self.violation(f"{token} was sent {self.back_for():.1f} s after the store's return, and was spent")
         if self.stored_at.get(successor, self.now()) < delivery.host.trouble() + SAVED_WITHIN:
