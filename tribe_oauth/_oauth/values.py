@@ -117,6 +117,15 @@ def is_scope_text(text: str) -> bool:
     return bool(_SCOPE.fullmatch(text))
 
 
+def is_utf8(text: str) -> bool:
+    """Not so of what os.environ makes of other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_token_text(text: str) -> bool:
     """Whether this can be a code or a refresh token: visible ASCII, 8 KiB at most."""
     return len(text) <= MAX_TOKEN_CHARACTERS and bool(_VISIBLE_ASCII.fullmatch(text))
