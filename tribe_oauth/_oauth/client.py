@@ -10,7 +10,6 @@ import os
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final, final
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -20,6 +19,7 @@ from tribe_oauth._oauth.values import (
     TRIBE,
     Endpoints,
     Secret,
+    check_redirect_uri,
     format_scope,
     is_token_text,
     is_utf8,
@@ -69,7 +69,7 @@ class Client:
         if not is_utf8(client_id + client_secret.reveal() + scope):
             raise ConfigurationError("client_id, client_secret or scope is not text in UTF-8: set it again")
         if redirect_uri is not None:
-            _check_redirect_uri(redirect_uri)
+            check_redirect_uri(redirect_uri)
 
     @classmethod
     @hiding
@@ -133,17 +133,6 @@ class _Kept:
     verifier: Secret | None = attrs.field(validator=_ascii)
     scope: str
     organization_id: str | None
-
-
-def _check_redirect_uri(redirect_uri: str) -> None:
-    try:
-        parts = urlsplit(redirect_uri)
-    except ValueError:
-        raise ConfigurationError("redirect_uri is not a URL") from None
-    if not is_utf8(redirect_uri):
-        raise ConfigurationError("redirect_uri is not a URL")
-    if not parts.scheme or not parts.netloc or parts.fragment:
-        raise ConfigurationError("redirect_uri has to be an absolute URL without a fragment (RFC 6749 §3.1.2)")
 
 
 @final
