@@ -186,6 +186,12 @@ def room_of(module: str) -> tuple[str, str]:
     return (folder, name) if folder else (name, "")
 
 
+@pytest.mark.parametrize("module", list(modules()))
+def test_a_room_can_be_seen_at_once(module: str) -> None:
+    """No module has more than 300 lines."""
+    assert len((PACKAGE / f"{module.replace('.', '/')}.py").read_text(encoding="utf-8").splitlines()) <= 300
+
+
 def test_the_floors() -> None:
     """Prints them, for whoever looks."""
     for name, table in {"tribe_oauth": HOUSE, **FOLDERS}.items():

@@ -10,26 +10,26 @@ import os
 import secrets
 from collections.abc import Mapping
 from typing import Any, Final, final
-from urllib.parse import urlsplit
 
 import attrs
 
 from tribe_oauth._hiding import hiding, hiding_init
 from tribe_oauth._oauth import authorization, environment, messages
-from tribe_oauth._oauth.values import TRIBE, Endpoints, Secret, format_scope, is_token_text, parse_scope, secret
+from tribe_oauth._oauth.values import (
+    TRIBE,
+    Endpoints,
+    Secret,
+    check_redirect_uri,
+    format_scope,
+    is_token_text,
+    is_utf8,
+    parse_scope,
+    secret,
+)
 from tribe_oauth._strict_json import MalformedError, from_json, to_json
 from tribe_oauth.errors import CallbackError, ConfigurationError
 
 _SCOPE: Final = "read write offline"
-
-
-def _is_utf8(text: str) -> bool:
-    """Not so of what os.environ makes of other bytes."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 @final
@@ -66,10 +66,10 @@ class Client:
             raise ConfigurationError("client_id is empty: copy it from Configuration > Applications in Tribe")
         if not client_secret:
             raise ConfigurationError("client_secret is empty: copy it from Configuration > Applications in Tribe")
-        if not _is_utf8(client_id + client_secret.reveal() + scope):
+        if not is_utf8(client_id + client_secret.reveal() + scope):
             raise ConfigurationError("client_id, client_secret or scope is not text in UTF-8: set it again")
         if redirect_uri is not None:
-            _check_redirect_uri(redirect_uri)
+            check_redirect_uri(redirect_uri)
 
     @classmethod
     @hiding
@@ -80,10 +80,8 @@ class Client:
         set too. Raises ConfigurationError, which names the variable.
         """
         env = os.environ if environ is None else environ
-        client_id, client_secret = (
-            environment.needed(env, "TRIBE_CLIENT_ID"),
-            environment.needed(env, "TRIBE_CLIENT_SECRET"),
-        )
+        client_id = environment.needed(env, "TRIBE_CLIENT_ID")
+        client_secret = environment.needed(env, "TRIBE_CLIENT_SECRET")
         redirect_uri, scope = environment.variable(env, "TRIBE_REDIRECT_URI"), environment.variable(env, "TRIBE_SCOPE")
         endpoints = environment.endpoints(env)
         with environment.naming("TRIBE_CLIENT_ID, TRIBE_CLIENT_SECRET, TRIBE_REDIRECT_URI or TRIBE_SCOPE"):
@@ -135,17 +133,6 @@ class _Kept:
     verifier: Secret | None = attrs.field(validator=_ascii)
     scope: str
     organization_id: str | None
-
-
-def _check_redirect_uri(redirect_uri: str) -> None:
-    try:
-        parts = urlsplit(redirect_uri)
-    except ValueError:
-        raise ConfigurationError("redirect_uri is not a URL") from None
-    if not _is_utf8(redirect_uri):
-        raise ConfigurationError("redirect_uri is not a URL")
-    if not parts.scheme or not parts.netloc or parts.fragment:
-        raise ConfigurationError("redirect_uri has to be an absolute URL without a fragment (RFC 6749 §3.1.2)")
 
 
 @final

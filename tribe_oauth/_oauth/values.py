@@ -117,6 +117,27 @@ def is_scope_text(text: str) -> bool:
     return bool(_SCOPE.fullmatch(text))
 
 
+def is_utf8(text: str) -> bool:
+    """Not so of what os.environ makes of other bytes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_redirect_uri(redirect_uri: str) -> None:
+    """Raises ConfigurationError."""
+    try:
+        parts = urlsplit(redirect_uri)
+    except ValueError:
+        raise ConfigurationError("redirect_uri is not a URL") from None
+    if not is_utf8(redirect_uri):
+        raise ConfigurationError("redirect_uri is not a URL")
+    if not parts.scheme or not parts.netloc or parts.fragment:
+        raise ConfigurationError("redirect_uri has to be an absolute URL without a fragment (RFC 6749 §3.1.2)")
+
+
 def is_token_text(text: str) -> bool:
     """Whether this can be a code or a refresh token: visible ASCII, 8 KiB at most."""
     return len(text) <= MAX_TOKEN_CHARACTERS and bool(_VISIBLE_ASCII.fullmatch(text))
