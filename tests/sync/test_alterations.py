@@ -42,9 +42,9 @@ def assert_right(world: World, folder: Path, organization: str) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """While the export writes there: what it has just renamed is no longer under the name that was listed."""
+    """While the export writes there: what was listed has another name by then, or the folder has something new."""
     while folder.exists():
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
             shutil.rmtree(folder)
 
 
