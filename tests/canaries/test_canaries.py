@@ -245,7 +245,7 @@ async def test_a_store_that_is_away(store: Callable[[], TokenStore], encrypted: 
         pasted = sandbox.paste_token("Acme")
         client = Client("other", CANARY, redirect_uri="https://app.example/cb", endpoints=sandbox.endpoints)
         async with TokenManager(
-            sandbox.client(), store=EncryptedStore(inner, [KEY]) if encrypted else inner, quiet=0.1
+            sandbox.client(), store=EncryptedStore(inner, [KEY]) if encrypted else inner, clock=VirtualClock()
         ) as manager:
             for grant in (
                 RefreshTokenGrant(sandbox.client(), pasted),
@@ -286,7 +286,7 @@ async def test_a_token_endpoint_that_fails(fault: dict[str, Any], caplog: pytest
     caplog.set_level(logging.DEBUG)
     async with Sandbox() as sandbox:
         client = sandbox.client()
-        async with TokenManager(client, quiet=0.1, request_timeout=1.0) as manager:
+        async with TokenManager(client, clock=VirtualClock(), request_timeout=1.0) as manager:
             before = sandbox.paste_token("Acme")
             held = await manager.connect("acme", RefreshTokenGrant(client, before))
             assert held.refresh_token is not None
@@ -515,7 +515,7 @@ async def test_a_log_of_everything(kind: str, tmp_path: Path, request: pytest.Fi
         secrets: list[str] = []
         async with (
             stores(kind, tmp_path, request) as store,
-            world(store=store) as there,
+            world(store=store, manager={"clock": VirtualClock()}) as there,
             browsing(there) as browser,
         ):
             sandbox, manager = there.sandbox, there.manager

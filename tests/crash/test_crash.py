@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from ..stores.servers import RedisServer
+from . import harness
 from .harness import FAULTS, Violation, crash
 
 
@@ -40,7 +41,8 @@ async def test_redis(redis_server: RedisServer) -> None:
         ("save once", ["locked"]),
     ],
 )
-async def test_it_bites(tmp_path: Path, variant: str, faults: list[str]) -> None:
+async def test_it_bites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variant: str, faults: list[str]) -> None:
     """Each rule of the refresh, taken away, breaks a promise that the judge looks at."""
+    monkeypatch.setattr(harness, "PATIENCE", 10.0)
     with pytest.raises(Violation):
         await crash(f"sqlite:{tmp_path}/tribe.db", rounds=150, seed=1, variant=variant, faults=faults)

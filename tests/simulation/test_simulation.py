@@ -21,7 +21,17 @@ from .world import FATES, World, run
 SEED, STEPS = 7, 250_000
 ENOUGH: Final = 350_000
 """Steps within which a rule that is taken away is found out."""
-SEEDS: Final = (3, 2, 1, 6, 8)
+SEEDS: Final = (4, 3, 6, 1, 2, 8)
+SOONEST: Final = {
+    "no_hold_off": 3,
+    "no_patience_with_the_store": 6,
+    "looks_rarely_for_the_store": 6,
+    "what_the_store_lost_stays_lost": 6,
+    "sleeps_instead_of_looking": 3,
+    "looks_without_writing": 1,
+    "an_answer_without_a_record_is_dropped": 1,
+}
+"""The seed that finds it out at once, where the first of `SEEDS` does not."""
 FOUND_OUT: Final = {
     "no_hold_off": "earlier request",
     "no_look_at_the_lease": "earlier request",
@@ -86,9 +96,10 @@ def test_promises_hold(first: World) -> None:
     assert "marked (lost rotation): the answer was lost on the wire" in seen
 
 
-def test_a_seed_is_a_run(first: World) -> None:
+@pytest.mark.usefixtures("_unmeasured")
+def test_a_seed_is_a_run() -> None:
     """The same seed is the same run, to the last step; another one is another."""
-    again, other = run(SEED, STEPS), run(SEED + 1, 20_000)
+    first, again, other = run(SEED, 60_000), run(SEED, 60_000), run(SEED + 1, 20_000)
     assert (again.server.seen, again.loop.time()) == (first.server.seen, first.loop.time())
     assert other.server.seen != first.server.seen
 
@@ -98,7 +109,8 @@ def test_a_seed_is_a_run(first: World) -> None:
 def test_it_bites(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rule of the library taken away is found out, and for what it is, with one of a few seeds."""
     BROKEN[broken](monkeypatch)
-    assert any(re.search(FOUND_OUT[broken], _violation(seed, EMPHASIS.get(broken))) for seed in SEEDS)
+    seeds = sorted(SEEDS, key=lambda seed: seed != SOONEST.get(broken))
+    assert any(re.search(FOUND_OUT[broken], _violation(seed, EMPHASIS.get(broken))) for seed in seeds)
 
 
 def test_all_are_tried() -> None:

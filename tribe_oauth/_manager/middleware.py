@@ -151,8 +151,7 @@ class BearerMiddleware:
 
     def _header_of(self, token: Token) -> str:
         """Made once for each token, not for each request."""
-        if token is not self._token:
-            self._token, self._header = token, Hidden(f"Bearer {token.access_token.reveal()}")
+        self._token, self._header = token, Hidden(f"Bearer {token.access_token.reveal()}")
         return self._header
 
 

@@ -47,7 +47,8 @@ PAGE: Final = 500
 
 _TYPES: Final = {str: "text", int: "bigint", bool: "boolean", float: "double precision", bytes: "bytea"}
 _TABLES: Final = ("tribe_oauth_schema", "tribe_oauth_organizations", "tribe_oauth_notes", "tribe_oauth_slots")
-_THERE: Final = "SELECT count(to_regclass(name)) FROM unnest(%(tables)s::text[]) AS name"
+_THERE: Final = """SELECT to_regclass('tribe_oauth_schema') IS NOT NULL, count(to_regclass(name))
+FROM unnest(%(tables)s::text[]) AS name"""
 # By what is committed when each statement begins, whatever the database's default: who waited for the lock sees it.
 _SCHEMA: Final = f"""BEGIN ISOLATION LEVEL READ COMMITTED;
 SELECT pg_advisory_xact_lock(7488265011);
@@ -155,11 +156,13 @@ class PostgresStore:
 
     async def create_schema(self) -> None:
         """Create the tables where they are missing. May be called at every start, by all hosts."""
-        ((there,),) = await self._execute(_THERE, {"tables": list(_TABLES)}, look=False)
+        ((has_version, there),) = await self._execute(_THERE, {"tables": list(_TABLES)}, look=False)
+        self._looked = False
+        if has_version:
+            await self._execute("SELECT", {})  # nothing is added to the tables of a newer version
         if there < len(_TABLES):
             await self._execute(_SCHEMA, None, look=False)
-        self._looked = False
-        await self._execute("SELECT", {})
+            await self._execute("SELECT", {})
 
     async def load(self, organization: str) -> Record | None:
         """See `TokenStore.load`."""
