@@ -32,6 +32,7 @@ from tribe_oauth.stores.postgres import PostgresStore
 
 LATENCY: Final = 0.05
 AT_ONCE: Final = 8
+API, WORKER = (str(Path(__file__).with_name(name)) for name in ("api.py", "worker.py"))
 
 
 @attrs.frozen
@@ -89,7 +90,7 @@ async def process(*arguments: str, **options: Any) -> AsyncIterator[asyncio.subp
 async def serving(rule: Rule, sets: int) -> AsyncIterator[str]:
     """The address of an API that keeps the rule and has so many entity sets of equal length."""
     arguments = ("--latency", str(LATENCY), "--pages", str(rule.pages // sets))
-    async with process("-m", "tests.limit.api", *rule.arguments, *arguments) as api:
+    async with process(API, *rule.arguments, *arguments) as api:
         assert api.stdout is not None
         yield (await api.stdout.readline()).decode().strip()
 
@@ -108,7 +109,7 @@ async def exported(rule: Rule, store: str, processes: int, *, foreign: float = 0
         for number in range(processes):
             names = [f"Set_{number}_{at}" for at in range(AT_ONCE)]
             limit = str(rule.limit.calls), str(rule.limit.seconds), str(AT_ONCE)
-            started = process("-m", "tests.limit.worker", base, *limit, *names, env=environment)
+            started = process(WORKER, base, *limit, *names, env=environment)
             workers.append(await stack.enter_async_context(started))
         for worker in workers:
             assert worker.stdout is not None
@@ -169,7 +170,7 @@ async def killed(rule: Rule, store: str) -> Seen:
     environment, limit = _environment(store), (str(rule.limit.calls), str(rule.limit.seconds), str(AT_ONCE))
     async with serving(rule, AT_ONCE) as base:
         names = [f"Set_{at}" for at in range(AT_ONCE)]
-        async with process("-m", "tests.limit.worker", base, *limit, *names, env=environment) as victim:
+        async with process(WORKER, base, *limit, *names, env=environment) as victim:
             assert victim.stdout is not None
             assert victim.stdin is not None
             await victim.stdout.readline()
@@ -180,7 +181,7 @@ async def killed(rule: Rule, store: str) -> Seen:
                 await asyncio.sleep(0.02)
             victim.kill()
             await victim.wait()
-        async with process("-m", "tests.limit.worker", base, *limit, *names, env=environment) as heir:
+        async with process(WORKER, base, *limit, *names, env=environment) as heir:
             assert heir.stdout is not None
             await heir.stdout.readline()
             out, _ = await heir.communicate(b"\n")
