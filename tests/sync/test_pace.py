@@ -414,7 +414,7 @@ async def test_slow_and_dead_organizations_in_an_export() -> None:
     async with connected(organizations=names, persons=30, page_size=10) as world:
         for name in names[:2]:
             world.sandbox.fault("hang", endpoint="api", times=None, organization=name)
-        world.sandbox.fault("delay", endpoint="api", times=None, seconds=0.3, organization="slow")
+        world.sandbox.fault("delay", endpoint="api", times=None, seconds=0.8, organization="slow")
         finished: list[str] = []
         sink = Kept()
         outcomes = await export(
