@@ -111,6 +111,7 @@ class _Request:
 
 class _Response:
     status = 200
+    headers: Mapping[str, str] = {}
 
 
 _RESPONSE: Any = _Response()
