@@ -13,6 +13,7 @@ from aiohttp import ClientError, ClientSession, web
 from tribe_oauth import odata
 from tribe_oauth import web as tribe_web
 
+from ..serving import served
 from ..web.test_webhooks import HEADER, SECRET, message, signature
 from ..writing.tribe import Tribe, connected
 from ..writing.tribe import tribe as serving
@@ -121,10 +122,7 @@ async def webhook(place: Place) -> AsyncIterator[Subject]:
 
     app = web.Application(middlewares=[gate.middleware])
     tribe_web.webhooks(app, "/hook", handle, verify=tribe_web.Signature(HEADER, SECRET))
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=2.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    address, body = f"http://127.0.0.1:{runner.addresses[0][1]}/hook", message()
+    body = message()
 
     async def slowly() -> AsyncIterator[bytes]:
         yield body[:9]
@@ -134,7 +132,7 @@ async def webhook(place: Place) -> AsyncIterator[Subject]:
     async def post() -> int:
         async with (
             ClientSession() as session,
-            session.post(address, data=slowly(), headers={HEADER: signature(body)}) as response,
+            session.post(f"{address}/hook", data=slowly(), headers={HEADER: signature(body)}) as response,
         ):
             return response.status
 
@@ -146,5 +144,5 @@ async def webhook(place: Place) -> AsyncIterator[Subject]:
         assert await post() == 200
         await asyncio.wait_for(handled.wait(), 5)
 
-    yield Subject(run=run, gate=gate, after=answers)
-    await runner.cleanup()
+    async with served(app, handler_cancellation=True, shutdown_timeout=2.0) as address:
+        yield Subject(run=run, gate=gate, after=answers)

@@ -14,6 +14,7 @@ from aiohttp import ClientSession, web
 from tribe_oauth import odata
 from tribe_oauth import web as tribe_web
 
+from ..serving import served
 from ..web.test_webhooks import SECRET, message, signature
 from ..writing.tribe import connected
 from ..writing.tribe import tribe as serving
@@ -47,13 +48,6 @@ def execute(source: str, **names: Any) -> dict[str, Any]:
     return names
 
 
-async def serve(app: web.Application) -> tuple[web.AppRunner, str]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    return runner, f"http://127.0.0.1:{runner.addresses[0][1]}/tribe/webhooks"
-
-
 async def send(address: str, body: bytes, secret: str = SECRET) -> int:
     async with (
         ClientSession() as session,
@@ -80,20 +74,20 @@ async def test_a_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         anna = await odata.create(session, "Relation_Person", {"LastName": "Bos"})
-        runner, address = await serve(execute(RECEIVER)["app"])
-        await mirror.change()
-        assert mirror.rows == {anna["ID"]: anna}
-        await odata.update(session, "Relation_Person", anna["ID"], {"LastName": "Vos"})
-        assert await send(address, message(anna["ID"])) == 200
-        await mirror.change()
-        assert mirror.rows[anna["ID"]]["LastName"] == "Vos"
-        await odata.delete(session, "Relation_Person", anna["ID"])
-        assert await send(address, b'{"payload": {"relationshipId": "x"}}') == 200
-        assert await send(address, message(anna["ID"], "Update")) == 200  # out of order, and the right thing is done
-        await mirror.change()
-        assert mirror.rows == {}
-        assert await send(address, message(), "another secret") == 401
-        await runner.cleanup()
+        async with served(execute(RECEIVER)["app"]) as base:
+            address = f"{base}/tribe/webhooks"
+            await mirror.change()
+            assert mirror.rows == {anna["ID"]: anna}
+            await odata.update(session, "Relation_Person", anna["ID"], {"LastName": "Vos"})
+            assert await send(address, message(anna["ID"])) == 200
+            await mirror.change()
+            assert mirror.rows[anna["ID"]]["LastName"] == "Vos"
+            await odata.delete(session, "Relation_Person", anna["ID"])
+            assert await send(address, b'{"payload": {"relationshipId": "x"}}') == 200
+            assert await send(address, message(anna["ID"], "Update")) == 200  # late, and the right thing is done
+            await mirror.change()
+            assert mirror.rows == {}
+            assert await send(address, message(), "another secret") == 401
 
 
 async def test_several_organizations() -> None:
@@ -105,7 +99,7 @@ async def test_several_organizations() -> None:
     events: asyncio.Queue[tribe_web.WebhookEvent] = asyncio.Queue()
     app = web.Application()
     execute(VERIFY, app=app, tribe_web=tribe_web, handle=events.put, secret_of=secret_of)
-    runner, address = await serve(app)
-    assert [await send(f"{address}/{name}", message()) for name in ("acme", "beta", "gamma")] == [200, 401, 401]
-    assert (await asyncio.wait_for(events.get(), 5)).path == {"organization": "acme"}
-    await runner.cleanup()
+    async with served(app) as base:
+        sent = [await send(f"{base}/tribe/webhooks/{name}", message()) for name in ("acme", "beta", "gamma")]
+        assert sent == [200, 401, 401]
+        assert (await asyncio.wait_for(events.get(), 5)).path == {"organization": "acme"}

@@ -13,7 +13,8 @@ import pytest
 
 from tribe_oauth import Client, ClientCredentialsGrant, TokenManager, odata
 
-from ..writing.tribe import ORGANIZATION, Tribe, connected, reset
+from ..serving import reset
+from ..writing.tribe import ORGANIZATION, Tribe, connected
 from ..writing.tribe import tribe as serving
 from .examples import examples, run
 

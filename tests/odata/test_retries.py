@@ -17,7 +17,8 @@ from tribe_oauth import StoreError, UnknownOrganizationError, odata
 from tribe_oauth.errors import ConfigurationError, TemporarilyUnavailable, TokenEndpointError, TribeOAuthError
 
 from ..manager.helpers import VirtualClock
-from .conftest import Answer, Service
+from ..serving import Answer, reset, status
+from .conftest import Service
 
 PAGES: dict[str, Any] = {
     "People": {"value": [{"ID": "1"}], "@odata.nextLink": "People?p=2"},
@@ -33,21 +34,6 @@ def refusing(service: Service, target: str, *answers: Answer) -> None:
         return await (left.pop(0) if left else well)(request)
 
     service.answers[f"/v1/odata/{target}"] = answer
-
-
-def status(code: int, **headers: str) -> Answer:
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return web.Response(
-            status=code, text="<html>", headers={name.replace("_", "-"): headers[name] for name in headers}
-        )
-
-    return answer
-
-
-async def reset(request: web.Request) -> web.StreamResponse:
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
 
 
 @pytest.fixture(autouse=True)

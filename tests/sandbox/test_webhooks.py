@@ -17,6 +17,7 @@ from aiohttp import web
 
 from tribe_oauth.sandbox import _webhooks
 
+from ..serving import served
 from .test_writing import PEOPLE, Api, calling
 
 
@@ -42,14 +43,9 @@ class Receiver:
 async def receiving() -> AsyncIterator[Receiver]:
     receiver, app = Receiver(), web.Application()
     app.router.add_post("/hook", receiver.take)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-    try:
+    async with served(app) as address:
+        receiver.url = f"{address}/hook"
         yield receiver
-    finally:
-        await runner.cleanup()
 
 
 @pytest.fixture

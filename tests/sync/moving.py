@@ -26,6 +26,7 @@ import msgspec
 from aiohttp import ClientSession, web
 from yarl import URL
 
+from tests.serving import served
 from tribe_oauth import TokenManager
 from tribe_oauth.odata import Query
 from tribe_oauth.sync import Checkpoint, Pace, export
@@ -280,7 +281,7 @@ async def one(seed: int, by: str, *, rows: int | None = None, dies: float | None
 
 
 @asynccontextmanager
-async def served(model: Model) -> AsyncIterator[str]:
+async def at_a_socket(model: Model) -> AsyncIterator[str]:
     """The model behind a real socket."""
 
     async def answer(request: web.Request) -> web.Response:
@@ -289,13 +290,8 @@ async def served(model: Model) -> AsyncIterator[str]:
 
     app = web.Application()
     app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
+    async with served(app) as address:
+        yield address
 
 
 async def over_sockets(seed: int, by: str) -> Seen:
@@ -303,7 +299,7 @@ async def over_sockets(seed: int, by: str) -> Seen:
     options = dict(BY[by])
     query = options.pop("query", None)
     model = Model(random.Random(seed), ORDERS["signed"], 2_500, each=1.0, mostly="+-", **options)
-    async with served(model) as url:
+    async with at_a_socket(model) as url:
         return await read(model, query=query, dies=0.03, make=lambda: ClientSession(url))
 
 

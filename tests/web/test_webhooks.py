@@ -26,6 +26,8 @@ from tribe_oauth import web as tribe_web
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.web import Change, Signature, WebhookEvent, _waiting, _webhooks
 
+from ..serving import served
+
 SECRET = "the webhook's own secret"
 HEADER = "X-Of-Tribe"
 ANNA = "6f9619ff-8b86-d011-b42d-00c04fc964ff"
@@ -79,15 +81,9 @@ class Receiver:
 async def receiving(path: str = "/hook", **options: Any) -> AsyncIterator[Receiver]:
     app, receiver = web.Application(), Receiver()
     tribe_web.webhooks(app, path, receiver.take, **{"verify": Signature(HEADER, SECRET)} | options)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, lingering_time=0.1)
-    async with receiver.session:
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        receiver.address = f"http://127.0.0.1:{runner.addresses[0][1]}{path.partition('{')[0]}"
-        try:
-            yield receiver
-        finally:
-            await runner.cleanup()
+    async with receiver.session, served(app, lingering_time=0.1) as address:
+        receiver.address = f"{address}{path.partition('{')[0]}"
+        yield receiver
 
 
 @pytest.mark.parametrize(

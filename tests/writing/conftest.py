@@ -5,17 +5,9 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from ..manager.helpers import VirtualClock
+from ..odata.conftest import clock as clock
 from .tribe import Tribe, connected
 from .tribe import tribe as served
-
-
-@pytest.fixture(autouse=True)
-def clock(monkeypatch: pytest.MonkeyPatch) -> VirtualClock:
-    """Pauses between attempts take no time, and are kept in `slept`."""
-    clock = VirtualClock()
-    monkeypatch.setattr("tribe_oauth.odata._retries.SystemClock", lambda: clock)
-    return clock
 
 
 @pytest.fixture

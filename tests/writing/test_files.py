@@ -18,7 +18,8 @@ from tribe_oauth import odata
 from tribe_oauth.errors import ConfigurationError
 
 from ..manager.helpers import VirtualClock
-from .tribe import Tribe, connected, cutting, reset, status
+from ..serving import reset, status, with_first_token
+from .tribe import Tribe, connected, cutting
 
 PERSONS = "Relation_Person"
 CONTENT = os.urandom(200_003)
@@ -268,12 +269,8 @@ async def test_a_silence(tribe: Tribe, photo: str) -> None:
         await asyncio.Event().wait()
         return response
 
-    async def middleware(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        request.headers["Authorization"] = "Bearer token-1"
-        return await handler(request)
-
     tribe.before.append(slow)
     timeout = aiohttp.ClientTimeout(total=0.6)
-    async with aiohttp.ClientSession(tribe.base, middlewares=[middleware], timeout=timeout) as session:
+    async with aiohttp.ClientSession(tribe.base, middlewares=[with_first_token], timeout=timeout) as session:
         with pytest.raises(odata.ODataError, match=r"broke off after 4 bytes .*Timeout"):
             await read(session, photo)

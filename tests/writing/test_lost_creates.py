@@ -20,7 +20,8 @@ from tribe_oauth.errors import TemporarilyUnavailable
 from tribe_oauth.odata._exchange import Body
 
 from ..manager.helpers import VirtualClock
-from .tribe import Cut, Framing, Tribe, by_chunks, by_length, by_the_end, connected, cutting, reset, status
+from ..serving import reset, status, with_first_token
+from .tribe import Cut, Framing, Tribe, by_chunks, by_length, by_the_end, connected, cutting
 
 PERSONS = "Relation_Person"
 
@@ -270,13 +271,9 @@ async def test_no_answer_in_time(tribe: Tribe) -> None:
         await asyncio.Event().wait()
         raise AssertionError
 
-    async def middleware(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        request.headers["Authorization"] = "Bearer token-1"
-        return await handler(request)
-
     tribe.after.append(never)
     hasty = aiohttp.ClientTimeout(sock_read=0.2)
-    async with aiohttp.ClientSession(tribe.base, middlewares=[middleware], timeout=hasty) as session:
+    async with aiohttp.ClientSession(tribe.base, middlewares=[with_first_token], timeout=hasty) as session:
         with pytest.raises(odata.UnknownOutcomeError, match=r"\(SocketTimeoutError\)"):
             await odata.create(session, PERSONS, person())
     assert len(tribe.writes()) == len(tribe.rows[PERSONS]) == 1

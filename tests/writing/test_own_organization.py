@@ -10,7 +10,8 @@ import pytest
 from tribe_oauth import TribeOAuthError, odata
 from tribe_oauth import web as tribe_web
 
-from .tribe import ORGANIZATION, Tribe, status
+from ..serving import status
+from .tribe import ORGANIZATION, Tribe
 
 OTHER = "1b7e5a5e-4f5b-4a55-9d0c-0c6d3f6f4a11"
 

@@ -14,7 +14,8 @@ from tribe_oauth import odata
 from tribe_oauth.errors import ConfigurationError
 
 from ..manager.helpers import VirtualClock
-from .tribe import Row, Tribe, connected, cutting, reset, status
+from ..serving import reset, status
+from .tribe import Row, Tribe, connected, cutting
 
 PERSONS = "Relation_Person"
 CONTACTS = "Relationship_Person_Contact_Standard"

@@ -11,7 +11,7 @@ import base64
 import json
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 from urllib.parse import unquote
@@ -24,8 +24,9 @@ from tribe_oauth import Client, ClientCredentialsGrant, Endpoints, RateLimit, To
 from tribe_oauth._clock import Clock
 from tribe_oauth.sandbox._application import environment
 
+from ..serving import Answer, served
+
 Row = dict[str, Any]
-Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 ORGANIZATION = "0b7e5a5e-4f5b-4a55-9d0c-0c6d3f6f4a11"
 BASE_SETS = {"Entity", "Relation", "Relationship", "Activity"}
@@ -69,8 +70,8 @@ class Tribe:
     headers: Callable[[str], dict[str, str]] = lambda key: {}
     identities: list[Row] = attrs.field(factory=lambda: [_identity("Acme B.V.")])
     seen: list[Seen] = attrs.field(factory=list)
-    before: deque[Fault] = attrs.field(factory=deque)
-    after: deque[Fault] = attrs.field(factory=deque)
+    before: deque[Answer] = attrs.field(factory=deque)
+    after: deque[Answer] = attrs.field(factory=deque)
     tokens: int = 1
     base: str = ""
 
@@ -256,14 +257,8 @@ async def tribe() -> AsyncIterator[Tribe]:
     app = web.Application(client_max_size=2**30)
     app.router.add_post("/oauth2/token", there.token)
     app.router.add_route("*", "/v1/{path:.*}", there.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, handler_cancellation=True)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    there.base = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    async with served(app, handler_cancellation=True) as there.base:
         yield there
-    finally:
-        await runner.cleanup()
 
 
 @asynccontextmanager
@@ -276,24 +271,6 @@ async def connected(
         await manager.connect("acme", ClientCredentialsGrant(Client("id", "secret", endpoints=endpoints)))
         async with manager.session("acme") as session:
             yield session
-
-
-def status(code: int, **headers: str) -> Fault:
-    """An answer of a gateway."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        return web.Response(
-            status=code, text="<html>", headers={name.replace("_", "-"): headers[name] for name in headers}
-        )
-
-    return answer
-
-
-async def reset(request: web.Request) -> web.StreamResponse:
-    """No answer: the connection breaks."""
-    assert request.transport is not None
-    request.transport.abort()
-    return web.Response()
 
 
 # Connections that are cut

@@ -221,9 +221,14 @@ class Line(ABC):
 
     # The line itself
 
-    @abstractmethod
     def is_idle(self, now: float) -> bool:
-        """Whether nothing is held and nobody waits: it can be forgotten."""
+        """Whether nothing is held, nobody waits, and no stop has to be remembered: it can be forgotten."""
+        is_stopped = self.refusals and now < self.until + REMEMBERED
+        return not is_stopped and not self.waits and not self._is_used(now)
+
+    @abstractmethod
+    def _is_used(self, now: float) -> bool:
+        """Whether a slot is held, or something of one has to be told."""
 
     def forget_loop(self) -> None:
         """The event loop is gone, and with it those who waited. What they sent may yet arrive."""

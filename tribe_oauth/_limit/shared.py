@@ -11,7 +11,7 @@ from typing import Final, Literal
 from tribe_oauth._limit.block import Block, life_of
 from tribe_oauth._limit.kept import KeptLedger, StoreTime
 from tribe_oauth._limit.ledger import COVER, Ledger
-from tribe_oauth._limit.line import REMEMBERED, Line, Lot, Terms
+from tribe_oauth._limit.line import Line, Lot, Terms
 from tribe_oauth.errors import StoreError
 from tribe_oauth.stores import SlotStore
 
@@ -256,11 +256,8 @@ class SharedLine(Line):
 
     # The line itself
 
-    def is_idle(self, now: float) -> bool:
-        """See `Line.is_idle`."""
-        is_stopped = self.refusals and now < self.until + REMEMBERED
-        is_busy = self._blocks or self._ended or self._working or self._news
-        return not is_stopped and not is_busy and not self.waits and not self._held(now)
+    def _is_used(self, now: float) -> bool:
+        return bool(self._blocks or self._ended or self._working or self._news or self._held(now))
 
     def forget_loop(self) -> None:
         """See `Line.forget_loop`. In a forked child, the blocks are its parent's."""

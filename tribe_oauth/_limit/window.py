@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 
-from tribe_oauth._limit.line import REMEMBERED, Line, Lot, Terms
+from tribe_oauth._limit.line import Line, Lot, Terms
 
 
 class Held:
@@ -90,10 +90,8 @@ class Window(Line):
         end = min(held.next_end() for held in self._held)
         return None if end == float("inf") else end - now
 
-    def is_idle(self, now: float) -> bool:
-        """See `Line.is_idle`."""
-        is_stopped = self.refusals and now < self.until + REMEMBERED
-        return not is_stopped and not self.waits and not any(held.free(now) for held in self._held)
+    def _is_used(self, now: float) -> bool:
+        return any(held.free(now) for held in self._held)
 
     def forget_loop(self) -> None:
         """See `Line.forget_loop`."""

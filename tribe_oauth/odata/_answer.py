@@ -94,7 +94,7 @@ async def get_text(session: ClientSession, query: Query, url: URL, kind: str) ->
     """Read a text of a media type, in UTF-8. Raises ODataError."""
     status, _, headers, content = await _again_if_cut_off(lambda: _fetch(session, url, query.max_bytes, kind))
     if status != 200:
-        raise refusal(status, headers, value_of(content, PLAIN).value)
+        raise refusal(status, headers, content)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -125,10 +125,10 @@ async def _get(session: ClientSession, query: Query, url: URL, first: bool, pars
     may_be_one = first and "(" in query.path
     if status == 204 and may_be_one:
         return Answer(asked, [], is_one=True)  # a navigation property that points to no entity
+    if status not in {200, 204}:
+        raise refusal(status, headers, content)
     parsed = value_of(content, parse if status == 200 else PLAIN)
     body = parsed.value
-    if status not in {200, 204}:
-        raise refusal(status, headers, body)
     if isinstance(body, dict) and "error" not in body:
         control, rows = _control(body), body.get("value")
         context = control.get("context")
@@ -236,8 +236,9 @@ def _are_rows(values: list[Any]) -> bool:
     return kinds <= {dict} or kinds == {RawRow}
 
 
-def refusal(status: int, headers: Mapping[str, str], body: Any) -> ODataError:
-    """The error that an answer with this status and JSON is."""
+def refusal(status: int, headers: Mapping[str, str], content: bytes | None) -> ODataError:
+    """The error that an answer with this status is, and its body, where that has come."""
+    body = value_of(content or b"", PLAIN).value
     error = body.get("error") if isinstance(body, dict) else None
     words = error if isinstance(error, dict) else {}
     code, message, target = (shown(words.get(name)) for name in ("code", "message", "target"))

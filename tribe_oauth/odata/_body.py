@@ -10,7 +10,7 @@ import io
 import json
 import math
 from collections.abc import Iterator, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from threading import Lock
 from typing import Any, BinaryIO, Final
@@ -20,6 +20,7 @@ import attrs
 
 from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._json import Number
+from tribe_oauth.odata._query import in_utc
 
 _MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -192,7 +193,7 @@ def _number(value: Any) -> str | None:
 def _moment(value: Any) -> str | None:
     match value:
         case datetime() if value.tzinfo is not None:
-            return f'"{value.astimezone(UTC).isoformat().replace("+00:00", "Z")}"'
+            return f'"{in_utc(value)}"'
         case date() | time() if not isinstance(value, datetime) and getattr(value, "tzinfo", None) is None:
             return f'"{value.isoformat()}"'
         case timedelta():

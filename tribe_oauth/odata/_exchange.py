@@ -241,7 +241,7 @@ async def exchange(
     if failure is not None and not status:
         raise failure
     if not _is_success(status):
-        raise refusal(status, headers, value_of(content or b"", PLAIN).value)
+        raise refusal(status, headers, content)
     return Reply(headers, _entity(status, headers, None if failure else content, EXACT if exact else PLAIN))
 
 

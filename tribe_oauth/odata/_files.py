@@ -5,7 +5,6 @@ Imported by nothing else.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
@@ -16,15 +15,12 @@ from aiohttp import ClientError, ClientResponse, ClientSession, ClientTimeout
 from yarl import URL
 
 from tribe_oauth import _encoded
-from tribe_oauth.errors import ConfigurationError, TribeOAuthError
-from tribe_oauth.odata._answer import MAX_REFUSAL_BYTES, ODataError, content_of, no_answer, refusal, value_of
+from tribe_oauth.errors import ConfigurationError
+from tribe_oauth.odata._answer import MAX_REFUSAL_BYTES, ODataError, content_of, no_answer, refusal
 from tribe_oauth.odata._body import File
-from tribe_oauth.odata._json import PLAIN
 from tribe_oauth.odata._next_link import is_below_root, verbatim
-from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after, persistently
+from tribe_oauth.odata._retries import GIVE_UP_AFTER, patiently
 from tribe_oauth.odata._writes import update
-
-logger = logging.getLogger("tribe_oauth.odata")
 
 FILE_ROOT: Final = "/v1/odata-file/"
 
@@ -96,8 +92,7 @@ async def download(
     session's own middlewares unchanged.
     """
     url = _address(where)
-    check_give_up_after(give_up_after)
-    response = await persistently(lambda: _opened(session, url), give_up_after=give_up_after, on_retry=_warn)
+    response = await patiently(lambda: _opened(session, url), "a file is asked for", give_up_after=give_up_after)
     async with response:
         headers, disposition = response.headers, response.content_disposition
         size = None if "Content-Encoding" in headers else response.content_length
@@ -134,12 +129,8 @@ async def _opened(session: ClientSession, url: URL) -> ClientResponse:
             return response
         async with response:
             content = await content_of(response, MAX_REFUSAL_BYTES)
-        failure = refusal(response.status, response.headers, value_of(content or b"", PLAIN).value)
+        failure = refusal(response.status, response.headers, content)
     except (ClientError, TimeoutError) as cause:
         failure = no_answer(cause)
     # After the handler: aiohttp's errors carry the request's headers, and would travel in this one's context.
     raise failure
-
-
-def _warn(error: TribeOAuthError, seconds: float) -> None:
-    logger.warning("a file is asked for again in %.1f s: %s", seconds, error)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, overload
 
 from aiohttp import ClientSession
 
-from tribe_oauth.errors import ConfigurationError, TribeOAuthError
+from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._exchange import exchange
 from tribe_oauth.odata._query import Query, literal
-from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after, persistently
+from tribe_oauth.odata._retries import GIVE_UP_AFTER, patiently
 from tribe_oauth.odata._typed import structurer
-
-logger = logging.getLogger("tribe_oauth.odata")
 
 Result = TypeVar("Result")
 
@@ -64,9 +61,10 @@ async def call(
     structure = None if type is dict else structurer(type)
     name = function.removesuffix("()")
     query = Query(f"{name}({_inside(parameters or {})})", select=select, expand=expand, exact=structure is not None)
-    check_give_up_after(give_up_after)
-    reply = await persistently(
-        lambda: exchange(session, "GET", query.url(), exact=query.exact), give_up_after=give_up_after, on_retry=_warn
+    reply = await patiently(
+        lambda: exchange(session, "GET", query.url(), exact=query.exact),
+        "a function is called",
+        give_up_after=give_up_after,
     )
     if reply.entity is None:
         return None
@@ -82,7 +80,3 @@ def _inside(parameters: Mapping[str, object]) -> str:
     if any("/" in text for text in written):
         raise ConfigurationError("a slash in a function's parameter would end the path: OData has no form for it")
     return ",".join(written)
-
-
-def _warn(error: TribeOAuthError, seconds: float) -> None:
-    logger.warning("a function is called again in %.1f s: %s", seconds, error)

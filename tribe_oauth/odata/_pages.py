@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import Any, Final
@@ -17,7 +16,6 @@ from aiohttp import ClientSession
 from yarl import URL
 
 from tribe_oauth._shield import run_uninterrupted
-from tribe_oauth.errors import TribeOAuthError
 from tribe_oauth.odata._answer import REFUSALS, Answer, ODataError, get
 from tribe_oauth.odata._ends import ShortError, by_key, contradicts, short
 from tribe_oauth.odata._inside import check
@@ -26,12 +24,10 @@ from tribe_oauth.odata._keys import key_of, mark_of
 from tribe_oauth.odata._next_link import is_below_root, verbatim
 from tribe_oauth.odata._positions import Key, Place, no_position
 from tribe_oauth.odata._query import MAX_BYTES, Query, query_of
-from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after, persistently
+from tribe_oauth.odata._retries import GIVE_UP_AFTER, patiently
 from tribe_oauth.odata._sets import with_the_sets
 from tribe_oauth.odata._trail import Beginnings, Trail, came_again, moved
 from tribe_oauth.odata._windows import Windows, unkept
-
-logger = logging.getLogger("tribe_oauth.odata")
 
 _LOOKS: Final = 3  # at an answer whose count and rows contradict each other
 
@@ -99,19 +95,14 @@ async def pages(
         exact=exact,
         max_bytes=max_bytes,
     )
-    check_give_up_after(give_up_after)
     reader = Reader(session, query)
 
     async def read(position: str | None) -> Page:
-        return await persistently(lambda: reader.page(position), give_up_after=give_up_after, on_retry=_warn)
+        return await patiently(lambda: reader.page(position), "a page is asked for", give_up_after=give_up_after)
 
     async with aclosing(ahead(read, start, query)) as found:
         async for page in found:
             yield page
-
-
-def _warn(error: TribeOAuthError, seconds: float) -> None:
-    logger.warning("a page is asked for again in %.1f s: %s", seconds, error)
 
 
 async def ahead(

@@ -232,10 +232,15 @@ def _number(value: object) -> str | None:
     return None
 
 
+def in_utc(moment: datetime) -> str:
+    """A moment as the API writes it."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+
+
 def _moment(value: object) -> str | None:
     match value:
         case datetime() if value.tzinfo is not None:
-            return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+            return in_utc(value)
         case date() if not isinstance(value, datetime):
             return value.isoformat()
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
@@ -12,6 +13,8 @@ from tribe_oauth._clock import Clock, SystemClock
 from tribe_oauth._retry import Pause, retry
 from tribe_oauth.errors import ConfigurationError, TokenEndpointError, TribeOAuthError
 from tribe_oauth.odata._answer import ODataError
+
+logger = logging.getLogger("tribe_oauth.odata")
 
 Result = TypeVar("Result")
 
@@ -77,6 +80,25 @@ async def persistently(
         return pauses.after(error) if may_repeat(error) else None
 
     return await retry(attempt, pause_after, give_up_after=give_up_after, on_retry=on_retry, clock=clock)
+
+
+async def patiently(
+    attempt: Callable[[], Awaitable[Result]],
+    what: str,
+    *,
+    give_up_after: float,
+    may_repeat: Callable[[TribeOAuthError], bool] = lambda _: True,
+) -> Result:
+    """The same, for who has no other way to tell of a pause: a warning says that ``what`` is done again.
+
+    Raises ConfigurationError where `give_up_after` is no time.
+    """
+    check_give_up_after(give_up_after)
+
+    def warn(error: TribeOAuthError, seconds: float) -> None:
+        logger.warning("%s again in %.1f s: %s", what, seconds, error)
+
+    return await persistently(attempt, give_up_after=give_up_after, on_retry=warn, may_repeat=may_repeat)
 
 
 def check_give_up_after(seconds: float) -> None:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar, overload
 
 from aiohttp import ClientSession
 from yarl import URL
 
-from tribe_oauth.errors import ConfigurationError, TribeOAuthError
+from tribe_oauth.errors import ConfigurationError
 from tribe_oauth.odata._answer import ODataError, get, get_text
 from tribe_oauth.odata._inside import check
 from tribe_oauth.odata._query import MAX_BYTES, SERVICE_ROOT, Query
-from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after, persistently
+from tribe_oauth.odata._retries import GIVE_UP_AFTER, patiently
 from tribe_oauth.odata._rows import structured
 
 Row = TypeVar("Row")
-Result = TypeVar("Result")
 
-logger = logging.getLogger("tribe_oauth.odata")
+_AGAIN: Final = "it is asked for"
 _METADATA: Final = URL(f"{SERVICE_ROOT}$metadata", encoded=True)
 
 
@@ -76,7 +74,7 @@ async def entity(
             raise ODataError(f"{query.path} is a collection, and not one entity: read it as rows")
         return answer.rows
 
-    rows = await _persistently(read, give_up_after)
+    rows = await patiently(read, _AGAIN, give_up_after=give_up_after)
     return next(iter(rows if structure is None else [structure(row, query) for row in rows]), None)
 
 
@@ -100,7 +98,7 @@ async def count(
             raise ODataError("the API gives no number of the rows")
         return answer.count
 
-    return await _persistently(read, give_up_after)
+    return await patiently(read, _AGAIN, give_up_after=give_up_after)
 
 
 async def metadata(session: ClientSession, *, max_bytes: int = MAX_BYTES, give_up_after: float = GIVE_UP_AFTER) -> str:
@@ -109,13 +107,6 @@ async def metadata(session: ClientSession, *, max_bytes: int = MAX_BYTES, give_u
     It is of the organization, with all of its own types, and may have megabytes. Raises ODataError.
     """
     query = Query("$metadata", max_bytes=max_bytes)
-    return await _persistently(lambda: get_text(session, query, _METADATA, "application/xml"), give_up_after)
-
-
-async def _persistently(read: Callable[[], Awaitable[Result]], give_up_after: float) -> Result:
-    check_give_up_after(give_up_after)
-    return await persistently(read, give_up_after=give_up_after, on_retry=_warn)
-
-
-def _warn(error: TribeOAuthError, seconds: float) -> None:
-    logger.warning("it is asked for again in %.1f s: %s", seconds, error)
+    return await patiently(
+        lambda: get_text(session, query, _METADATA, "application/xml"), _AGAIN, give_up_after=give_up_after
+    )

@@ -5,10 +5,9 @@ Imported by `_files`.
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping
+from typing import Any, Final
 from uuid import UUID
 
 from aiohttp import ClientSession
@@ -19,12 +18,9 @@ from tribe_oauth.odata._answer import ODataError, shown
 from tribe_oauth.odata._body import fields_of, makes_others
 from tribe_oauth.odata._exchange import Body, Reply, exchange
 from tribe_oauth.odata._query import SERVICE_ROOT, Query, literal
-from tribe_oauth.odata._retries import GIVE_UP_AFTER, check_give_up_after, persistently
+from tribe_oauth.odata._retries import GIVE_UP_AFTER, patiently
 
-logger = logging.getLogger("tribe_oauth.odata")
-
-Result = TypeVar("Result")
-
+_AGAIN: Final = "a write is sent"
 _SET: Final = re.compile(r"\w+")
 _GUID: Final = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _AT_THE_END: Final = re.compile(rf"\(({_GUID.pattern})\)/?$", re.IGNORECASE)
@@ -100,7 +96,7 @@ async def update(
     async def attempt() -> Reply:
         return await exchange(session, "PUT", at.url(), body)
 
-    return _told(await _persistently(attempt, give_up_after), key)
+    return _told(await patiently(attempt, _AGAIN, give_up_after=give_up_after), key)
 
 
 async def link(
@@ -136,7 +132,7 @@ async def delete(
             may_be_gone = may_be_gone or not _is_refused(error)
             raise
 
-    await _persistently(attempt, give_up_after)
+    await patiently(attempt, _AGAIN, give_up_after=give_up_after)
 
 
 def entity_at(entity_set: str, key: str | UUID) -> Query:
@@ -183,7 +179,7 @@ async def _once(
         # After the handler: one error is enough, and it has all that the other one says.
         raise UnknownOutcomeError(_unknown(method, name, lost, look_up), cause=lost, look_up=look_up)
 
-    return await _persistently(attempt, give_up_after, _surely_had_no_effect)
+    return await patiently(attempt, _AGAIN, give_up_after=give_up_after, may_repeat=_surely_had_no_effect)
 
 
 def _surely_had_no_effect(error: TribeOAuthError) -> bool:
@@ -230,16 +226,3 @@ def _told(reply: Reply, key: object) -> dict[str, Any]:
         if known:
             entity["ID"] = known
     return entity
-
-
-async def _persistently(
-    attempt: Callable[[], Awaitable[Result]],
-    give_up_after: float,
-    may_repeat: Callable[[TribeOAuthError], bool] = lambda _: True,
-) -> Result:
-    check_give_up_after(give_up_after)
-    return await persistently(attempt, give_up_after=give_up_after, on_retry=_warn, may_repeat=may_repeat)
-
-
-def _warn(error: TribeOAuthError, seconds: float) -> None:
-    logger.warning("a write is sent again in %.1f s: %s", seconds, error)
