@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 
 import pytest
 
+from tribe_oauth import _whole
 from tribe_oauth._whole import write_whole
 
 CONTENT = b"".join(b"line %d\n" % number for number in range(60_000))  # more than a pipe takes at once
@@ -44,6 +45,27 @@ def test_a_slow_reader(buffering: int, blocks: bool) -> None:
             write_whole(stream, CONTENT)
     reader.join()
     assert reader.found == 3 * CONTENT
+
+
+def test_a_pipe_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a stream has taken and cannot pass on, it passes on when somebody reads, and not before."""
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, bytes(4096))
+    reader, wait_for = Reader(read), _whole._wait_for
+
+    def read_now(stream: BinaryIO) -> None:
+        if not reader.is_alive():
+            reader.start()
+        wait_for(stream)
+
+    monkeypatch.setattr(_whole, "_wait_for", read_now)
+    with os.fdopen(write, "wb") as stream:
+        write_whole(stream, b"the end")
+    reader.join()
+    assert reader.found.endswith(b"\0the end")
 
 
 @pytest.mark.parametrize("buffering", [0, -1], ids=["unbuffered", "buffered"])
