@@ -14,6 +14,7 @@ import pytest
 from aiohttp import ClientSession
 from yarl import URL
 
+from tribe_oauth.cli import _keyboard, _login
 from tribe_oauth.sandbox import Sandbox
 
 BROWSER = """\
@@ -114,3 +115,16 @@ async def test_nobody_comes(sandbox: Sandbox, tmp_path: Path) -> None:
         assert process.stdout is not None
         said = (await process.stdout.read()).decode()
     assert (process.returncode, "no consent came back" in said) == (1, True), said
+
+
+async def test_a_keyboard_that_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty lines are no address, and after the last line there never is one: only the browser can come back."""
+    lines = iter(["\n", " \n", "https://app.example/cb?code=x\n", ""])
+
+    async def line() -> str:
+        return next(lines)
+
+    monkeypatch.setattr(_keyboard, "line", line)
+    assert await _login._pasted() == "https://app.example/cb?code=x\n"
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(_login._pasted(), 0.01)
